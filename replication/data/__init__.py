@@ -1,0 +1,1 @@
+"""Settings, splits and the images behind them. No torch in here."""

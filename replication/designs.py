@@ -1,0 +1,243 @@
+"""The designs: which runs each claim needs. One function a claim; arms and levels are declared here and nowhere else."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+from replication.data.settings import setting as setting_of
+from replication.runs import CONFIRMATORY, Run
+
+_NORMS = {
+    "plain": {},
+    "final_bn": {"final_norm": "bn"},
+    "final_bn_slow": {"final_norm": "bn_slow"},
+    "bn_before": {"final_norm": "bn_before"},
+    "bn_no_affine": {"final_norm": "bn_no_affine"},
+    "affine": {"final_norm": "affine"},
+    "mean_only": {"final_norm": "mean_only"},
+    "layer_norm": {"final_norm": "layer_norm"},
+}
+_VARIANTS = {
+    "sigmoid": {"output": "sigmoid"},
+    "sigmoids": {"output": "sigmoids"},
+    "class_weighted": {"loss": "class_weighted"},
+    "focal": {"loss": "focal"},
+    "logit_adjusted_loss": {"loss": "logit_adjusted"},
+    "oversample": {"sampling": "oversample"},
+}
+ARMS: dict[str, dict] = _NORMS | {
+    f"{norm}_{name}": _NORMS[norm] | factors for name, factors in _VARIANTS.items() for norm in ("plain", "final_bn")
+}
+"""arm -> the factors in which it differs from `plain`"""
+
+RATE_GRID = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+"""learning rates that tuning chooses from"""
+PILOT_SEEDS = range(10)
+RATIO_LEVELS = (2, 5, 10, 20, 40, 80)
+"""minority images beside 1000 majority images; 10 is the base"""
+MAJORITY_LEVELS = (100, 200, 500, 1000)
+"""majority images beside 10 minority images"""
+BATCH_LEVELS = (8, 16, 32, 64, 128, 256, 512)
+EPOCH_LEVELS = (10, 30, 100)
+BASE_UPDATES = 150
+"""updates of the base cell (10 epochs of 1010 images in batches of 64, rounded)"""
+
+
+def reference(arm: str) -> str:
+    """The arm that an arm is compared with: the same output, loss and sampling without any final norm."""
+    for name in _VARIANTS:
+        if arm.endswith(f"_{name}"):
+            return f"plain_{name}"
+    return "plain"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One place of a design: a run, and the part it plays in the claim."""
+
+    variant: str
+    """which form of the claim, where it has several; part of the cell, like setting and network"""
+    rate: str
+    """`own`: the arm's own best learning rate; `shared`: that of the arm it is compared with"""
+    arm: str
+    level: float
+    """the factor on the claim's x axis (minority images, batch size, epochs ...), else 0"""
+    run: Run
+
+
+def chosen_rates() -> dict[str, dict[str, float]]:
+    """Learning rates chosen on the pilot seeds (`replication tune`): `source/network` -> arm -> rate."""
+    return json.loads(resources.files("replication").joinpath("rates.json").read_text())
+
+
+def learning_rate(setting: str, network: str, arm: str) -> float:
+    """The chosen learning rate of an arm; ValueError if none has been chosen for it."""
+    place = f"{setting_of(setting).source}/{network}"
+    rates = chosen_rates().get(place, {})
+    if arm not in rates:
+        raise ValueError(f"no learning rate chosen for arm {arm!r} on {place!r}: `replication tune` chooses one")
+    return rates[arm]
+
+
+def _entries(
+    setting: str, network: str, arms: Iterable[str], seeds: Iterable[int], variant: str = "", level: float = 0, **factors
+) -> Iterator[Entry]:
+    """Every arm at both learning rates, on the same seeds."""
+    for seed in seeds:
+        for rate in ("own", "shared"):
+            for arm in arms:
+                best = learning_rate(setting, network, arm if rate == "own" else reference(arm))
+                run = Run(setting=setting, network=network, learning_rate=best, seed=seed, **ARMS[arm], **factors)
+                yield Entry(variant, rate, arm, level, run)
+
+
+PAIR = ("plain", "final_bn")
+
+
+def base(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
+    """1000:10, 10 epochs; the first 20 seeds at 30 and 100 epochs too; both other readings of the layer beside it."""
+    yield from _entries(setting, network, (*PAIR, "final_bn_slow", "bn_before"), seeds, level=EPOCH_LEVELS[0])
+    for epochs in EPOCH_LEVELS[1:]:
+        yield from _entries(setting, network, PAIR, seeds[:20], level=epochs, epochs=epochs)
+
+
+def removal(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
+    """The base runs, read with and without the layer."""
+    yield from _entries(setting, network, PAIR, seeds)
+
+
+def ratio(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
+    """Minority images varied beside 1000 majority images, and majority images varied beside 10 minority images."""
+    for n in RATIO_LEVELS:
+        yield from _entries(setting, network, PAIR, seeds, "minority varied", n, n_minority=n)
+    for n in MAJORITY_LEVELS:
+        yield from _entries(setting, network, PAIR, seeds, "majority varied", n, n_majority=n)
+
+
+def batch_size(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
+    """Batch sizes at 10 epochs, and again at 150 updates; the slow and the earlier BatchNorm beside them."""
+    arms = (*PAIR, "final_bn_slow", "bn_before")
+    for n in BATCH_LEVELS:
+        yield from _entries(setting, network, arms, seeds, "equal epochs", n, batch_size=n)
+        yield from _entries(setting, network, PAIR, seeds, "equal updates", n, batch_size=n, updates=BASE_UPDATES)
+
+
+def generality(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
+    """The base pair on every data set and network."""
+    yield from _entries(setting, network, PAIR, seeds)
+
+
+def majorities(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
+    """One or two majority classes by one or two minority classes.
+
+    Once with 1000 majority images in total, once with 500 in every majority class; 10 images a minority class. The
+    level is the number of majority classes.
+    """
+    for total, name in ((1000, "1000 majority images in total"), (500, "500 images a majority class")):
+        for m in (1, 2):
+            for k in (1, 2):
+                n = total // k if total == 1000 else total
+                variant = f"{m} minorit{'y' if m == 1 else 'ies'}, {name}"
+                yield from _entries(f"{setting}/{k}v{m}", network, PAIR, seeds, variant, k, n_majority=n)
+
+
+def sigmoid(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
+    """The base pair with softmax, one sigmoid logit, and one sigmoid a class."""
+    arms = (*PAIR, "plain_sigmoid", "final_bn_sigmoid", "plain_sigmoids", "final_bn_sigmoids")
+    yield from _entries(setting, network, arms, seeds)
+
+
+def uncertainty(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
+    """The base runs, judged by their probabilities."""
+    yield from _entries(setting, network, PAIR, seeds)
+
+
+def training_time(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
+    """A constant rate for up to 100 epochs, stopped at a validation F1 of 0.8; the base pair as the gate."""
+    yield from _entries(
+        setting, network, PAIR, seeds, level=100, schedule="constant", epochs=100, stop_f1=0.8
+    )
+    yield from _entries(setting, network, PAIR, seeds, level=10)
+
+
+def mechanism(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
+    """Every part of the layer by itself, and every other place or form of it (beyond the paper)."""
+    yield from _entries(setting, network, _NORMS, seeds)
+
+
+def remedies(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
+    """What else is done about imbalance, with and without the layer (beyond the paper)."""
+    arms = [f"{norm}_{v}" for v in ("class_weighted", "focal", "logit_adjusted_loss", "oversample") for norm in PAIR]
+    yield from _entries(setting, network, (*PAIR, *arms), seeds)
+
+
+Design = Callable[[str, str, Sequence[int]], Iterator[Entry]]
+DESIGNS: dict[str, Design] = {
+    f.__name__: f
+    for f in (base, removal, ratio, batch_size, generality, majorities, sigmoid, uncertainty, training_time, mechanism,
+              remedies)
+}  # fmt: skip
+
+SEEDS = {"base": 60, "removal": 60, "generality": 60, "majorities": 60, "sigmoid": 60, "uncertainty": 60}
+"""confirmatory seeds of a claim on digits where not 20: null claims need 60, and their base pair is shared"""
+NETWORKS = {"generality": {"digits": ("simple_cnn", "mlp", "logistic")}}
+"""networks of a claim on a setting where not the simple CNN alone"""
+CELL_SETTINGS = ("digits",)
+"""settings that the designs run over by default"""
+
+
+def n_seeds(claim: str) -> int:
+    """Confirmatory seeds of a claim, fixed before the runs."""
+    return SEEDS.get(claim, 20)
+
+
+def cells(claim: str, settings: Sequence[str] = (), networks: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """(setting, network) of every cell of a claim, or of those asked for."""
+    places = [
+        (s, n)
+        for s in settings or CELL_SETTINGS
+        for n in networks or NETWORKS.get(claim, {}).get(s, ("simple_cnn",))
+    ]
+    return places
+
+
+def entries(
+    claim: str, settings: Sequence[str] = (), networks: Sequence[str] = (), seeds: int | None = None
+) -> list[tuple[tuple[str, str], Entry]]:
+    """All entries of a claim with their (setting, network); the first `seeds` confirmatory seeds of its own number.
+
+    ValueError for an unknown claim, setting or network, or more seeds than a positive number.
+    """
+    if claim not in DESIGNS:
+        raise ValueError(f"unknown claim {claim!r}: allowed are {', '.join(DESIGNS)}")
+    n = n_seeds(claim) if seeds is None else seeds
+    chosen = range(CONFIRMATORY, CONFIRMATORY + n)
+    return [(place, e) for place in cells(claim, settings, networks) for e in DESIGNS[claim](*place, chosen)]
+
+
+def runs(
+    claims: Sequence[str] = (), settings: Sequence[str] = (), networks: Sequence[str] = (), seeds: int | None = None
+) -> list[Run]:
+    """Every run the claims need, each once, ordered so that whatever is finished first is worth most: seed by seed."""
+    wanted = {e.run: None for claim in claims or DESIGNS for _, e in entries(claim, settings, networks, seeds)}
+    return sorted(wanted, key=lambda run: run.seed)
+
+
+def pilots(settings: Sequence[str] = (), networks: Sequence[str] = ()) -> list[tuple[str, str, Run]]:
+    """(place, arm, run) of the tuning runs: every arm at every rate of the grid on the pilot seeds.
+
+    Networks used only by the generality claim are tuned for the arms of that claim.
+    """
+    found = []
+    for claim in ("generality",):
+        for setting, network in cells(claim, settings, networks):
+            arms = ARMS if network == "simple_cnn" else PAIR
+            place = f"{setting_of(setting).source}/{network}"
+            found += [
+                (place, arm, Run(setting=setting, network=network, learning_rate=rate, seed=seed, **ARMS[arm]))
+                for seed in PILOT_SEEDS
+                for arm in arms
+                for rate in RATE_GRID
+            ]
+    return found

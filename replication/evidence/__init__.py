@@ -1,0 +1,1 @@
+"""Reading results: metrics, store, statistics, figures, provenance; never imports torch."""

@@ -1,0 +1,57 @@
+"""Where results come from: commit, package versions, hardware. Beside a result, never in its key."""
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=Path(__file__).parent)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def commit() -> str:
+    """The commit of the code that runs: from `REPLICATION_COMMIT` or git, `+` behind it where files were changed."""
+    if given := os.environ.get("REPLICATION_COMMIT"):
+        return given
+    try:
+        head = _git("rev-parse", "--short=12", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", "replication") if head else ""
+    except OSError:
+        return "unknown"
+    return (head or "unknown") + ("+" if changed else "")
+
+
+def processor() -> str:
+    """Model name of the processor and its number of cores in use."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    return f"{model}, {os.cpu_count()} cores"
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on, those installed."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def record(device: str) -> dict:
+    """The provenance of everything trained by this process, with an id that is a digest of it."""
+    facts = {"commit": commit(), "versions": versions(), "hardware": processor(), "device": device, "engine": "loop"}
+    return {"id": hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12], **facts}

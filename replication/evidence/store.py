@@ -1,0 +1,158 @@
+"""The local store: one SQLite row a finished run, safe against a kill at any moment."""
+
+import dataclasses
+import io
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from replication.runs import PROTOCOL, Run
+
+SCHEMA = 1
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS provenance (id TEXT PRIMARY KEY, json TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS runs (
+    key TEXT PRIMARY KEY, factors TEXT NOT NULL, data TEXT NOT NULL, protocol INTEGER NOT NULL,
+    provenance TEXT NOT NULL, facts TEXT NOT NULL, scores TEXT NOT NULL, arrays BLOB NOT NULL
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run as it is stored."""
+
+    run: Run
+    data: str
+    """digest of the data set"""
+    provenance: str
+    """id of the provenance record: commit, versions, hardware"""
+    facts: dict
+    """`diverged`, `epochs`, `updates`, `seconds`"""
+    scores: dict[str, dict[str, float]]
+    """readout -> metric -> value"""
+    arrays: dict[str, np.ndarray]
+    """per-epoch histories (E,), labels (N,) and final test logits (N, K), by name"""
+    protocol: int = PROTOCOL
+
+    @property
+    def key(self) -> str:
+        """The run's key, see `Run.key`."""
+        return self.run.key(self.data)
+
+
+def _pack(arrays: dict[str, np.ndarray]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def _unpack(blob: bytes) -> dict[str, np.ndarray]:
+    with np.load(io.BytesIO(blob)) as stored:
+        return dict(stored)
+
+
+class Store:
+    """Finished runs in one SQLite file (WAL; several processes may write). Every run is one transaction.
+
+    ValueError for a file that is no store, or one of another schema version.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.db = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+        try:
+            version = self.db.execute("PRAGMA user_version").fetchone()[0]
+            tables = {name for (name,) in self.db.execute("SELECT name FROM sqlite_master")}
+        except sqlite3.DatabaseError as error:
+            raise ValueError(f"{self.path} is no results store: {error}") from error
+        if tables and version != SCHEMA:
+            raise ValueError(f"{self.path} was written by schema version {version}: this package reads {SCHEMA} only")
+        self.db.execute("PRAGMA journal_mode = WAL")
+        self.db.execute("PRAGMA synchronous = NORMAL")
+        self.db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.db.close()
+
+    def keys(self) -> set[str]:
+        """Keys of all finished runs."""
+        return {key for (key,) in self.db.execute("SELECT key FROM runs")}
+
+    def add(self, result: Result) -> None:
+        """Keep a finished run; one with the same key replaces it. OSError where there is no room."""
+        row = (
+            result.key,
+            json.dumps(result.run.changed()),
+            result.data,
+            result.protocol,
+            result.provenance,
+            json.dumps(result.facts),
+            json.dumps(result.scores),
+            _pack(result.arrays),
+        )
+        try:
+            self.db.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        except sqlite3.OperationalError as error:
+            raise OSError(f"cannot write to {self.path}: {error}; every run finished before is kept") from error
+
+    def add_provenance(self, record: dict) -> str:
+        """Keep a provenance record and return its id."""
+        self.db.execute("INSERT OR IGNORE INTO provenance VALUES (?, ?)", (record["id"], json.dumps(record)))
+        return record["id"]
+
+    def provenance(self) -> dict[str, dict]:
+        """All provenance records by id."""
+        return {id: json.loads(text) for id, text in self.db.execute("SELECT id, json FROM provenance")}
+
+    def results(self, keys: Iterable[str] | None = None) -> Iterator[Result]:
+        """All results of this protocol, or those with the given keys."""
+        columns = "factors, data, provenance, facts, scores, arrays, protocol"
+        wanted = None if keys is None else set(keys)
+        for key, *row in self.db.execute(f"SELECT key, {columns} FROM runs WHERE protocol = ? ORDER BY key", (PROTOCOL,)):
+            if wanted is None or key in wanted:
+                factors, data, provenance, facts, scores, arrays, protocol = row
+                yield Result(
+                    Run(**json.loads(factors)), data, provenance, json.loads(facts), json.loads(scores),
+                    _unpack(arrays), protocol,
+                )  # fmt: skip
+
+    def merge(self, other: Path | str) -> int:
+        """Add every run of another store that this one lacks; returns their number. ValueError as for opening one."""
+        if not Path(other).is_file():
+            raise ValueError(f"no results file to merge at {other}")
+        with Store(other) as source:
+            for record in source.provenance().values():
+                self.add_provenance(record)
+            new = source.keys() - self.keys()
+            self.db.execute("BEGIN IMMEDIATE")
+            for result in source.results(new):
+                self.add(result)
+            self.db.execute("COMMIT")
+        return len(new)
+
+
+def default_path() -> Path:
+    """Where this machine's runs are kept: `REPLICATION_STORE`, else `.replication/store.sqlite` in the repository."""
+    return Path(os.environ.get("REPLICATION_STORE") or root() / ".replication" / "store.sqlite")
+
+
+def root() -> Path:
+    """The repository the package is run from: its own where it is a checkout, else the working directory."""
+    checkout = Path(__file__).parents[2]
+    return checkout if (checkout / "results").is_dir() else Path.cwd()
+
+
+def factors_of(run: Run) -> dict:
+    """All factors of a run by name, defaults included."""
+    return dataclasses.asdict(run)

@@ -1,0 +1,82 @@
+"""One training with every factor fixed (`Run`), the grids made of them, and the key that names a result."""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+PROTOCOL = 1
+"""Raised by hand when training results change on purpose; part of every key."""
+
+CONFIRMATORY = 100
+"""First confirmatory seed; the seeds below it are pilots, used for choosing learning rates and never again."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training. Two runs that are equal give equal results; defaults never change (they are not in the key)."""
+
+    setting: str = "digits"
+    """data set with its class map, see `replication.data.settings`"""
+    network: str = "simple_cnn"
+    """body of the network, see `replication.training.networks`"""
+    init: str = "random"
+    """`random`, `imagenet`, or the path of a checkpoint"""
+    head: str = "linear"
+    """what stands between the body and the final norm, see `replication.training.heads`"""
+    final_norm: str = "none"
+    """the layer under study, see `replication.training.heads.FINAL_NORMS`"""
+    output: str = "softmax"
+    """`softmax`, `sigmoid` (one logit, two classes) or `sigmoids` (one logit a class, argmax)"""
+    loss: str = "cross_entropy"
+    """see `replication.training.losses`"""
+    sampling: str = "shuffle"
+    """`shuffle` (each image once an epoch) or `oversample` (classes equally often, with replacement)"""
+    n_majority: int = 1000
+    """training images of each majority class"""
+    n_minority: int = 10
+    """training images of each minority class"""
+    schedule: str = "one_cycle"
+    """`one_cycle` (rate and momentum, as torch's OneCycleLR by default) or `constant`"""
+    learning_rate: float = 3e-3
+    """peak rate of Adam"""
+    epochs: int = 10
+    """passes over the training images"""
+    updates: int = 0
+    """if not 0, exactly this many updates instead of `epochs` passes"""
+    stop_f1: float = 0.0
+    """if not 0, stop after two consecutive epochs with a minority validation F1 of at least this"""
+    batch_size: int = 64
+    """images an update; the rest of a pass that fills no batch is dropped"""
+    precision: str = "float32"
+    """`float32`, `bfloat16` (autocast) or `float64` (tests)"""
+    seed: int = CONFIRMATORY
+    """split, initial weights, batch order and augmentation all follow from it"""
+
+    def changed(self) -> dict:
+        """The factors that differ from their defaults, by name."""
+        return {f.name: value for f in dataclasses.fields(self) if (value := getattr(self, f.name)) != f.default}
+
+    def key(self, data_digest: str, checkpoint_digest: str = "") -> str:
+        """Name of this run's result: 16 hex digits of SHA-256 over the changed factors, the data and `PROTOCOL`."""
+        named = {"factors": self.changed(), "data": data_digest, "protocol": PROTOCOL}
+        if checkpoint_digest:
+            named["checkpoint"] = checkpoint_digest
+        return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
+
+
+FACTORS = tuple(f.name for f in dataclasses.fields(Run))
+
+
+def grid(**factors) -> list[Run]:
+    """Runs for every combination of the values given: `grid(seed=range(100, 103), batch_size=64)` is 3 runs."""
+    lists = [v if isinstance(v, Iterable) and not isinstance(v, str) else [v] for v in factors.values()]
+    return [Run(**dict(zip(factors, values))) for values in itertools.product(*lists)]
+
+
+def entropy(seed: int, purpose: str) -> list[int]:
+    """Seed material for numpy's SeedSequence that is independent for every (seed, purpose)."""
+    return [zlib.crc32(purpose.encode()), seed]

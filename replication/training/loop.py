@@ -1,0 +1,193 @@
+"""The plain training loop: one run, one device, epoch by epoch. The CPU's path and every faster engine's oracle."""
+
+import functools
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim.adam import adam
+
+from replication.data.splits import Part, Split
+from replication.runs import Run, entropy
+from replication.training.heads import build
+from replication.training.losses import as_softmax, loss_of
+from replication.training.readouts import readouts
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
+
+
+@dataclass
+class Outcome:
+    """What a run leaves behind. Logits are such that their softmax gives the class probabilities."""
+
+    validation: np.ndarray
+    """(E, M, K) logits on the validation images after every epoch"""
+    test: np.ndarray
+    """(E, N, K) logits on the test images after every epoch"""
+    readouts: dict[str, np.ndarray]
+    """(M + N, K) logits on validation and test images at the end, by readout"""
+    diverged: bool
+    """whether a loss or a logit stopped being finite; training ended there and later logits are NaN"""
+    epochs: int
+    """epochs trained (fewer than asked for after an early stop or a divergence)"""
+    updates: int
+    seconds: float
+
+
+def batches(run: Run, labels: np.ndarray) -> list[np.ndarray]:
+    """Image numbers of every update: one array (updates, batch) an epoch, drawn from (seed, "order").
+
+    ValueError for a batch larger than the training set and for a batch of one before a BatchNorm.
+    """
+    n = len(labels)
+    if run.batch_size > n:
+        raise ValueError(f"batch_size = {run.batch_size} is larger than the training set: allowed are 2 to {n}")
+    if run.batch_size < 2:
+        raise ValueError(f"batch_size = {run.batch_size} leaves BatchNorm no variance: allowed are 2 to {n}")
+    per_epoch = n // run.batch_size
+    epochs = -(-run.updates // per_epoch) if run.updates else run.epochs
+    rng = np.random.default_rng(entropy(run.seed, "order"))
+
+    def order() -> np.ndarray:
+        if run.sampling == "shuffle":
+            return rng.permutation(n)
+        if run.sampling != "oversample":
+            raise ValueError(f"unknown sampling {run.sampling!r}: allowed are shuffle, oversample")
+        members = [np.flatnonzero(labels == c) for c in range(labels.max() + 1)]
+        drawn = rng.integers(len(members), size=n)
+        return np.array([rng.choice(members[c]) for c in drawn])
+
+    plan = [order()[: per_epoch * run.batch_size].reshape(per_epoch, -1) for _ in range(epochs)]
+    if run.updates:
+        plan[-1] = plan[-1][: run.updates - (epochs - 1) * per_epoch]
+    return plan
+
+
+@functools.cache
+def schedule(name: str, peak: float, updates: int) -> tuple[tuple[float, float], ...]:
+    """(learning rate, beta1) of every update: torch's OneCycleLR with its defaults, or both constant."""
+    if name == "constant":
+        return ((peak, 0.9),) * updates
+    if name != "one_cycle":
+        raise ValueError(f"unknown schedule {name!r}: allowed are one_cycle, constant")
+    optimizer = torch.optim.Adam([torch.zeros(1)])
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=updates)
+    group, values = optimizer.param_groups[0], []
+    for _ in range(updates):
+        values.append((group["lr"], group["betas"][0]))
+        optimizer.step()
+        if len(values) < updates:
+            cycle.step()
+    return tuple(values)
+
+
+def as_input(part: Part, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """uint8 images as the network sees them: scaled from 0..255 to -1..1, channels last."""
+    x = torch.from_numpy(part.images).to(device, dtype) / 127.5 - 1
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def flattened(model: nn.Module) -> torch.Tensor:
+    """Lay all trained parameters out in one vector (P,), gradients likewise, and return it.
+
+    The parameters become views of it, so that an update is one operation however many layers there are. Adam works
+    element by element: the result is the same to the bit.
+    """
+    trained = [p for p in model.parameters() if p.requires_grad]
+    flat = torch.cat([p.detach().movedim(1, -1).reshape(-1) if p.dim() == 4 else p.detach().reshape(-1) for p in trained])
+    flat.grad = torch.zeros_like(flat)
+    sizes = [p.numel() for p in trained]
+    for p, values, gradient in zip(trained, flat.split(sizes), flat.grad.split(sizes)):
+        shape = (p.shape[0], *p.shape[2:], p.shape[1]) if p.dim() == 4 else p.shape  # channels last
+        p.data, p.grad = (
+            v.view(shape).movedim(-1, 1) if p.dim() == 4 else v.view(shape) for v in (values, gradient)
+        )
+    return flat
+
+
+def adam_step(flat: torch.Tensor, state: list[torch.Tensor], rate: float, beta1: float) -> None:
+    """One update of torch's fused Adam (beta2 0.999, eps 1e-8) in place, without the optimizer object's overhead.
+
+    `state` holds both moments (P,) and the number of updates so far.
+    """
+    moments, variances, count = state
+    adam(
+        [flat], [flat.grad], [moments], [variances], [], [count],
+        fused=True, amsgrad=False, beta1=beta1, beta2=0.999, lr=rate, weight_decay=0.0, eps=1e-8, maximize=False,
+    )  # fmt: skip
+
+
+def minority_f1(logits: torch.Tensor, labels: torch.Tensor, minorities: tuple[int, ...]) -> float:
+    """Unweighted mean of the minority classes' F1 of argmax predictions; the early stop's criterion."""
+    predicted = logits.argmax(1)
+    scores = [
+        2 * ((predicted == c) & (labels == c)).sum() / max(((predicted == c).sum() + (labels == c).sum()), 1)
+        for c in minorities
+    ]
+    return float(sum(scores) / len(scores))
+
+
+def train(run: Run, split: Split, device: str = "cpu") -> Outcome:
+    """Train one run and read it. ValueError in one sentence for every factor that is unknown or does not fit."""
+    start = time.perf_counter()
+    if run.precision not in PRECISIONS:
+        raise ValueError(f"unknown precision {run.precision!r}: allowed are {', '.join(PRECISIONS)}")
+    dtype, where = PRECISIONS[run.precision], torch.device(device)
+    plan = batches(run, split.train.labels)
+    model = build(run, *split.train.images.shape[1:3], split.n_classes)
+    model = model.to(where, dtype, memory_format=torch.channels_last)
+    loss_function = loss_of(run, torch.from_numpy(split.train_counts).to(where, dtype))
+    rates = iter(schedule(run.schedule, run.learning_rate, sum(map(len, plan))))
+
+    x, y = as_input(split.train, dtype, where), torch.from_numpy(split.train.labels).to(where)
+    held = torch.cat([as_input(split.validation, dtype, where), as_input(split.test, dtype, where)])
+    n_validation = len(split.validation.labels)
+    validation_labels = torch.from_numpy(split.validation.labels).to(where)
+
+    parameters = flattened(model)
+    state = [torch.zeros_like(parameters), torch.zeros_like(parameters), torch.zeros((), device=where)]
+    autocast = torch.autocast(where.type, torch.bfloat16, enabled=run.precision == "bfloat16", cache_enabled=False)
+    history, updates, reached, diverged = [], 0, 0, False
+    for epoch in plan:
+        model.train()
+        total = torch.zeros((), dtype=dtype, device=where)
+        for batch in torch.from_numpy(epoch).to(where):
+            rate, beta1 = next(rates)
+            with autocast:
+                logits = model(x[batch])
+            loss = loss_function(logits.to(dtype), y[batch])
+            loss.backward()
+            adam_step(parameters, state, rate, beta1)
+            parameters.grad.zero_()
+            total += loss.detach()
+        updates += len(epoch)
+        model.eval()
+        with torch.no_grad(), autocast:
+            logits = model(held).to(dtype)
+        history.append(logits.cpu().numpy())
+        diverged = not bool(torch.isfinite(total) & torch.isfinite(logits).all())
+        if diverged:
+            break
+        if run.stop_f1:
+            seen = torch.from_numpy(as_softmax(history[-1][:n_validation], run.output)).to(where)
+            reached = reached + 1 if minority_f1(seen, validation_labels, split.minorities) >= run.stop_f1 else 0
+            if reached == 2:
+                break
+
+    with torch.no_grad(), autocast:
+        read = {name: logits.to(dtype).cpu().numpy() for name, logits in readouts(model, held, n_validation, x)}
+    logits = as_softmax(np.stack(history), run.output)
+    if diverged:
+        logits[-1] = np.nan
+    read = {name: np.full_like(logits[-1], np.nan) if diverged else as_softmax(z, run.output) for name, z in read.items()}
+    return Outcome(
+        validation=logits[:, :n_validation],
+        test=logits[:, n_validation:],
+        readouts=read,
+        diverged=diverged,
+        epochs=len(history),
+        updates=updates,
+        seconds=time.perf_counter() - start,
+    )

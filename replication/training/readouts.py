@@ -1,0 +1,67 @@
+"""How a trained network is read at test time. All readouts of a run share one training."""
+
+import copy
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+
+def folded(linear: nn.Linear, norm: nn.BatchNorm1d) -> nn.Linear:
+    """One linear layer that equals `norm(linear(x))` in evaluation, exactly but for rounding.
+
+    With s = weight / sqrt(running variance + eps): W' = s W, b' = s (b - running mean) + bias.
+    """
+    scale = torch.rsqrt(norm.running_var + norm.eps)
+    shift = -norm.running_mean * scale
+    if norm.affine:
+        scale, shift = scale * norm.weight, shift * norm.weight + norm.bias
+    merged = nn.Linear(linear.in_features, linear.out_features, device=scale.device, dtype=scale.dtype)
+    merged.weight.copy_(scale[:, None] * linear.weight)
+    merged.bias.copy_(scale * linear.bias + shift)
+    return merged
+
+
+def recalibrated(norm: nn.BatchNorm1d, x: torch.Tensor) -> nn.BatchNorm1d:
+    """A copy of `norm` whose running statistics are those of its inputs x (N, C), as one batch would give them."""
+    fresh = copy.deepcopy(norm)
+    fresh.running_mean.copy_(x.mean(0))
+    fresh.running_var.copy_(x.var(0))
+    return fresh
+
+
+def readouts(
+    model: nn.Sequential, held: torch.Tensor, n_validation: int, train: torch.Tensor
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Name and logits (N, C) of every readout that the network allows, on the held-out images (N, C, H, W).
+
+    `as_trained`; with a final norm `bn_removed`; with a BatchNorm there `bn_recalibrated` (statistics of the
+    training images) and `batch_statistics` (those of the validation and of the test set, each as one batch: the only
+    readout in which one image's score depends on the others); with a BatchNorm after the linear layer `bn_folded`.
+    """
+    model.eval()
+    head = model.head
+    pooled = head.pool(model.body(held))
+    layers = dict(head.named_children())
+    del layers["pool"]
+
+    def apply(x: torch.Tensor, **replaced: nn.Module) -> torch.Tensor:
+        for name, layer in layers.items():
+            x = replaced.get(name, layer)(x)
+        return x
+
+    yield "as_trained", apply(pooled)
+    norm = layers.get("final_norm")
+    if norm is None:
+        return
+    yield "bn_removed", apply(pooled, final_norm=nn.Identity())
+    if not isinstance(norm, nn.BatchNorm1d):
+        return
+    before = list(layers) == ["final_norm", "linear"]
+    seen = head.pool(model.body(train))
+    yield "bn_recalibrated", apply(pooled, final_norm=recalibrated(norm, seen if before else layers["linear"](seen)))
+    parts = pooled.split([n_validation, len(pooled) - n_validation])
+    own = [recalibrated(norm, part if before else layers["linear"](part)) for part in parts]
+    yield "batch_statistics", torch.cat([apply(part, final_norm=n) for part, n in zip(parts, own)])
+    if not before:
+        yield "bn_folded", apply(pooled, linear=folded(layers["linear"], norm), final_norm=nn.Identity())

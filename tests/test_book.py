@@ -1,0 +1,247 @@
+"""The book: it builds without a warning, and a browser finds every page, link, figure and search hit in order."""
+
+import functools
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+from urllib.request import urlopen
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(path for path in (ROOT / "book").iterdir() if path.suffix in {".md", ".ipynb"})
+PHONE_WIDTH = 390
+
+if not PAGES:
+    pytest.skip("there are no pages in book/ yet", allow_module_level=True)
+
+
+class Page(HTMLParser):
+    """Links, images, element ids and resources of one HTML page."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.links, self.images, self.ids, self.resources = set(), [], set(), set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        if "id" in attrs:
+            self.ids.add(attrs["id"])
+        if tag == "a" and attrs.get("href"):
+            self.links.add(attrs["href"])
+        if tag == "img":
+            self.images.append(attrs)
+        if tag in {"img", "script", "iframe", "source"} and attrs.get("src"):
+            self.resources.add(attrs["src"])
+        if tag == "link" and attrs.get("href") and attrs.get("rel") != "canonical":
+            self.resources.add(attrs["href"])
+
+
+def contents() -> list[str]:
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    return [toc["root"]] + [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+
+
+def test_contents_and_pages_agree():
+    assert sorted(contents()) == sorted(path.stem for path in PAGES)
+
+
+@pytest.mark.parametrize("name", ["_toc.yml", "_config.yml"])
+def test_book_config_is_the_top_level_one(name):
+    assert (ROOT / "book" / name).read_bytes() == (ROOT / name).read_bytes()
+
+
+@pytest.mark.parametrize("path", [path for path in PAGES if path.suffix == ".ipynb"], ids=lambda path: path.stem)
+def test_committed_notebook(path):
+    cells = json.loads(path.read_text())["cells"]
+    assert path.stat().st_size < 500_000
+    assert not [cell["source"] for cell in cells if cell["cell_type"] == "code" and not cell["execution_count"]]
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory) -> Path:
+    """The book, built bare from a copy, so that no cached page can hide a warning."""
+    copy = tmp_path_factory.mktemp("clone")
+    for name in ["_config.yml", "_toc.yml"]:
+        shutil.copy(ROOT / name, copy)
+    ignore = shutil.ignore_patterns("_build", ".ipynb_checkpoints")
+    shutil.copytree(ROOT / "book", copy / "book", symlinks=True, ignore=ignore)
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", "book/", "-W", "--keep-going", "-n"]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
+    warnings = [line for line in done.stderr.splitlines() if "WARNING" in line or "ERROR" in line]
+    assert done.returncode == 0, "\n".join(warnings) or done.stdout[-3000:] + done.stderr[-3000:]
+    return copy / "book" / "_build" / "html"
+
+
+@pytest.fixture(scope="module")
+def pages(html) -> dict[str, Page]:
+    return {path.name: Page(path.read_text()) for path in html.glob("*.html")}
+
+
+def test_internal_links_and_anchors(html, pages):
+    broken = []
+    for name, page in pages.items():
+        for link in page.links:
+            target, fragment = urldefrag(unquote(link))
+            if urlsplit(target).scheme or not (target or fragment):
+                continue
+            file = (html / (target.split("?")[0] or name)).resolve()
+            known = pages.get(file.name)
+            if not file.exists() or (fragment and known and fragment not in known.ids):
+                broken.append(f"{name}: {link}")
+    assert not broken
+
+
+def test_every_image_has_alt_text(pages):
+    assert not [f"{name}: {image}" for name, page in pages.items() for image in page.images if not image.get("alt")]
+
+
+def test_no_page_refers_to_a_remote_resource(pages):
+    remote = [f"{name}: {url}" for name, page in pages.items() for url in page.resources if urlsplit(url).netloc]
+    assert not remote
+
+
+def test_every_notebook_can_be_launched_and_downloaded(pages):
+    for path in PAGES:
+        if path.suffix == ".ipynb":
+            links = pages[path.with_suffix(".html").name].links
+            assert f"_sources/{path.name}" in links
+            assert any("mybinder.org" in link and path.name in link for link in links)
+            assert any("colab.research.google.com" in link and path.name in link for link in links)
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Serves files without printing each request."""
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def address(html):
+    """Where the built book is served on this machine."""
+    handler = functools.partial(QuietHandler, directory=html)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A headless Chromium that can reach nothing but this machine, and logs what it asks for."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("no Chromium with chromedriver on this machine")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in [
+        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        "--disable-dev-shm-usage", f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    ]:  # fmt: skip
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    with webdriver.Chrome(options, webdriver.ChromeService(driver)) as chrome:
+        chrome.set_page_load_timeout(60)
+        yield chrome
+
+
+def wait_for(browser, script: str, seconds: float = 20):
+    """The script's value once it is true."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(browser, seconds).until(lambda chrome: chrome.execute_script(script), script)
+
+
+def requested(browser) -> list[str]:
+    """Addresses asked for since the last call."""
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+
+
+def errors(browser) -> list[str]:
+    """Console errors since the last call."""
+    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+@pytest.mark.browser
+def test_index_shows_the_scoreboard(browser, address):
+    browser.get(address)
+    badges = wait_for(browser, "return [...document.querySelectorAll('.bd-article table [class*=verdict-]')]"
+                               ".map(badge => badge.innerText)")  # fmt: skip
+    assert len(badges) >= 9 and all(badges)
+    assert not errors(browser)
+
+
+@pytest.mark.browser
+def test_every_page_reads_offline(browser, address):
+    """Follows every link inside the book: status 200, images and formulas shown, no console error, nothing remote."""
+    requested(browser), errors(browser)
+    waiting, seen = [address + "index.html"], set()
+    while waiting:
+        url = waiting.pop()
+        seen.add(url)
+        with urlopen(url) as answer:
+            assert answer.status == 200
+        if not urlsplit(url).path.endswith(".html"):
+            continue
+        browser.get(url)
+        broken = browser.execute_script(
+            "return [...document.images].filter(i => !i.complete || !i.naturalWidth || !i.alt).map(i => i.outerHTML)"
+        )
+        assert not broken, url
+        if browser.execute_script("return document.querySelector('.math') !== null"):
+            wait_for(browser, "return document.querySelector('.math mjx-container') !== null")
+            assert not browser.execute_script("return document.querySelector('mjx-merror')?.outerHTML"), url
+        assert not errors(browser), url
+        links = browser.execute_script("return [...document.querySelectorAll('a[href]')].map(a => a.href)")
+        inside = {urldefrag(link).url.split("?")[0] for link in links if link.startswith(address)}
+        waiting += [link for link in inside if link not in seen and link not in waiting and link != address]
+    assert {urljoin(address, f"{name}.html") for name in contents()} <= seen
+    assert not [url for url in requested(browser) if not url.startswith((address, "data:", "blob:"))]
+
+
+@pytest.mark.browser
+def test_search_finds_a_page(browser, address):
+    browser.get(address + "search.html?q=normalization")
+    hit = wait_for(browser, "return document.querySelector('#search-results li a')?.href")
+    browser.get(hit)
+    assert "normalization" in browser.find_element("css selector", ".bd-article").text.lower()
+    assert not errors(browser)
+
+
+@pytest.mark.browser
+def test_pages_fit_a_phone(browser, address):
+    size = {"width": PHONE_WIDTH, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        for name in contents():
+            browser.get(f"{address}{name}.html")
+            width = browser.execute_script("return document.scrollingElement.scrollWidth")
+            assert width <= PHONE_WIDTH, name
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.browser
+def test_dark_mode(browser, address):
+    browser.get(address)
+    ground = "return getComputedStyle(document.body).backgroundColor"
+    light, dark = [
+        browser.execute_script(f"document.documentElement.dataset.theme = '{mode}'; {ground}")
+        for mode in ["light", "dark"]
+    ]
+    assert light != dark
