@@ -80,12 +80,16 @@ def learning_rate(setting: str, network: str, arm: str) -> float:
     return rates[arm]
 
 
+RATES = ("own", "shared")
+
+
 def _entries(
-    setting: str, network: str, arms: Iterable[str], seeds: Iterable[int], variant: str = "", level: float = 0, **factors
-) -> Iterator[Entry]:
-    """Every arm at both learning rates, on the same seeds."""
+    setting: str, network: str, arms: Iterable[str], seeds: Iterable[int], variant: str = "", level: float = 0,
+    rates: Sequence[str] = RATES, **factors,
+) -> Iterator[Entry]:  # fmt: skip
+    """Every arm at its own and at the shared learning rate, on the same seeds."""
     for seed in seeds:
-        for rate in ("own", "shared"):
+        for rate in rates:
             for arm in arms:
                 best = learning_rate(setting, network, arm if rate == "own" else reference(arm))
                 run = Run(setting=setting, network=network, learning_rate=best, seed=seed, **ARMS[arm], **factors)
@@ -93,11 +97,14 @@ def _entries(
 
 
 PAIR = ("plain", "final_bn")
+READINGS = ("final_bn_slow", "bn_before")
+"""fastai's momentum, and the other reading of "before the output layer": shown beside the pair, not judged"""
 
 
 def base(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
     """1000:10, 10 epochs; the first 20 seeds at 30 and 100 epochs too; both other readings of the layer beside it."""
-    yield from _entries(setting, network, (*PAIR, "final_bn_slow", "bn_before"), seeds, level=EPOCH_LEVELS[0])
+    yield from _entries(setting, network, PAIR, seeds, level=EPOCH_LEVELS[0])
+    yield from _entries(setting, network, READINGS, seeds, level=EPOCH_LEVELS[0], rates=("own",))
     for epochs in EPOCH_LEVELS[1:]:
         yield from _entries(setting, network, PAIR, seeds[:20], level=epochs, epochs=epochs)
 
@@ -117,9 +124,9 @@ def ratio(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
 
 def batch_size(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
     """Batch sizes at 10 epochs, and again at 150 updates; the slow and the earlier BatchNorm beside them."""
-    arms = (*PAIR, "final_bn_slow", "bn_before")
     for n in BATCH_LEVELS:
-        yield from _entries(setting, network, arms, seeds, "equal epochs", n, batch_size=n)
+        yield from _entries(setting, network, PAIR, seeds, "equal epochs", n, batch_size=n)
+        yield from _entries(setting, network, READINGS, seeds, "equal epochs", n, ("own",), batch_size=n)
         yield from _entries(setting, network, PAIR, seeds, "equal updates", n, batch_size=n, updates=BASE_UPDATES)
 
 
@@ -163,13 +170,13 @@ def training_time(setting: str, network: str, seeds: Sequence[int]) -> Iterator[
 
 def mechanism(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
     """Every part of the layer by itself, and every other place or form of it (beyond the paper)."""
-    yield from _entries(setting, network, _NORMS, seeds)
+    yield from _entries(setting, network, _NORMS, seeds, rates=("own",))
 
 
 def remedies(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
     """What else is done about imbalance, with and without the layer (beyond the paper)."""
     arms = [f"{norm}_{v}" for v in ("class_weighted", "focal", "logit_adjusted_loss", "oversample") for norm in PAIR]
-    yield from _entries(setting, network, (*PAIR, *arms), seeds)
+    yield from _entries(setting, network, (*PAIR, *arms), seeds, rates=("own",))
 
 
 Design = Callable[[str, str, Sequence[int]], Iterator[Entry]]

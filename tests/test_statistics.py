@@ -51,10 +51,16 @@ def test_one_sided_limits_are_those_of_scipy_and_agree_with_the_p(level):
     assert S.p_above(TRIAL, low) == pytest.approx(1 - level)
 
 
-def test_holm_by_hand_and_empty():
+def test_holm_by_hand():
     assert S.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert S.holm([0.5]) == pytest.approx([0.5])
     assert S.holm([]).shape == (0,)
+
+
+@pytest.mark.parametrize("m", [1, 2, 7, 30])
+def test_holm_is_statsmodels_with_ties(m):
+    ps = np.random.default_rng(m).integers(0, 50, m) / 500
+    assert S.holm(ps) == pytest.approx(multipletests(ps, method="holm")[1])
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 20), (1, 20), (3, 60), (20, 20)])
@@ -158,9 +164,9 @@ def test_bca_of_one_seed_is_the_point():
 
 
 def test_bca_falls_back_to_percentiles_where_it_is_undefined():
-    # One resample lies wholly on one side of the mean: the bias term is infinite.
-    low, high = S.bca(TRIAL, resamples=1)
-    assert low == high != TRIAL.mean()
+    # Both resampled means lie below the mean: the bias term is infinite.
+    low, high = S.bca(TRIAL, resamples=2)
+    assert low < high < TRIAL.mean()
 
 
 def test_seeds_needed_edges():
@@ -247,14 +253,6 @@ def test_more_gain_is_more_evidence(d, more):
     assert S.tost(d, 0.05 + more) <= S.tost(d) + 1e-9
     assert S.p_above(-d, -0.05) == pytest.approx(S.p_below(d))
     assert S.big_share_upper(d, 0.25 + more) <= S.big_share_upper(d)
-
-
-@quick
-@given(st.lists(st.integers(0, 1000).map(lambda v: v / 1000), min_size=1, max_size=12))
-def test_holm_is_statsmodels_and_only_raises_p(ps):
-    adjusted = S.holm(ps)
-    assert (adjusted >= np.array(ps)).all() and (adjusted <= 1).all()
-    assert ((adjusted <= S.ALPHA) == multipletests(ps, S.ALPHA, method="holm")[0]).all()
 
 
 # --- Size and coverage, by simulation -------------------------------------------------------------

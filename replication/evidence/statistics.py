@@ -1,7 +1,7 @@
 """Paired statistics: intervals, margin tests, absence and simultaneous comparisons over seeds.
 
-`d` is a 1-d array `(n,)` of differences paired by seed, in F1 unless said otherwise; `D` is `(n, G)`, one column
-per grid point. NaN, infinities and a wrong number of dimensions in either raise ValueError. All results are
+`d` is a 1-d array `(n,)` of differences paired by seed, in F1 unless said otherwise; `D` is `(n, G)`, one
+column per grid point. NaN, infinities and wrong dimensions in either raise ValueError. All results are
 deterministic and do not depend on the order of the seeds.
 """
 
@@ -12,7 +12,6 @@ from math import ceil, inf, sqrt
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 ALPHA = 0.05
 MARGIN = 0.05  # smallest effect of interest, F1
@@ -65,7 +64,7 @@ def bca(d: ArrayLike, level: float = 0.95, resamples: int = 9999) -> tuple[float
                                  rng=np.random.default_rng(SEED))
         return centre + scale * np.array(result.confidence_interval)
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         low, high = interval("BCa")
     if np.isnan(low) or np.isnan(high):
@@ -109,14 +108,17 @@ def lower_limit(d: ArrayLike, level: float = 0.95) -> float:
 
 
 def holm(ps: ArrayLike) -> np.ndarray:
-    """Holm-adjusted p-values `(m,)` in the order given (Holm 1979, by statsmodels); empty for empty input.
+    """Holm-adjusted p-values `(m,)` in the order given (Holm 1979); empty for empty input.
 
     Raises ValueError for a p-value that is NaN or outside [0, 1].
     """
     ps = np.asarray(ps, dtype=float)
     if not ((ps >= 0) & (ps <= 1)).all():
         raise ValueError(f"p-values must lie in [0, 1], found {ps.tolist()}.")
-    return multipletests(ps, method="holm")[1] if ps.size else ps
+    order = np.argsort(ps)
+    adjusted = np.empty_like(ps)
+    adjusted[order] = np.minimum(np.maximum.accumulate(ps[order] * np.arange(ps.size, 0, -1)), 1)
+    return adjusted
 
 
 def tost(d: ArrayLike, margin: float = MARGIN) -> float:
@@ -165,8 +167,8 @@ def pairwise(D: ArrayLike, level: float = 0.95, resamples: int = 4999) -> Pairwi
     """Simultaneous intervals of all mean differences between the columns of `D` `(n, G)`.
 
     Studentised max-|t| bootstrap over seeds (Romano & Wolf 2005): difference ± q SE, where q is the `level`
-    quantile of the maximum over pairs of |mean* - mean| / SE*. Pairs without spread get the point and stay out
-    of the maximum; n < 2 gives infinite intervals.
+    quantile of the maximum over pairs of |mean* - mean| / SE*. Pairs without spread get the point and stay
+    out of the maximum; n < 2 gives infinite intervals.
 
     Where nearly all seeds of a pair tie, many resamples have SE* = 0 or next to it. Dropping them would drop
     the worst resamples and shrink q, so SE* = 0 counts as t* = infinity. But such a pair says nothing of the

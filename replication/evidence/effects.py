@@ -1,0 +1,66 @@
+"""What is measured in a cell: paired mean differences against a margin, and curves over levels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from replication.evidence import statistics as st
+
+
+@dataclass
+class Effect:
+    """A mean difference over paired seeds, tested against a margin in both directions."""
+
+    d: np.ndarray
+    margin: float = st.MARGIN
+    adjusted: tuple[float, float] = (1.0, 1.0)
+    """Holm-adjusted p that the mean lies above, and below, the margin"""
+
+    def raw(self) -> tuple[float, float]:
+        """The same two p-values before adjustment; both 1 where a difference is not a number."""
+        if not np.isfinite(self.d).all():
+            return 1.0, 1.0
+        return st.p_above(self.d, self.margin), st.p_below(self.d, self.margin)
+
+    @property
+    def above(self) -> bool:
+        """Whether the mean lies above the margin."""
+        return self.adjusted[0] < st.ALPHA
+
+    @property
+    def below(self) -> bool:
+        """Whether the mean lies below the margin."""
+        return self.adjusted[1] < st.ALPHA
+
+    def needed(self) -> str:
+        """How many seeds would decide, in words."""
+        n = st.seeds_needed(self.d, self.margin) if np.isfinite(self.d).all() else None
+        return f"about {n} seeds would decide at the observed spread" if n else "no number of seeds would decide"
+
+
+@dataclass
+class Curve:
+    """Gains of the same seeds at every level (n, G), compared pair by pair with simultaneous intervals."""
+
+    levels: list[float]
+    D: np.ndarray
+    pairs: st.Pairwise
+
+    def all_within(self) -> bool:
+        """Whether every pairwise difference is shown to lie within the margin."""
+        return bool((self.pairs.low > -st.MARGIN).all() and (self.pairs.high < st.MARGIN).all())
+
+    def some_apart(self) -> bool:
+        """Whether some pair is shown to differ by more than the margin."""
+        return bool((self.pairs.low > st.MARGIN).any() or (self.pairs.high < -st.MARGIN).any())
+
+    def exceeds(self, i: int, j: int) -> bool:
+        """Whether the gain at level i is shown to exceed that at level j by more than the margin."""
+        a, b = min(i, j), max(i, j)
+        at = int(np.flatnonzero((self.pairs.pairs == (a, b)).all(axis=1))[0])
+        return bool(self.pairs.low[at] > st.MARGIN if i < j else self.pairs.high[at] < -st.MARGIN)
+
+    def peaks(self) -> list[float]:
+        """Inner levels whose gain exceeds that at both ends by more than the margin."""
+        last = len(self.levels) - 1
+        return [self.levels[k] for k in range(1, last) if self.exceeds(k, 0) and self.exceeds(k, last)]

@@ -1,0 +1,57 @@
+"""The frame every verdict, table and figure reads: a design's entries beside the scores of their runs."""
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from replication.runs import FACTORS
+
+READOUTS = ("as_trained", "bn_removed", "bn_folded", "bn_recalibrated", "batch_statistics", "logit_adjusted")
+"""how a trained network is read at test time"""
+HISTORIES = tuple(f"{part}_{m}" for part in ("validation", "test") for m in ("nll", "nll_train", "f1_minority"))
+"""per-epoch columns, lists (E,), in the rows of readout `as_trained`"""
+
+
+def table(results: Iterable) -> pd.DataFrame:
+    """Results as one row a (run, readout): key, all factors, data, provenance, facts, metrics and histories."""
+    rows = []
+    for r in results:
+        shared = {"key": r.key, **dataclasses.asdict(r.run), "data": r.data, "provenance": r.provenance, **r.facts}
+        for readout, scores in r.scores.items():
+            curves = {name: r.arrays[name] for name in HISTORIES} if readout == "as_trained" else {}
+            rows.append(shared | {"readout": readout} | scores | curves)
+    return pd.DataFrame(rows)
+
+
+def frame(entries: Iterable, results: pd.DataFrame) -> pd.DataFrame:
+    """Entries of a design joined with a results table: `cell_setting`, `cell_network`, `variant`, `rate`, `arm`,
+    `level`, then the columns of `table`. An entry whose run has no result is one row with NaN scores."""
+    wanted = pd.DataFrame(
+        {"cell_setting": s, "cell_network": n, "variant": e.variant, "rate": e.rate, "arm": e.arm, "level": e.level}
+        | dataclasses.asdict(e.run)
+        for (s, n), e in entries
+    )
+    if results.empty:
+        results = pd.DataFrame(columns=[*FACTORS, "readout", "f1_minority"])
+    return wanted.merge(results, on=list(FACTORS), how="left")
+
+
+def complete(part: pd.DataFrame) -> bool:
+    """Whether every run of a part of a frame has its scores."""
+    return len(part) > 0 and bool(part["f1_minority"].notna().all())
+
+
+def values(part: pd.DataFrame, arm: str, metric: str = "f1_minority", readout: str = "as_trained", **where) -> np.ndarray:
+    """A metric of one arm and readout, (n,) in the order of seeds; `where` fixes other columns, e.g. level=64.
+
+    A diverged run has the AUC of a coin, 0.5; its other probabilities stay NaN. KeyError if there is no such row.
+    """
+    chosen = part[(part["arm"] == arm) & (part["readout"] == readout)]
+    for column, value in where.items():
+        chosen = chosen[chosen[column] == value]
+    if chosen.empty:
+        raise KeyError(f"no {readout} of arm {arm} with {where}")
+    found = chosen.sort_values("seed")[metric].to_numpy()
+    return np.nan_to_num(found, nan=0.5) if metric == "roc_auc" else found
