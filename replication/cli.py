@@ -2,16 +2,22 @@
 
 import argparse
 import json
+import random
 import sys
 from pathlib import Path
 
 
-def _run(a: argparse.Namespace) -> None:
-    from replication import backends, designs
+def _store(path: Path | None = None):
     from replication.evidence.store import Store, default_path
 
+    return Store(path or default_path())
+
+
+def _run(a: argparse.Namespace) -> None:
+    from replication import backends, designs
+
     wanted = designs.runs(a.claims, a.settings, a.networks, a.seeds)
-    with Store(a.out or default_path()) as store:
+    with _store(a.out) as store:
         done = backends.carry_out_all(wanted, store, a.device, a.workers, a.time_budget)
         left = len(backends.missing(wanted, store))
         print(f"{done} runs trained, {len(wanted) - left} of {len(wanted)} in {store.path}")
@@ -19,17 +25,110 @@ def _run(a: argparse.Namespace) -> None:
 
 def _tune(a: argparse.Namespace) -> None:
     from replication import backends, designs
-    from replication.evidence.store import Store, default_path
     from replication.evidence.tuning import choose
 
     pilots = designs.pilots(a.settings, a.networks)
-    with Store(default_path()) as store:
+    with _store() as store:
         backends.carry_out_all([run for *_, run in pilots], store, a.device, a.workers)
         by_run = {result.run: result.facts["validation_f1_macro"] for result in store.results()}
-    chosen = choose((place, arm, run.learning_rate, by_run[run]) for place, arm, run in pilots)
+    chosen = choose(
+        (place, arm, run.learning_rate, by_run[run])
+        for place, arm, run in pilots
+        if run.learning_rate in designs.RATE_GRID
+    )
     path = Path(designs.__file__).with_name("rates.json")
     path.write_text(json.dumps(designs.chosen_rates() | chosen, indent=1) + "\n")
-    print(path.read_text())
+    print(f"chosen learning rates written to {path}")
+
+
+def _execute(a: argparse.Namespace) -> None:
+    from replication.execution import execute
+
+    parameters = [text for pair in a.parameter for text in ("-p", *pair)]
+    print(execute(a.notebooks, a.out, a.in_place, a.workers, parameters))
+
+
+def _verdicts(a: argparse.Namespace) -> None:
+    from replication.pages import scoreboard, scoreboard_page
+
+    page = scoreboard_page(a.seeds, a.device)
+    if a.seeds:
+        print(f"computed on this machine, {a.seeds} seeds:")
+    for row in scoreboard(page).to_dict("records"):
+        print(f"{row['claim']:<28} {row['verdict'].upper():<15} {row['found']}")
+
+
+def _publish(a: argparse.Namespace) -> None:
+    from replication import designs
+    from replication.evidence.published import folder, publish
+
+    wanted = [*designs.runs(), *(run for *_, run in designs.pilots())]
+    with _store() as store:
+        n = publish(store, wanted, designs.runs(["base"]))
+    print(f"{n} runs published to {folder()}")
+
+
+def _reproduced(a: argparse.Namespace) -> None:
+    from replication.evidence import published, reproduction
+    from replication.evidence.frame import table
+
+    with _store() as store:
+        fresh = table(store.results())
+    cells = reproduction.compare(published.read(), fresh)
+    if a.cells:
+        shown = cells.loc[:, cells.nunique() > 1]
+        print(shown.round(4).to_string(index=False))
+    print("reproduced on this machine: " + reproduction.summary(cells))
+
+
+def _verify(a: argparse.Namespace) -> None:
+    import tempfile
+
+    from replication import backends
+    from replication.evidence import published, reproduction
+    from replication.evidence.frame import table
+    from replication.evidence.provenance import record
+    from replication.runs import FACTORS, Run
+
+    files = published.check()
+    print(f"{len(files)} results files agree with the manifest")
+    if not a.cells:
+        return
+    rows = published.read()
+    rows = rows[(rows["readout"] == "as_trained") & (rows["epochs_trained"] <= 10)]
+    groups = list(rows.groupby(reproduction.CELL, sort=True))
+    chosen = random.Random(a.sample).sample(groups, min(a.cells, len(groups)))
+    runs = [Run(**row) for _, part in chosen for row in part[list(FACTORS)].head(a.seeds).to_dict("records")]
+    with tempfile.TemporaryDirectory() as scratch, _store(Path(scratch) / "store.sqlite") as store:
+        backends.carry_out_all(runs, store, a.device, a.workers)
+        fresh = table(store.results())
+    cells = reproduction.compare(rows, fresh)
+    here = record(backends.device_of(a.device))
+    records = published.manifest()["provenance"]
+    used = [records[id] for _, part in chosen for id in part["provenance"].unique()]
+    same = all(r[k] == here[k] for r in used for k in ("versions", "hardware", "device"))
+    print(f"retrained {len(runs)} runs ({'the same kind of machine' if same else 'another machine'}): "
+          + reproduction.summary(cells))  # fmt: skip
+    if not same and (cells["difference"].abs() > reproduction.TOLERANCE).any():
+        raise ValueError(f"a cell's mean F1 differs by more than {reproduction.TOLERANCE} from the published one")
+    if same and not cells["identical"].all():
+        raise ValueError("a run differs from the published one although the versions and the hardware are the same")
+
+
+def _merge(a: argparse.Namespace) -> None:
+    with _store() as store:
+        print(f"{store.merge(a.file)} runs added to {store.path}")
+
+
+def _data_list(a: argparse.Namespace) -> None:
+    from replication.data.settings import SETTINGS
+    from replication.data.sources import SOURCES, load
+
+    for name in SOURCES:
+        source = load(name)
+        print(f"{name}: {len(source.images)} images of {source.images.shape[-1]} px, {source.images.nbytes / 1e6:.1f} MB")
+        print(f"  settings: {', '.join(s.name for s in SETTINGS.values() if s.source == name)}")
+        print(f"  digest {source.digest}; licence: {source.licence}\n  {source.citation}")
 
 
 def _names(text: str) -> list[str]:
@@ -41,25 +140,56 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="replication", description=__doc__)
     verbs = top.add_subparsers(required=True, metavar="COMMAND")
 
-    def verb(name: str, action, text: str) -> argparse.ArgumentParser:
-        sub = verbs.add_parser(name, help=text, description=text)
+    def verb(name: str, action, text: str, into=verbs) -> argparse.ArgumentParser:
+        sub = into.add_parser(name, help=text, description=text)
         sub.set_defaults(action=action)
         return sub
 
-    def training(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--settings", type=_names, default=(), help="comma-separated, e.g. digits")
-        sub.add_argument("--networks", type=_names, default=(), help="comma-separated, e.g. simple_cnn,mlp")
+    def machine(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
         sub.add_argument("--workers", type=int, help="processes (default: one a core)")
 
-    run = verb("run", _run, "train what the claims need and the local store lacks")
+    def places(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--settings", type=_names, default=(), help="comma-separated, e.g. digits")
+        sub.add_argument("--networks", type=_names, default=(), help="comma-separated, e.g. simple_cnn,mlp")
+        machine(sub)
+
+    run = verb("run", _run, "train what the claims need and the store lacks; published results are not consulted")
     run.add_argument("claims", nargs="*", metavar="CLAIM", help="e.g. base ratio (default: all)")
-    training(run)
+    places(run)
     run.add_argument("--seeds", type=int, help="confirmatory seeds of every cell (default: each claim's own number)")
     run.add_argument("--time-budget", type=float, metavar="SECONDS", help="start no run after this time")
     run.add_argument("--out", type=Path, metavar="FILE", help="store to write instead of the local one")
 
-    training(verb("tune", _tune, "choose every arm's learning rate on the pilot seeds"))
+    places(verb("tune", _tune, "choose every arm's learning rate on the pilot seeds"))
+
+    execute = verb("execute", _execute, "execute the notebooks with papermill, several at a time")
+    execute.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help="e.g. base ratio (default: all)")
+    execute.add_argument("--in-place", action="store_true", help="rewrite the committed outputs in book/")
+    execute.add_argument("--out", type=Path, metavar="FOLDER", help="default: book/_build/executed")
+    execute.add_argument("-p", dest="parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    execute.add_argument("--workers", type=int, help="notebooks at a time (default: one a core)")
+
+    verdicts = verb("verdicts", _verdicts, "print the scoreboard")
+    verdicts.add_argument("--seeds", type=int, default=0, help="train and judge so many seeds here (default: published)")
+    verdicts.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
+
+    verb("publish", _publish, "write the local store's results of the designs to results/ with a manifest")
+
+    reproduced = verb("reproduced", _reproduced, "compare the local store with the published results, cell by cell")
+    reproduced.add_argument("--cells", action="store_true", help="print every cell")
+
+    verify = verb("verify", _verify, "check the manifest's sums and retrain a random sample of published cells")
+    verify.add_argument("--cells", type=int, default=3, help="cells to retrain (default 3; 0: sums only)")
+    verify.add_argument("--seeds", type=int, default=10, help="seeds of each (default 10)")
+    verify.add_argument("--sample", type=int, help="seed of the random choice (default: a new one every time)")
+    machine(verify)
+
+    merge = verb("merge", _merge, "add the runs of another store, such as one written by `run --out`")
+    merge.add_argument("file", type=Path)
+
+    data = verb("data", None, "the data sets").add_subparsers(required=True, metavar="COMMAND")
+    verb("list", _data_list, "what is here, its size, licence and citation", into=data)
     return top
 
 
@@ -71,6 +201,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"replication: {error}", file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        print(f"replication: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("replication: interrupted; every finished run is kept", file=sys.stderr)
         return 130

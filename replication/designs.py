@@ -31,8 +31,10 @@ ARMS: dict[str, dict] = _NORMS | {
 }
 """arm -> the factors in which it differs from `plain`"""
 
-RATE_GRID = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+RATE_GRID = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 """learning rates that tuning chooses from"""
+PILOT_RATES = (*RATE_GRID, 3e-1)
+"""learning rates of the pilots: one beyond the grid shows what the grid leaves out"""
 PILOT_SEEDS = range(10)
 RATIO_LEVELS = (2, 5, 10, 20, 40, 80)
 """minority images beside 1000 majority images; 10 is the base"""
@@ -186,7 +188,7 @@ DESIGNS: dict[str, Design] = {
               remedies)
 }  # fmt: skip
 
-SEEDS = {"base": 60, "removal": 60, "generality": 60, "majorities": 60, "sigmoid": 60, "uncertainty": 60}
+SEEDS = {"base": 60, "removal": 60, "ratio": 40, "generality": 60, "majorities": 60, "sigmoid": 60, "uncertainty": 60}
 """confirmatory seeds of a claim on digits where not 20: null claims need 60, and their base pair is shared"""
 NETWORKS = {"generality": {"digits": ("simple_cnn", "mlp", "logistic")}}
 """networks of a claim on a setting where not the simple CNN alone"""
@@ -232,7 +234,7 @@ def runs(
 
 
 def pilots(settings: Sequence[str] = (), networks: Sequence[str] = ()) -> list[tuple[str, str, Run]]:
-    """(place, arm, run) of the tuning runs: every arm at every rate of the grid on the pilot seeds.
+    """(place, arm, run) of the tuning runs: every arm at every pilot rate on the pilot seeds.
 
     Networks used only by the generality claim are tuned for the arms of that claim.
     """
@@ -245,6 +247,6 @@ def pilots(settings: Sequence[str] = (), networks: Sequence[str] = ()) -> list[t
                 (place, arm, Run(setting=setting, network=network, learning_rate=rate, seed=seed, **ARMS[arm]))
                 for seed in PILOT_SEEDS
                 for arm in arms
-                for rate in RATE_GRID
+                for rate in PILOT_RATES
             ]
     return found

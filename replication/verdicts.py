@@ -16,6 +16,7 @@ from replication.criteria import (
     PARTLY,
     REPLICATED,
     Measures,
+    least_seeds,
 )
 from replication.designs import RATES
 from replication.evidence import statistics as st
@@ -48,20 +49,28 @@ class Judgement:
     cells: list[CellVerdict]
 
 
-def _holm(cells: dict[Cell, Measures]) -> dict[Cell, Measures]:
-    """Adjust every effect's two p-values over the cells that share it."""
+def _holm(cells: dict[Cell, Measures], planned: int) -> dict[Cell, Measures]:
+    """Adjust every effect's p-values over all planned cells.
+
+    One that has not been run counts as p = 1: no cell that is decided can be undone when others arrive.
+    """
     adjusted = {cell: dict(measures) for cell, measures in cells.items()}
     names = {name for measures in cells.values() for name, e in measures.items() if isinstance(e, Effect)}
     for name in names:
         having = [cell for cell, measures in cells.items() if name in measures]
-        # an effect may come with p-values adjusted within its own cell (the best of several levels)
-        raw = np.array([np.minimum(cells[c][name].raw(), 1.0) for c in having])
-        own = np.array([cells[c][name].adjusted for c in having])
-        raw = np.where(own < 1.0, own, raw)
-        ps = np.stack([st.holm(raw[:, side]) for side in (0, 1)], axis=1)
-        for cell, p in zip(having, ps):
-            adjusted[cell][name] = replace(cells[cell][name], adjusted=(float(p[0]), float(p[1])))
+        missing = [1.0] * (planned - len(having))
+        sides = zip(*(cells[cell][name].raw() for cell in having))
+        for cell, *ps in zip(having, *(st.holm([*side, *missing]) for side in sides)):
+            adjusted[cell][name] = replace(cells[cell][name], adjusted=tuple(map(float, ps)))
     return adjusted
+
+
+def _decide(claim: Claim, cell: Cell, measures: Measures) -> tuple[str, str]:
+    """The verdict at one learning rate; inconclusive with fewer seeds than any verdict takes."""
+    n, least = min(e.n for e in measures.values()), least_seeds(cell[0])
+    if n < least:
+        return INCONCLUSIVE, f"a verdict takes at least {least} seeds, found {n}"
+    return claim.decide(measures)
 
 
 def _combine(by_rate: dict[str, tuple[str, str]]) -> tuple[str, str]:
@@ -70,8 +79,6 @@ def _combine(by_rate: dict[str, tuple[str, str]]) -> tuple[str, str]:
     if own[0] == shared[0]:
         return own
     verdicts = {own[0], shared[0]}
-    if verdicts & {NOT_RUN}:
-        return NOT_RUN, "some of the planned runs have no result"
     words = f"{own[0]} at each arm's own best learning rate ({own[1]}), {shared[0]} at plain's ({shared[1]})"
     return (PARTLY if verdicts & set(DECIDED) else INCONCLUSIVE), words
 
@@ -83,14 +90,14 @@ def judge_cells(claim: Claim, frame: pd.DataFrame) -> list[CellVerdict]:
     measures: dict[str, dict[Cell, Measures]] = {}
     for rate in RATES:
         parts = {c: groups[c][groups[c]["rate"] == rate] for c in groups if c in present}
-        measures[rate] = _holm({c: claim.measure(part, len(parts)) for c, part in parts.items()})
+        measures[rate] = _holm({c: claim.measure(part, len(groups)) for c, part in parts.items()}, len(groups))
     found = []
     for cell in groups:
         if cell not in present:
             by_rate = dict.fromkeys(RATES, (NOT_RUN, "some of the planned runs have no result"))
             found.append(CellVerdict(cell, *_combine(by_rate), by_rate, {}))
             continue
-        by_rate = {rate: claim.decide(measures[rate][cell]) for rate in RATES}
+        by_rate = {rate: _decide(claim, cell, measures[rate][cell]) for rate in RATES}
         found.append(CellVerdict(cell, *_combine(by_rate), by_rate, {rate: measures[rate][cell] for rate in RATES}))
     return found
 
@@ -116,42 +123,58 @@ def _over_cells(cells: list[CellVerdict]) -> tuple[str, str]:
     return (next(iter(counts)) if len(counts) == 1 else PARTLY), words
 
 
-def _over_base(cells: list[CellVerdict]) -> tuple[str, str]:
-    """Judged on PlantVillage alone; every other data set is an analogue, named in the reason."""
-    analogues = [c for c in cells if not _plantvillage(c.cell)]
-    verdict, reason = _over_cells([c for c in cells if _plantvillage(c.cell)])
+K20_NETWORKS = ("vgg19", "vgg19_bn", "resnet34")
+
+
+def _as_in_k20(frame: pd.DataFrame) -> set[Cell]:
+    """Cells with the identity of K20: a VGG19 or ResNet34, fine-tuned on PlantVillage."""
+    fine_tuned = (frame["init"] != "random").groupby([frame["cell_setting"], frame["cell_network"]]).all()
+    return {c for c in fine_tuned[fine_tuned].index if _plantvillage(c) and c[1] in K20_NETWORKS}
+
+
+def _over_base(cells: list[CellVerdict], identical: set[Cell]) -> tuple[str, str]:
+    """Judged on cells with the identity of K20 alone; every other one is an analogue, named in the reason."""
+    analogues = [c for c in cells if c.cell not in identical]
+    verdict, reason = _over_cells([c for c in cells if c.cell in identical])
     if verdict == NOT_RUN:
-        reason = "PlantVillage has not been run yet"
-    also = "; ".join(f"analogue {' / '.join(c.cell)}: {c.verdict}" for c in analogues)
-    return (INCONCLUSIVE if verdict == NOT_RUN and analogues else verdict), "; ".join(filter(None, (reason, also)))
+        reason = "no VGG19 or ResNet34 fine-tuned on PlantVillage has all its runs"
+        verdict = NOT_RUN if all(c.verdict == NOT_RUN for c in analogues) else INCONCLUSIVE
+    return verdict, "; ".join((reason, *(f"analogue {' / '.join(c.cell)}: {c.verdict}" for c in analogues)))
 
 
 def _over_generality(cells: list[CellVerdict]) -> tuple[str, str]:
-    """More than half of the assessable cells outside PlantVillage, and of those of the simple CNN."""
-    outside = [c for c in cells if not _plantvillage(c.cell) and c.verdict not in (NOT_RUN, NOT_ASSESSABLE)]
-    simple = [c for c in cells if c.cell[1] == "simple_cnn" and c.verdict not in (NOT_RUN, NOT_ASSESSABLE)]
+    """More than half of the cells run outside PlantVillage, and of those of the simple CNN; else as elsewhere."""
+    outside = [c for c in cells if not _plantvillage(c.cell) and c.verdict != NOT_RUN]
+    simple = [c for c in cells if c.cell[1] == "simple_cnn" and c.verdict != NOT_RUN]
     if not outside or not simple:
-        return NOT_RUN, "no cell outside PlantVillage has all its runs"
+        return NOT_RUN, f"no cell {'of the simple CNN' if outside else 'outside PlantVillage'} has all its runs"
 
     def most(group: list[CellVerdict], verdict: str) -> bool:
         return sum(c.verdict == verdict for c in group) > len(group) / 2
 
     sets = len({c.cell[0] for c in outside})
-    count = sum(c.verdict == REPLICATED for c in outside)
-    words = f"the gain exceeds 0.05 in {count} of {len(outside)} cells outside PlantVillage ({sets} data set{'s' * (sets > 1)})"
+    more, less = (sum(c.verdict == v for c in outside) for v in (REPLICATED, CONTRADICTED))
+    words = (
+        f"the gain exceeds 0.05 in {more} and lies below it in {less} of {len(outside)} cells outside PlantVillage "
+        f"({sets} data set{'s' * (sets > 1)})"
+    )
     if most(outside, REPLICATED) and most(simple, REPLICATED):
         return REPLICATED, words
-    return (CONTRADICTED if most(outside, CONTRADICTED) else INCONCLUSIVE), words
-
-
-_OVER = {"base": _over_base, "generality": _over_generality}
+    if most(outside, CONTRADICTED):
+        return CONTRADICTED, words
+    decided = {c.verdict for c in outside + simple} & set(DECIDED)
+    return (PARTLY if len(decided) > 1 or PARTLY in decided else INCONCLUSIVE), words
 
 
 def judge(claim_id: str, frame: pd.DataFrame) -> Judgement:
     """The verdict of a claim on the frame of its design (see `evidence.frame.frame`)."""
     claim = CLAIMS[claim_id]
     cells = judge_cells(claim, frame)
-    return Judgement(claim, *_OVER.get(claim_id, _over_cells)(cells), cells)
+    if claim_id == "base":
+        overall = _over_base(cells, _as_in_k20(frame))
+    else:
+        overall = (_over_generality if claim_id == "generality" else _over_cells)(cells)
+    return Judgement(claim, *overall, cells)
 
 
 def effects(judgement: Judgement) -> Iterator[dict]:
@@ -164,5 +187,5 @@ def effects(judgement: Judgement) -> Iterator[dict]:
                     yield {
                         "cell": " / ".join(filter(None, c.cell)), "rate": rate, "effect": name, "n": len(e.d),
                         "mean": e.d.mean(), "low": low, "high": high, "median": np.median(e.d), "margin": e.margin,
-                        "p above": e.adjusted[0], "p below": e.adjusted[1],
+                        "p above": e.adjusted[0], "p below": e.adjusted[1], "p within": e.adjusted[2],
                     }  # fmt: skip

@@ -9,18 +9,27 @@ from replication.evidence import statistics as st
 
 @dataclass
 class Effect:
-    """A mean difference over paired seeds, tested against a margin in both directions."""
+    """A mean difference over paired seeds, tested against a margin in both directions and for equivalence."""
 
     d: np.ndarray
     margin: float = st.MARGIN
-    adjusted: tuple[float, float] = (1.0, 1.0)
-    """Holm-adjusted p that the mean lies above, and below, the margin"""
+    adjusted: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Holm-adjusted p that the mean lies above the margin, below it, and within ±|margin|"""
+    tests: int = 1
+    """how many effects of its cell this one was picked from as the clearest; Bonferroni's factor"""
 
-    def raw(self) -> tuple[float, float]:
-        """The same two p-values before adjustment; both 1 where a difference is not a number."""
+    def raw(self) -> tuple[float, float, float]:
+        """The same p-values before adjustment over cells; all 1 where a difference is not a number."""
         if not np.isfinite(self.d).all():
-            return 1.0, 1.0
-        return st.p_above(self.d, self.margin), st.p_below(self.d, self.margin)
+            return 1.0, 1.0, 1.0
+        # TOST is one test: adjusting its two sides apart would allow twice the errors over cells.
+        ps = st.p_above(self.d, self.margin), st.p_below(self.d, self.margin), st.tost(self.d, abs(self.margin))
+        return tuple(min(1.0, self.tests * p) for p in ps)
+
+    @property
+    def n(self) -> int:
+        """Number of seeds."""
+        return len(self.d)
 
     @property
     def above(self) -> bool:
@@ -31,6 +40,11 @@ class Effect:
     def below(self) -> bool:
         """Whether the mean lies below the margin."""
         return self.adjusted[1] < st.ALPHA
+
+    @property
+    def within(self) -> bool:
+        """Whether the mean lies within ±|margin|."""
+        return self.adjusted[2] < st.ALPHA
 
     def needed(self) -> str:
         """How many seeds would decide, in words."""
@@ -46,9 +60,15 @@ class Curve:
     D: np.ndarray
     pairs: st.Pairwise
 
+    @property
+    def n(self) -> int:
+        """Number of seeds."""
+        return len(self.D)
+
     def all_within(self) -> bool:
-        """Whether every pairwise difference is shown to lie within the margin."""
-        return bool((self.pairs.low > -st.MARGIN).all() and (self.pairs.high < st.MARGIN).all())
+        """Whether there are pairs and every difference is shown to lie within the margin."""
+        within = (self.pairs.low > -st.MARGIN) & (self.pairs.high < st.MARGIN)
+        return len(within) > 0 and bool(within.all())
 
     def some_apart(self) -> bool:
         """Whether some pair is shown to differ by more than the margin."""

@@ -27,7 +27,10 @@ def table(results: Iterable) -> pd.DataFrame:
 
 def frame(entries: Iterable, results: pd.DataFrame) -> pd.DataFrame:
     """Entries of a design joined with a results table: `cell_setting`, `cell_network`, `variant`, `rate`, `arm`,
-    `level`, then the columns of `table`. An entry whose run has no result is one row with NaN scores."""
+    `level`, then the columns of `table`. An entry whose run has no result is one row with NaN scores.
+
+    ValueError where a run has several results, e.g. of two versions of the data: they must not be pooled.
+    """
     wanted = pd.DataFrame(
         {"cell_setting": s, "cell_network": n, "variant": e.variant, "rate": e.rate, "arm": e.arm, "level": e.level}
         | dataclasses.asdict(e.run)
@@ -35,6 +38,8 @@ def frame(entries: Iterable, results: pd.DataFrame) -> pd.DataFrame:
     )
     if results.empty:
         results = pd.DataFrame(columns=[*FACTORS, "readout", "f1_minority"])
+    if n := int(results.duplicated([*FACTORS, "readout"]).sum()):
+        raise ValueError(f"a run must have one result a readout, found {n} more: keep those of one version of the data")
     return wanted.merge(results, on=list(FACTORS), how="left")
 
 
@@ -46,12 +51,15 @@ def complete(part: pd.DataFrame) -> bool:
 def values(part: pd.DataFrame, arm: str, metric: str = "f1_minority", readout: str = "as_trained", **where) -> np.ndarray:
     """A metric of one arm and readout, (n,) in the order of seeds; `where` fixes other columns, e.g. level=64.
 
-    A diverged run has the AUC of a coin, 0.5; its other probabilities stay NaN. KeyError if there is no such row.
+    A diverged run has the AUC of a coin, 0.5; its other probabilities stay NaN. KeyError if there is no such row,
+    ValueError unless every seed has exactly one: differences of two arms are paired by this order.
     """
-    chosen = part[(part["arm"] == arm) & (part["readout"] == readout)]
     for column, value in where.items():
-        chosen = chosen[chosen[column] == value]
+        part = part[part[column] == value]
+    chosen = part[(part["arm"] == arm) & (part["readout"] == readout)].sort_values("seed")
     if chosen.empty:
         raise KeyError(f"no {readout} of arm {arm} with {where}")
-    found = chosen.sort_values("seed")[metric].to_numpy()
+    if chosen["seed"].tolist() != sorted(seeds := set(part["seed"])):
+        raise ValueError(f"{readout} of arm {arm} must have one row for each of {len(seeds)} seeds, found {len(chosen)}")
+    found = chosen[metric].to_numpy()
     return np.nan_to_num(found, nan=0.5) if metric == "roc_auc" else found

@@ -1,0 +1,188 @@
+"""The figures: every seed visible, means with intervals, one look for all pages."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from replication.evidence import statistics as st
+from replication.evidence.frame import values
+
+GREY, ORANGE, BLUE = "#6b7280", "#d55e00", "#0072b2"
+COLOURS = {"plain": GREY, "final_bn": ORANGE}
+VERDICT_COLOURS = {
+    "replicated": "#1b7837", "partly": "#b8860b", "inconclusive": "#6b7280", "contradicted": "#b2182b",
+    "not assessable": "#9ca3af", "not run": "#d1d5db",
+}  # fmt: skip
+CLAIMED = "the papers' figure"
+FIGSIZE = (8.0, 4.2)
+
+sns.set_theme(style="whitegrid", context="notebook", rc={"figure.dpi": 110, "axes.titlesize": 11, "axes.labelsize": 10})
+
+
+def _jitter(n: int, width: float = 0.12) -> np.ndarray:
+    """Evenly spread offsets (n,), the same at every call, so that points of equal value stay apart."""
+    order = np.random.default_rng(0).permutation(n)
+    return (order - (n - 1) / 2) / max(n - 1, 1) * 2 * width
+
+
+def _points(ax, x: float, d: np.ndarray, colour: str, horizontal: bool = False) -> None:
+    """All seeds as dots, their mean and BCa interval as a marker with a bar, at position x of the category axis."""
+    low, high = st.bca(d)
+    spread, mean = x + _jitter(len(d)), d.mean()
+    error = np.abs([[mean - low], [high - mean]])
+    seeds = {"s": 12, "alpha": 0.35, "color": colour, "linewidths": 0}
+    mark = {"fmt": "D", "ms": 6, "color": colour, "mec": "black", "ecolor": "black", "capsize": 4, "zorder": 5}
+    if horizontal:
+        ax.scatter(d, spread, **seeds)
+        ax.errorbar([mean], [x], xerr=error, **mark)
+    else:
+        ax.scatter(spread, d, **seeds)
+        ax.errorbar([x], [mean], yerr=error, **mark)
+
+
+def _gain_axis(ax, label: str = "gain in minority F1") -> None:
+    ax.axhline(0, color="black", lw=0.8)
+    ax.axhspan(-st.MARGIN, st.MARGIN, color="black", alpha=0.08, lw=0)
+    ax.set_ylabel(label)
+
+
+def _colour(arm: str) -> str:
+    return ORANGE if arm.startswith("final_bn") else GREY if arm.startswith("plain") else BLUE
+
+
+def paired(frame: pd.DataFrame, shown: Sequence[tuple[str, str]], metric: str = "f1_minority", **where) -> Figure:
+    """Left: the metric of every (arm, readout) with each seed's values joined; right: their difference to the first."""
+    columns = [values(frame, arm, metric, readout, **where) for arm, readout in shown]
+    names = [arm if readout == "as_trained" else f"{arm}\n{readout}" for arm, readout in shown]
+    fig, (left, right) = plt.subplots(1, 2, figsize=FIGSIZE, width_ratios=(1.2, 1), layout="constrained")
+    for seed in np.stack(columns, axis=1):
+        left.plot(seed, color="black", alpha=0.08, lw=0.8, zorder=0)
+    for x, ((arm, _), column) in enumerate(zip(shown, columns)):
+        _points(left, x, column, _colour(arm))
+    left.set_xticks(range(len(names)), names)
+    left.set(ylim=(-0.03, 1.03), ylabel="minority F1 (balanced test)", title="every seed")
+    for x, ((arm, _), column) in enumerate(zip(shown[1:], columns[1:])):
+        _points(right, x, column - columns[0], _colour(arm))
+    right.set_xticks(range(len(names) - 1), names[1:])
+    right.set_title(f"difference to {names[0]}, paired by seed")
+    _gain_axis(right)
+    right.margins(x=0.25)
+    return fig
+
+
+def curve(
+    frame: pd.DataFrame, variants: Sequence[str], label: str, arms: Sequence[str] = ("plain", "final_bn")
+) -> Figure:
+    """Top: F1 of both arms over the levels of every variant; bottom: the gain, every seed and simultaneous intervals."""
+    fig, axes = plt.subplots(
+        2, len(variants), figsize=(4.2 * len(variants), 6), sharex="col", sharey="row", layout="constrained", squeeze=False
+    )
+    for column, variant in enumerate(variants):
+        part = frame[frame["variant"] == variant]
+        levels = sorted(part.loc[part["arm"] == "plain", "level"].unique())
+        top, bottom = axes[:, column]
+        for arm in arms:
+            d = np.stack([values(part, arm, level=n) for n in levels], axis=1)
+            low, high = np.transpose([st.bca(x) for x in d.T])
+            top.plot(range(len(levels)), d.mean(axis=0), "o-", color=_colour(arm), label=arm, ms=4)
+            top.fill_between(range(len(levels)), low, high, color=_colour(arm), alpha=0.2, lw=0)
+        for x, n in enumerate(levels):
+            _points(bottom, x, values(part, "final_bn", level=n) - values(part, "plain", level=n), ORANGE)
+        _gain_axis(bottom, "gain in minority F1" if column == 0 else "")
+        bottom.set_xticks(range(len(levels)), [f"{n:g}" for n in levels])
+        bottom.set_xlabel(f"{label} ({variant})" if len(variants) == 1 else variant)
+        top.set(title=variant, ylim=(-0.03, 1.03), ylabel="minority F1" if column == 0 else "")
+    axes[0, 0].legend(frameon=True, fontsize=9)
+    fig.supxlabel(label, fontsize=10) if len(variants) > 1 else None
+    return fig
+
+
+def rows(frame: pd.DataFrame, shown: Sequence[tuple[str, str]], metric: str = "f1_minority", **where) -> Figure:
+    """One row an (arm, readout): every seed's metric, mean and interval."""
+    fig, ax = plt.subplots(figsize=(8, 0.5 + 0.42 * len(shown)), layout="constrained")
+    for y, (arm, readout) in enumerate(shown):
+        _points(ax, y, values(frame, arm, metric, readout, **where), _colour(arm), horizontal=True)
+    ax.set_yticks(range(len(shown)), [arm if r == "as_trained" else f"{arm} · {r}" for arm, r in shown], fontsize=9)
+    ax.invert_yaxis()
+    ax.set(xlabel="minority F1 (balanced test)", xlim=(-0.03, 1.03))
+    return fig
+
+
+def gains(frame: pd.DataFrame, comparisons: Sequence[tuple[str, str, str, dict]]) -> Figure:
+    """Gains of several comparisons side by side: each (label, arm, reference arm, other columns fixed)."""
+    fig, ax = plt.subplots(figsize=(max(5, 1.25 * len(comparisons)), 4.2), layout="constrained")
+    for x, (_, arm, plain, where) in enumerate(comparisons):
+        _points(ax, x, values(frame, arm, **where) - values(frame, plain, **where), _colour(arm))
+    ax.set_xticks(range(len(comparisons)), [label for label, *_ in comparisons], fontsize=9)
+    _gain_axis(ax)
+    return fig
+
+
+def reached(hitting: dict[str, np.ndarray], cap: int) -> Figure:
+    """Share of runs that have reached the target by each epoch; `hitting` epochs (n,) by arm, NaN for never."""
+    fig, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    epochs = np.arange(cap + 1)
+    for arm, hit in hitting.items():
+        share = (np.nan_to_num(hit, nan=np.inf)[:, None] <= epochs).mean(axis=0)
+        ax.step(epochs, share, where="post", color=_colour(arm), label=f"{arm} (n = {len(hit)})", lw=2)
+    ax.set(xlabel="epoch", ylabel="share of runs at the target", ylim=(-0.02, 1.02), xscale="symlog", xlim=(0, cap))
+    ax.set_xticks([0, 1, 2, 5, 10, 20, 50, 100], ["0", "1", "2", "5", "10", "20", "50", "100"])
+    ax.legend(frameon=True)
+    return fig
+
+
+def trajectories(frame: pd.DataFrame, **where) -> Figure:
+    """Validation loss and test F1 by epoch: every seed thin, the median thick, both arms."""
+    fig, axes = plt.subplots(1, 2, figsize=FIGSIZE, layout="constrained")
+    panels = (("validation_nll", "validation NLL"), ("test_f1_minority", "minority test F1"))
+    for ax, (name, label) in zip(axes, panels):
+        for arm in ("plain", "final_bn"):
+            curves = np.stack([np.asarray(c) for c in values(frame, arm, name, **where)])
+            epochs = np.arange(1, curves.shape[1] + 1)
+            ax.plot(epochs, curves.T, color=_colour(arm), alpha=0.12, lw=0.7)
+            ax.plot(epochs, np.nanmedian(curves, axis=0), color=_colour(arm), lw=2.5, label=f"{arm} (median)")
+        ax.set(xlabel="epoch", ylabel=label)
+    axes[0].set_yscale("log")
+    axes[1].legend(frameon=True, fontsize=9)
+    return fig
+
+
+def reliability(probabilities: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
+    """Left: share of right predictions by confidence; right: how confident predictions are, pooled over seeds.
+
+    `probabilities`: arm -> top-label confidence (S,) and whether the prediction was right (S,).
+    """
+    fig, (left, right) = plt.subplots(1, 2, figsize=FIGSIZE, layout="constrained")
+    edges = np.linspace(0.5, 1, 11)
+    for arm, (confidence, right_answer) in probabilities.items():
+        bins = np.clip(np.digitize(confidence, edges) - 1, 0, 9)
+        kept = [b for b in range(10) if (bins == b).sum() >= 20]
+        x = [confidence[bins == b].mean() for b in kept]
+        y = [right_answer[bins == b].mean() for b in kept]
+        left.plot(x, y, "o-", color=_colour(arm), label=arm)
+        right.hist(confidence, bins=edges, color=_colour(arm), alpha=0.5, label=arm, density=True)
+    left.plot([0.5, 1], [0.5, 1], "--", color="black", lw=1)
+    left.set(xlabel="confidence", ylabel="share of right predictions", title="reliability (bins of 20 or more)", ylim=(0, 1.03))
+    right.set(xlabel="confidence", ylabel="density", title="how confident")
+    left.legend(frameon=True)
+    return fig
+
+
+def scoreboard(effects: Sequence[dict]) -> Figure:
+    """One row an effect with keys `label`, `d` (n,), `margin`, `verdict`: mean, interval, margin and verdict's colour."""
+    fig, ax = plt.subplots(figsize=(8, 0.8 + 0.4 * len(effects)), layout="constrained")
+    for y, e in enumerate(effects):
+        _points(ax, y, e["d"], VERDICT_COLOURS[e["verdict"]], horizontal=True)
+    ax.set_yticks(range(len(effects)), [e["label"] for e in effects], fontsize=9)
+    ax.invert_yaxis()
+    ax.axvline(0, color="black", lw=0.8)
+    ax.axvspan(-st.MARGIN, st.MARGIN, color="black", alpha=0.08, lw=0)
+    ax.set_xlabel("difference in minority F1 (shaded: smaller than the smallest effect of interest)")
+    present = list(dict.fromkeys(e["verdict"] for e in effects))
+    handles = [plt.Line2D([], [], marker="D", ls="", color=VERDICT_COLOURS[v], label=v) for v in present]
+    ax.legend(handles=handles, fontsize=8, frameon=True, loc="lower right")
+    return fig

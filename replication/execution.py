@@ -1,0 +1,64 @@
+"""Notebooks in, executed notebooks out: papermill over the book, several at a time, promoting only successes."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from tqdm import tqdm
+
+from replication.evidence.store import root
+
+TIMEOUT = 3600
+
+
+def _execute(notebook: Path, target: Path, parameters: Sequence[str]) -> str:
+    """Execute one notebook; the last line of its error, or an empty string."""
+    temporary = target.with_suffix(".tmp.ipynb")
+    command = [
+        sys.executable, "-m", "papermill", str(notebook), str(temporary), "-k", "python3", "--cwd", str(notebook.parent),
+        "--no-progress-bar", "--execution-timeout", str(TIMEOUT), *parameters,
+    ]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore::FutureWarning"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    # papermill marks every cell of a dead kernel as completed: only its exit status can be trusted
+    if done.returncode:
+        temporary.unlink(missing_ok=True)
+        return next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "no message")
+    temporary.replace(target)
+    return ""
+
+
+def execute(
+    names: Sequence[str] = (), out: Path | None = None, in_place: bool = False, workers: int | None = None,
+    parameters: Sequence[str] = (),
+) -> Path:  # fmt: skip
+    """Execute the book's notebooks (or those named) and return the folder that holds the result.
+
+    By default the whole book is copied to `book/_build/executed` and its notebooks are replaced there, ready for
+    `jupyter-book build`; `in_place` rewrites `book/` itself. A notebook that fails leaves its target as it was:
+    RuntimeError names every such notebook and its last line of error. ValueError for an unknown name.
+    """
+    book = root() / "book"
+    notebooks = sorted(path for path in book.glob("*.ipynb"))
+    known = [path.stem for path in notebooks]
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"unknown notebook {unknown[0]!r}: allowed are {', '.join(known)}")
+    target = book if in_place else Path(out or book / "_build" / "executed")
+    if not in_place:
+        shutil.copytree(
+            book, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("_build", ".ipynb_checkpoints", "*.ipynb")
+        )
+    chosen = [path for path in notebooks if not names or path.stem in names]
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        running = {pool.submit(_execute, path, target / path.name, parameters): path.stem for path in chosen}
+        failed = {}
+        for future in tqdm(as_completed(running), total=len(running), unit="notebook", desc="executing"):
+            if error := future.result():
+                failed[running[future]] = error
+    if failed:
+        raise RuntimeError("; ".join(f"notebook {name} failed: {error}" for name, error in sorted(failed.items())))
+    return target
