@@ -1,4 +1,4 @@
-# `make book` builds the book, `make test` tests everything; both set up .venv first. `make help` lists the rest.
+# `make book` builds the book, `make test` tests everything; both set up .venv first. More: `make help`.
 # Written for GNU make 3.81 and a POSIX shell.
 
 SEEDS ?= 5
@@ -11,7 +11,8 @@ BIN := .venv/bin
 BUILD := book/_build
 STORE := .replication
 CODE := $(shell find replication -type f -not -path '*/__pycache__/*')
-PAGES := _config.yml _toc.yml $(shell find book -type f -not -path 'book/_build/*' -not -path '*/.ipynb_checkpoints/*')
+PAGES := _config.yml _toc.yml $(shell find book -type f -not -path 'book/_build/*' \
+	-not -path '*/.ipynb_checkpoints/*')
 RESULTS := $(shell find results -type f 2>/dev/null)
 
 .DELETE_ON_ERROR:
@@ -48,7 +49,7 @@ clean: ## Remove what was built; .venv and the trained runs stay.
 	find replication tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(BUILD)/trained-$(SEEDS): .venv/installed $(CODE)
-	$(BIN)/replication run --settings digits --seeds $(SEEDS) --fresh
+	$(BIN)/replication run --settings digits --seeds $(SEEDS)
 	@mkdir -p $(@D) && touch $@
 
 $(BUILD)/rendered: $(BUILD)/trained-$(SEEDS) $(PAGES) $(RESULTS)
@@ -73,4 +74,5 @@ with_uv = uv=$$(command -v uv || echo $(BIN)/uv); \
 	@if command -v uv >/dev/null; then uv venv --quiet --allow-existing \
 			--python "$$("$(PYTHON)" -c 'import sys; print(sys.executable)')" .venv; \
 		else "$(PYTHON)" -m venv .venv; fi || { rm -rf .venv; \
-		echo "Python's venv module did not work (on Debian and Ubuntu: apt-get install python3-venv)." >&2; exit 1; }
+		echo "Python's venv module did not work (on Debian and Ubuntu: apt-get install python3-venv)." >&2; \
+		exit 1; }

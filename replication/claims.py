@@ -30,7 +30,7 @@ class Claim:
     cell: tuple[str, ...] = ("cell_setting", "cell_network")
 
 
-K20, K21 = "{cite:t}`kocaman2020`", "{cite:t}`kocaman2021`"
+K20, K21 = "Kocaman, Shir and Bäck 2020", "Kocaman, Shir and Bäck 2021"
 
 CLAIMS = {
     c.id: c

@@ -49,12 +49,12 @@ def _execute(a: argparse.Namespace) -> None:
 
 
 def _verdicts(a: argparse.Namespace) -> None:
-    from replication.pages import scoreboard, scoreboard_page
+    from replication.parameters import Parameters
+    from replication.scoreboard import Scoreboard
 
-    page = scoreboard_page(a.seeds, a.device)
-    if a.seeds:
-        print(f"computed on this machine, {a.seeds} seeds:")
-    for row in scoreboard(page).to_dict("records"):
+    board = Scoreboard(Parameters(seeds=a.seeds, device=a.device))
+    print(f"computed on this machine, {a.seeds} seeds" if a.seeds else "published results")
+    for row in board.rows().to_dict("records"):
         print(f"{row['claim']:<28} {row['verdict'].upper():<15} {row['found']}")
 
 

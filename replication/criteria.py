@@ -238,7 +238,7 @@ def decide_uncertainty(m: Measures) -> Decision:
 
 
 def measure_training_time(part: pd.DataFrame, m: int) -> Measures:
-    hit = {arm: _epochs_to_target(part, arm) for arm in ("plain", "final_bn")}
+    hit = {arm: epochs_to_target(part, arm) for arm in ("plain", "final_bn")}
     saved = st.restricted(hit["final_bn"], CAP_EPOCHS) - st.restricted(hit["plain"], CAP_EPOCHS)
     return {
         "gain": _gain(part, level=10),
@@ -247,7 +247,7 @@ def measure_training_time(part: pd.DataFrame, m: int) -> Measures:
     }
 
 
-def _epochs_to_target(part: pd.DataFrame, arm: str) -> np.ndarray:
+def epochs_to_target(part: pd.DataFrame, arm: str) -> np.ndarray:
     """Epoch at which validation F1 was at least the target twice in a row, (n,); NaN where it never was."""
     columns = (values(part, arm, name, level=CAP_EPOCHS) for name in ("validation_f1_minority", "stop_f1"))
     hit = []

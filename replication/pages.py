@@ -1,78 +1,31 @@
 """What a notebook of the book shows: checked parameters in, tables, figures and verdicts out."""
 
 import functools
-import os
-from collections.abc import Callable, Mapping
-from typing import Literal
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from IPython.display import HTML, Markdown
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from replication import designs
 from replication.claims import CLAIMS
-from replication.data.settings import SETTINGS
+from replication.criteria import epochs_to_target, reading
 from replication.evidence import published
-from replication.evidence.effects import Curve, Effect
-from replication.evidence.frame import frame, table
 from replication.evidence import statistics as st
+from replication.evidence.effects import Curve
+from replication.evidence.metrics import log_softmax
+from replication.evidence.frame import complete, frame, table, values
+from replication.parameters import Parameters, parameters
 from replication.verdicts import Judgement, effects, judge
-
-
-class Parameters(BaseModel):
-    """The parameters of every notebook, as papermill's `-p NAME VALUE` sets them."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    settings: str = Field("", description="comma-separated settings, or empty for all that are published")
-    networks: str = Field("", description="comma-separated networks, or empty for all that are published")
-    seeds: int = Field(0, ge=0, le=1000, description="0 shows published results; n trains n seeds here")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
-
-    @field_validator("settings")
-    @classmethod
-    def _known_settings(cls, names: str) -> str:
-        if unknown := [n for n in names.split(",") if n and n not in SETTINGS]:
-            raise ValueError(f"unknown setting {unknown[0]!r}, allowed are {', '.join(designs.CELL_SETTINGS)}")
-        return names
-
-    @field_validator("networks")
-    @classmethod
-    def _known_networks(cls, names: str) -> str:
-        known = {n for by_setting in designs.NETWORKS.values() for ns in by_setting.values() for n in ns} | {"simple_cnn"}
-        if unknown := [n for n in names.split(",") if n and n not in known]:
-            raise ValueError(f"unknown network {unknown[0]!r}, allowed are {', '.join(sorted(known))}")
-        return names
-
-
-def parameters(namespace: Mapping[str, object]) -> Parameters:
-    """The parameters a notebook was given: every plain value it has defined so far.
-
-    ValueError in one sentence that names the parameter and what is allowed, for an unknown name as for a bad value:
-    papermill itself only warns of a name it does not know.
-    """
-    given = {
-        name: value
-        for name, value in namespace.items()
-        if not name.startswith("_") and isinstance(value, str | int | float | bool | list | dict | None)
-        and name not in ("In", "Out")
-    }  # fmt: skip
-    try:
-        return Parameters(**given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
-        if first["type"] == "extra_forbidden":
-            raise ValueError(f"unknown parameter {name!r}: allowed are {', '.join(Parameters.model_fields)}") from None
-        about = Parameters.model_fields[name].description
-        reason = first["msg"].removeprefix("Value error, ")
-        raise ValueError(f"parameter {name} = {given[name]!r} is not allowed: {reason} ({about})") from None
 
 
 @functools.cache
 def _published(settings: tuple[str, ...]) -> pd.DataFrame:
     return published.read(settings)
+
+
+PAGE_OF = {"training_time": "base"}
+"""claims that share a notebook with another"""
 
 
 class Page:
@@ -96,12 +49,17 @@ class Page:
             wanted = set(runs)
             return table(r for r in store.results() if r.run in wanted)
 
+    def claim(self) -> Markdown:
+        """The claim in one sentence, with its source."""
+        c = CLAIMS[self.name]
+        return Markdown(f"> **The claim.** {c.statement} ({c.source})")
+
     def source(self) -> Markdown:
         """Which results the page shows, and how to show others."""
         if self.local:
             text = f"**Computed on this machine**, the first {self.asked.seeds} confirmatory seeds; not the published results."
         else:
-            text = "**Published results.** `papermill book/{0}.ipynb out.ipynb -p seeds 3` trains three seeds on your machine and shows those instead.".format(self.name)
+            text = "**Published results**, from `results/`."
         return Markdown(text)
 
     def design(self) -> pd.DataFrame:
@@ -126,12 +84,86 @@ class Page:
         ]
         return _shown(pd.DataFrame(made))
 
+    @property
+    def places(self) -> list[tuple[str, str]]:
+        """(setting, network) of every cell."""
+        return list(dict.fromkeys(place for place, _ in self.entries))
+
     def part(self, rate: str = "own", **where) -> pd.DataFrame:
-        """Rows of the frame at one learning rate; `where` fixes other columns."""
+        """Rows of the frame at one learning rate, of the first cell unless `where` names another; for figures.
+
+        ValueError while runs are missing.
+        """
+        setting, network = self.places[0]
         rows = self.frame[self.frame["rate"] == rate]
-        for column, value in where.items():
+        for column, value in ({"cell_setting": setting, "cell_network": network} | where).items():
             rows = rows[rows[column] == value]
+        if not complete(rows):
+            raise ValueError(f"no results of {self.name} for {setting} / {network} yet: `replication run {self.name}`")
         return rows
+
+    def contrast(self, arm: str, other: str = "plain", metric: str = "f1_minority", rate: str = "own",
+                 readouts: tuple[str, str] = ("as_trained", "as_trained"), **where) -> str:  # fmt: skip
+        """Two arms' means and their paired difference with interval, as words for a sentence."""
+        part = self.part(rate, **where)
+        a, b = (values(part, name, metric, readout) for name, readout in zip((arm, other), readouts))
+        low, high = st.bca(a - b)
+        return f"{b.mean():.2f} to {a.mean():.2f} (difference {(a - b).mean():+.2f}, {low:+.2f} to {high:+.2f}, n = {len(a)})"
+
+    def differences(self, pairs: list[tuple[str, str]], rate: str = "own") -> pd.DataFrame:
+        """Paired differences in minority F1 of pairs of arms, with unadjusted 95 % BCa intervals."""
+        part, rows = self.part(rate), []
+        for arm, other in pairs:
+            d = values(part, arm) - values(part, other)
+            low, high = st.bca(d)
+            rows.append({"difference": f"{arm} − {other}", "n": len(d), "mean": f"{d.mean():+.3f}",
+                         "95 % interval": f"{low:+.2f} to {high:+.2f}", "median": f"{np.median(d):+.3f}"})  # fmt: skip
+        return _shown(pd.DataFrame(rows))
+
+    def metric_table(self, metrics: tuple[str, ...], rate: str = "own") -> pd.DataFrame:
+        """Means over seeds of some metrics of `plain` and `final_bn`, and the seeds where they are defined."""
+        part, rows = self.part(rate), []
+        for metric in metrics:
+            a, b = (values(part, arm, metric) for arm in ("plain", "final_bn"))
+            d = (b - a)[np.isfinite(b - a)]
+            low, high = st.bca(d) if len(d) else (np.nan, np.nan)
+            rows.append({"metric": metric, "plain": f"{np.nanmean(a):.3f}", "final_bn": f"{np.nanmean(b):.3f}",
+                         "difference": f"{d.mean():+.3f}", "95 % interval": f"{low:+.3f} to {high:+.3f}",
+                         "seeds": len(d)})  # fmt: skip
+        return _shown(pd.DataFrame(rows))
+
+    def reading(self) -> str:
+        """Whether the base gain is one of representation or of threshold, see `criteria.reading`."""
+        measures = self.judgement.cells[0].measures
+        return reading(measures["own"]) if measures else "undecided"
+
+    def hitting(self, rate: str = "own") -> dict[str, np.ndarray]:
+        """Epochs to the target of the training-time design (n,) by arm, NaN where it was never reached."""
+        return {arm: epochs_to_target(self.part(rate), arm) for arm in designs.PAIR}
+
+    def confidences(self, rate: str = "own") -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Arm -> top-label confidence (S,) and whether it was right (S,), the test predictions of all seeds pooled."""
+        part = self.part(rate)
+        logits = self._predictions(*self.places[0]).set_index("key")
+        pooled = {}
+        for arm in designs.PAIR:
+            rows = logits.loc[part.loc[(part["arm"] == arm) & (part["readout"] == "as_trained"), "key"]]
+            p = np.exp(log_softmax(np.stack(rows["logits"].tolist()).reshape(len(rows), -1, 2)))
+            right = p.argmax(-1) == np.stack(rows["labels"].tolist())
+            pooled[arm] = p.max(-1).ravel(), right.ravel()
+        return pooled
+
+    def _predictions(self, setting: str, network: str) -> pd.DataFrame:
+        if not self.local:
+            return published.predictions(setting, network)
+        from replication.evidence.store import Store, default_path
+
+        with Store(default_path()) as store:
+            return published.prediction_rows(store.results(set(self.frame["key"])))
+
+    def say(self, text: str) -> Markdown:
+        """Prose with computed numbers in it."""
+        return Markdown(text)
 
     @functools.cached_property
     def judgement(self) -> Judgement:
@@ -193,7 +225,11 @@ class Page:
                 f"{record.get('hardware', 'unknown')} ({record.get('device', '')})</li>"
             )
         kind = "Computed on this machine" if self.local else "Published results"
-        return HTML(f"<p><strong>{kind}</strong></p><ul>{''.join(lines)}</ul>")
+        again = f"papermill book/{PAGE_OF.get(self.name, self.name)}.ipynb out.ipynb -p seeds 3"
+        return HTML(
+            f"<p><strong>{kind}.</strong> To run this page on your machine: <code>{again}</code></p>"
+            f"<ul>{''.join(lines)}</ul>"
+        )
 
     def _records(self) -> dict[str, dict]:
         if not self.local:
@@ -227,6 +263,18 @@ def badge(verdict: str) -> str:
 def _shown(rows: pd.DataFrame) -> pd.DataFrame:
     """A table without an index column of numbers."""
     return rows.set_index(rows.columns[0]) if len(rows.columns) else rows
+
+
+def pilots(arms: tuple[str, ...], place: tuple[str, str] = ("digits", "simple_cnn")) -> pd.DataFrame:
+    """Published pilot runs of some arms: the frame's columns, `level` being the learning rate."""
+    setting, network = place
+    rows = published.read([setting])
+    chosen = [
+        ((setting, network), designs.Entry("pilot", "own", arm, run.learning_rate, run))
+        for _, arm, run in designs.pilots([setting], [network])
+        if arm in arms
+    ]
+    return frame(chosen, rows)
 
 
 def open_page(name: str, namespace: Mapping[str, object]) -> Page:

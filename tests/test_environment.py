@@ -1,4 +1,4 @@
-"""One environment, told four times alike: pyproject.toml, requirements.lock, environment.yml and the workflows."""
+"""One environment told alike by pyproject.toml, requirements.lock, environment.yml, Makefile and CI."""
 
 import importlib.metadata
 import os
@@ -58,8 +58,9 @@ def test_python_range_is_told_alike():
     wanted = SpecifierSet(PROJECT["requires-python"])
     [conda] = [line for line in environment()["dependencies"] if str(line).startswith("python")]
     assert SpecifierSet(conda.removeprefix("python")) == wanted
-    [makefile] = re.findall(r"\((3, \d+)\) <= sys.version_info\[:2\] < \((3, \d+)\)", (ROOT / "Makefile").read_text())
-    assert SpecifierSet(">={},<{}".format(*(bound.replace(", ", ".") for bound in makefile))) == wanted
+    makefile = (ROOT / "Makefile").read_text()
+    [bounds] = re.findall(r"\((3, \d+)\) <= sys.version_info\[:2\] < \((3, \d+)\)", makefile)
+    assert SpecifierSet(">={},<{}".format(*(bound.replace(", ", ".") for bound in bounds))) == wanted
     for workflow in (ROOT / ".github" / "workflows").glob("*.yml"):
         versions = re.findall(r'"(3\.\d+)"', workflow.read_text())
         assert versions and all(f"{version}.99" in wanted for version in versions), workflow.name
@@ -124,7 +125,8 @@ def test_readme_commands_exist():
 
 def make(*arguments, cwd: Path = ROOT) -> subprocess.CompletedProcess:
     """`make` as a user calls it, also where make runs this test."""
-    clean = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
+    inherited = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
+    clean = {name: value for name, value in os.environ.items() if name not in inherited}
     return subprocess.run(["make", *arguments], cwd=cwd, env=clean, capture_output=True, text=True)
 
 

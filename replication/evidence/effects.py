@@ -6,6 +6,9 @@ import numpy as np
 
 from replication.evidence import statistics as st
 
+# Curves keep a tie with the margin a tie, as the tests of single effects do.
+INSIDE, BEYOND = st.MARGIN - st.TINY, st.MARGIN + st.TINY
+
 
 @dataclass
 class Effect:
@@ -67,18 +70,18 @@ class Curve:
 
     def all_within(self) -> bool:
         """Whether there are pairs and every difference is shown to lie within the margin."""
-        within = (self.pairs.low > -st.MARGIN) & (self.pairs.high < st.MARGIN)
+        within = (self.pairs.low > -INSIDE) & (self.pairs.high < INSIDE)
         return len(within) > 0 and bool(within.all())
 
     def some_apart(self) -> bool:
         """Whether some pair is shown to differ by more than the margin."""
-        return bool((self.pairs.low > st.MARGIN).any() or (self.pairs.high < -st.MARGIN).any())
+        return bool((self.pairs.low > BEYOND).any() or (self.pairs.high < -BEYOND).any())
 
     def exceeds(self, i: int, j: int) -> bool:
         """Whether the gain at level i is shown to exceed that at level j by more than the margin."""
         a, b = min(i, j), max(i, j)
         at = int(np.flatnonzero((self.pairs.pairs == (a, b)).all(axis=1))[0])
-        return bool(self.pairs.low[at] > st.MARGIN if i < j else self.pairs.high[at] < -st.MARGIN)
+        return bool(self.pairs.low[at] > BEYOND if i < j else self.pairs.high[at] < -BEYOND)
 
     def peaks(self) -> list[float]:
         """Inner levels whose gain exceeds that at both ends by more than the margin."""

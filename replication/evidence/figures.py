@@ -1,6 +1,7 @@
 """The figures: every seed visible, means with intervals, one look for all pages."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,10 +18,23 @@ VERDICT_COLOURS = {
     "replicated": "#1b7837", "partly": "#b8860b", "inconclusive": "#6b7280", "contradicted": "#b2182b",
     "not assessable": "#9ca3af", "not run": "#d1d5db",
 }  # fmt: skip
-CLAIMED = "the papers' figure"
+ALWAYS_MINORITY = 2 / 3
+"""F1 of a classifier that always says minority, on a balanced test set of two classes"""
 FIGSIZE = (8.0, 4.2)
 
 sns.set_theme(style="whitegrid", context="notebook", rc={"figure.dpi": 110, "axes.titlesize": 11, "axes.labelsize": 10})
+
+
+def _closed(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Close what was drawn: a notebook then shows the returned figure once, not twice."""
+
+    @functools.wraps(draw)
+    def drawn(*args, **kwargs) -> Figure:
+        fig = draw(*args, **kwargs)
+        plt.close(fig)
+        return fig
+
+    return drawn
 
 
 def _jitter(n: int, width: float = 0.12) -> np.ndarray:
@@ -54,6 +68,7 @@ def _colour(arm: str) -> str:
     return ORANGE if arm.startswith("final_bn") else GREY if arm.startswith("plain") else BLUE
 
 
+@_closed
 def paired(frame: pd.DataFrame, shown: Sequence[tuple[str, str]], metric: str = "f1_minority", **where) -> Figure:
     """Left: the metric of every (arm, readout) with each seed's values joined; right: their difference to the first."""
     columns = [values(frame, arm, metric, readout, **where) for arm, readout in shown]
@@ -74,6 +89,7 @@ def paired(frame: pd.DataFrame, shown: Sequence[tuple[str, str]], metric: str = 
     return fig
 
 
+@_closed
 def curve(
     frame: pd.DataFrame, variants: Sequence[str], label: str, arms: Sequence[str] = ("plain", "final_bn")
 ) -> Figure:
@@ -101,17 +117,45 @@ def curve(
     return fig
 
 
-def rows(frame: pd.DataFrame, shown: Sequence[tuple[str, str]], metric: str = "f1_minority", **where) -> Figure:
-    """One row an (arm, readout): every seed's metric, mean and interval."""
-    fig, ax = plt.subplots(figsize=(8, 0.5 + 0.42 * len(shown)), layout="constrained")
-    for y, (arm, readout) in enumerate(shown):
-        _points(ax, y, values(frame, arm, metric, readout, **where), _colour(arm), horizontal=True)
-    ax.set_yticks(range(len(shown)), [arm if r == "as_trained" else f"{arm} · {r}" for arm, r in shown], fontsize=9)
-    ax.invert_yaxis()
-    ax.set(xlabel="minority F1 (balanced test)", xlim=(-0.03, 1.03))
+@_closed
+def rows(
+    frame: pd.DataFrame, shown: Sequence[tuple[str, str]], metrics: Sequence[str] = ("f1_minority", "f1_majority"), **where
+) -> Figure:
+    """One row an (arm, readout), one panel a metric: every seed, mean and interval."""
+    fig, axes = plt.subplots(
+        1, len(metrics), figsize=(8.5, 0.9 + 0.38 * len(shown)), sharey=True, squeeze=False, layout="constrained"
+    )
+    for ax, metric in zip(axes[0], metrics):
+        for y, (arm, readout) in enumerate(shown):
+            _points(ax, y, values(frame, arm, metric, readout, **where), _colour(arm), horizontal=True)
+        ax.set(xlabel=metric.replace("_", " of the ").replace("f1", "F1"), xlim=(-0.03, 1.03))
+    first = axes[0, 0]
+    if metrics[0] == "f1_minority":
+        first.axvline(ALWAYS_MINORITY, color="black", ls=":", lw=1)
+    first.set_yticks(range(len(shown)), [arm if r == "as_trained" else f"{arm} · {r}" for arm, r in shown], fontsize=9)
+    first.invert_yaxis()
     return fig
 
 
+@_closed
+def rates(frame: pd.DataFrame, arms: Sequence[str], metric: str = "f1_minority") -> Figure:
+    """The metric over learning rates (the frame's `level`), every seed, mean and interval, one line an arm."""
+    fig, ax = plt.subplots(figsize=(7.5, 4), layout="constrained")
+    levels = sorted(frame["level"].unique())
+    for k, arm in enumerate(arms):
+        d = np.stack([values(frame, arm, metric, level=n) for n in levels], axis=1)
+        x = np.array(levels) * 1.06 ** (k - (len(arms) - 1) / 2)
+        low, high = np.transpose([st.bca(v) for v in d.T])
+        colour = _colour(arm) if len(arms) <= 2 else sns.color_palette("colorblind")[k]
+        ax.scatter(np.tile(x, len(d)), d.ravel(), s=10, alpha=0.3, color=colour, linewidths=0)
+        ax.errorbar(x, d.mean(axis=0), yerr=[d.mean(axis=0) - low, high - d.mean(axis=0)], fmt="o-", color=colour,
+                    capsize=3, label=arm, ms=5)  # fmt: skip
+    ax.set(xscale="log", xlabel="peak learning rate", ylabel="minority F1 (balanced test)", ylim=(-0.03, 1.03))
+    ax.legend(frameon=True, fontsize=9)
+    return fig
+
+
+@_closed
 def gains(frame: pd.DataFrame, comparisons: Sequence[tuple[str, str, str, dict]]) -> Figure:
     """Gains of several comparisons side by side: each (label, arm, reference arm, other columns fixed)."""
     fig, ax = plt.subplots(figsize=(max(5, 1.25 * len(comparisons)), 4.2), layout="constrained")
@@ -122,6 +166,7 @@ def gains(frame: pd.DataFrame, comparisons: Sequence[tuple[str, str, str, dict]]
     return fig
 
 
+@_closed
 def reached(hitting: dict[str, np.ndarray], cap: int) -> Figure:
     """Share of runs that have reached the target by each epoch; `hitting` epochs (n,) by arm, NaN for never."""
     fig, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
@@ -135,6 +180,7 @@ def reached(hitting: dict[str, np.ndarray], cap: int) -> Figure:
     return fig
 
 
+@_closed
 def trajectories(frame: pd.DataFrame, **where) -> Figure:
     """Validation loss and test F1 by epoch: every seed thin, the median thick, both arms."""
     fig, axes = plt.subplots(1, 2, figsize=FIGSIZE, layout="constrained")
@@ -151,6 +197,7 @@ def trajectories(frame: pd.DataFrame, **where) -> Figure:
     return fig
 
 
+@_closed
 def reliability(probabilities: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
     """Left: share of right predictions by confidence; right: how confident predictions are, pooled over seeds.
 
@@ -172,6 +219,7 @@ def reliability(probabilities: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figu
     return fig
 
 
+@_closed
 def scoreboard(effects: Sequence[dict]) -> Figure:
     """One row an effect with keys `label`, `d` (n,), `margin`, `verdict`: mean, interval, margin and verdict's colour."""
     fig, ax = plt.subplots(figsize=(8, 0.8 + 0.4 * len(effects)), layout="constrained")

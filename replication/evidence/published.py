@@ -67,7 +67,10 @@ def read(settings: Iterable[str] = (), where: Path | None = None) -> pd.DataFram
 
 
 def predictions(setting: str, network: str, where: Path | None = None) -> pd.DataFrame:
-    """Published test labels (N,) and final logits (N, K) of the base design: columns `key`, `labels`, `logits`."""
+    """Published test labels (N,) and final logits (N * K,) of the base design: columns `key`, `labels`, `logits`.
+
+    ValueError where none are published, and as `check`.
+    """
     where = where or folder()
     name = f"{setting}/{network}.{PREDICTIONS}"
     if name not in check(where):
@@ -75,7 +78,8 @@ def predictions(setting: str, network: str, where: Path | None = None) -> pd.Dat
     return pd.read_parquet(where / name)
 
 
-def _prediction_rows(results: Iterable[Result]) -> pd.DataFrame:
+def prediction_rows(results: Iterable[Result]) -> pd.DataFrame:
+    """Test labels (N,) and final logits (N * K,) of some results, one row a run."""
     rows = [
         {"key": r.key, "labels": r.arrays["labels"], "logits": r.arrays["logits"].astype(np.float32).ravel()}
         for r in results
@@ -110,7 +114,7 @@ def publish(store: Store, wanted: Iterable[Run], base: Iterable[Run], where: Pat
     for (setting, network), members in groups.items():
         _write(table(members), where / setting / f"{network}.parquet")
         if kept := [r for r in members if r.run in base]:
-            _write(_prediction_rows(kept), where / setting / f"{network}.{PREDICTIONS}")
+            _write(prediction_rows(kept), where / setting / f"{network}.{PREDICTIONS}")
     files = {
         path.relative_to(where).as_posix(): {"sha256": _sha256(path), "rows": len(pd.read_parquet(path, columns=["key"]))}
         for path in sorted(where.rglob("*.parquet"))

@@ -127,7 +127,7 @@ def tost(d: ArrayLike, margin: float = MARGIN) -> float:
 
 
 def big_share_upper(d: ArrayLike, big: float = BIG, level: float = 0.95) -> float:
-    """One-sided Clopper-Pearson upper limit of the share of seeds with |d| > `big`; 1.0 for empty `d`."""
+    """One-sided Clopper-Pearson upper limit of the share of seeds with `|d| > big`; 1.0 for empty `d`."""
     d = _finite(d)
     k = int((np.abs(d) > big + TINY).sum())
     return float(stats.beta.ppf(level, k + 1, d.size - k)) if k < d.size else 1.0
@@ -166,8 +166,8 @@ class Pairwise:
 def pairwise(D: ArrayLike, level: float = 0.95, resamples: int = 4999) -> Pairwise:
     """Simultaneous intervals of all mean differences between the columns of `D` `(n, G)`.
 
-    Studentised max-|t| bootstrap over seeds (Romano & Wolf 2005): difference ± q SE, where q is the `level`
-    quantile of the maximum over pairs of |mean* - mean| / SE*. Pairs without spread get the point and stay
+    Studentised `max-|t|` bootstrap over seeds (Romano & Wolf 2005): difference ± q SE, where q is the `level`
+    quantile of the maximum over pairs of `|mean* - mean| / SE*`. Pairs without spread get the point and stay
     out of the maximum; n < 2 gives infinite intervals.
 
     Where nearly all seeds of a pair tie, many resamples have SE* = 0 or next to it. Dropping them would drop

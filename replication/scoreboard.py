@@ -1,0 +1,131 @@
+"""All claims at a glance: verdicts, headline effects, what it took, and whether this machine reproduces it."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from IPython.display import HTML
+from matplotlib.figure import Figure
+
+from replication.claims import CLAIMS
+from replication.evidence import published, reproduction
+from replication.evidence import statistics as st
+from replication.evidence.effects import Curve, Effect
+from replication.evidence.frame import table
+from replication.pages import PAGE_OF, Page, badge
+from replication.parameters import Parameters, parameters
+from replication.verdicts import CellVerdict
+
+HEADLINES = {
+    "base": ("gain", "gain"),
+    "removal": ("removed_minus_plain", "layer removed − plain"),
+    "ratio": ("curve", "gain over the ratios"),
+    "batch_size": ("epochs", "gain over the batch sizes"),
+    "generality": ("gain", "gain"),
+    "majorities": ("gain_two_majorities", "gain with two majority classes"),
+    "sigmoid": ("gain_sigmoid", "gain with one sigmoid logit"),
+    "uncertainty": ("f1_at_least_loss_minus_last", "F1 at least loss − F1 at the end"),
+    "training_time": ("epochs_saved", "epochs saved"),
+}
+"""claim -> the effect or curve that its criterion turns on, and what it is called"""
+
+
+def _in_words(cell: CellVerdict, name: str, label: str) -> str:
+    measure = cell.measures.get("own", {}).get(name)
+    if isinstance(measure, Curve):
+        means = measure.D.mean(axis=0)
+        return f"{label} {means.min():+.2f} to {means.max():+.2f} (n = {measure.n} each)"
+    if isinstance(measure, Effect) and np.isfinite(measure.d).all():
+        low, high = st.bca(measure.d)
+        return f"{label} {measure.d.mean():+.2f} [{low:+.2f}, {high:+.2f}] (n = {measure.n})"
+    return f"{label}: no result"
+
+
+class Scoreboard:
+    """Every claim's judgement on the published results, or on runs of this machine if `seeds` asks for them."""
+
+    def __init__(self, asked: Parameters):
+        self.asked = asked
+        self.judgements = {name: Page(name, asked).judgement for name in CLAIMS}
+
+    def rows(self) -> pd.DataFrame:
+        """One row a claim: what it says, the verdict, what was found in its first cell, and why."""
+        return pd.DataFrame(
+            {
+                "claim": j.claim.title,
+                "verdict": j.verdict,
+                "found": "; ".join(_in_words(c, *HEADLINES[name]) for c in j.cells[:1]),
+                "cells": len(j.cells),
+                "why": j.reason,
+            }
+            for name, j in self.judgements.items()
+        )
+
+    def html(self) -> HTML:
+        """The rows as an HTML table for the index, each claim linked to its page, each verdict a badge."""
+        lines = "".join(
+            f'<tr><td><a href="{PAGE_OF.get(name, name)}.html">{row["claim"]}</a></td>'
+            f"<td>{badge(row['verdict'])}</td><td>{row['found']}</td><td>{row['why']}</td></tr>"
+            for name, row in zip(self.judgements, self.rows().to_dict("records"))
+        )
+        heads = "".join(f"<th>{head}</th>" for head in ("claim", "verdict", "found in its first cell", "why"))
+        return HTML(f'<table class="table"><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>')
+
+    def cells(self) -> pd.DataFrame:
+        """One row a cell of a claim: its verdict and the headline effect at each arm's own learning rate."""
+        return pd.DataFrame(
+            {
+                "claim": j.claim.title,
+                "cell": " / ".join(filter(None, c.cell)),
+                "verdict": c.verdict,
+                "found": _in_words(c, *HEADLINES[name]),
+            }
+            for name, j in self.judgements.items()
+            for c in j.cells
+        )
+
+    def figure(self) -> Figure:
+        """The headline effects in minority F1, every seed visible; curves and epochs have figures of their own."""
+        from replication.evidence.figures import scoreboard
+
+        rows = []
+        for name, j in self.judgements.items():
+            effect, label = HEADLINES[name]
+            for c in j.cells:
+                e = c.measures.get("own", {}).get(effect)
+                if isinstance(e, Effect) and effect != "epochs_saved" and np.isfinite(e.d).all():
+                    where = ", ".join(filter(None, c.cell[1:])) if len(j.cells) > 1 else ""
+                    where = where.removeprefix("simple_cnn, ")
+                    rows.append({"label": f"{name}: {label}" + (f"\n({where})" if where else ""), "d": e.d,
+                                 "verdict": c.verdict})  # fmt: skip
+        return scoreboard(rows)
+
+
+def open_scoreboard(namespace: Mapping[str, object]) -> Scoreboard:
+    """The scoreboard notebook's first call: check its parameters and judge every claim."""
+    return Scoreboard(parameters(namespace))
+
+
+def status() -> pd.DataFrame:
+    """What the published results took: one row a setting and network, with runs, seeds, hours and divergences."""
+    runs = published.read().drop_duplicates("key")
+    if runs.empty:
+        return runs
+    made = runs.groupby(["setting", "network"]).agg(
+        runs=("key", "count"), seeds=("seed", "nunique"), diverged=("diverged", "sum"),
+        core_minutes=("seconds", lambda s: round(s.sum() / 60, 1)),
+        slowest_run_s=("seconds", lambda s: round(s.max(), 1)),
+    )  # fmt: skip
+    return made.reset_index().set_index("setting")
+
+
+def reproduced() -> tuple[str, pd.DataFrame]:
+    """Whether the runs in this machine's store agree with the published ones: a sentence, and one row a cell."""
+    from replication.evidence.store import Store, default_path
+
+    if not default_path().exists():
+        return reproduction.summary(pd.DataFrame()), pd.DataFrame()
+    with Store(default_path()) as store:
+        fresh = table(store.results())
+    cells = reproduction.compare(published.read(), fresh)
+    return reproduction.summary(cells), cells

@@ -1,0 +1,317 @@
+"""Constructed tables against every criterion: each verdict, ties, missing and diverged runs, combinations."""
+
+import dataclasses
+import functools
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings, strategies as hs
+from scipy import stats
+
+from replication import designs
+from replication.claims import CLAIMS
+from replication.criteria import VERDICTS, reading
+from replication.evidence import statistics as st
+from replication.evidence.effects import Curve
+from replication.evidence.frame import frame, values
+from replication.verdicts import effects, judge, judge_cells
+
+REP, PART, INC, CON, NA, NOT = VERDICTS
+WIDE = np.array([0.0, 0.12] * 30)
+"""mean 0.06, but not shown to lie on either side of 0.05"""
+PROBABILITIES = ("nll", "nll_train", "brier", "brier_train", "confidence_train", "roc_auc")
+CURVES = ("validation_nll", "test_f1_minority", "validation_f1_minority")
+
+
+@functools.cache
+def planned(claim, seeds, same=False):
+    """A design on digits with the simple CNN, and a result with F1 0 everywhere of each of its runs."""
+    rates = {arm: 1e-2 if same or arm.startswith("plain") else 3e-3 for arm in designs.ARMS}
+    with mock.patch.object(designs, "chosen_rates", return_value={"digits/simple_cnn": rates}):
+        entries = designs.entries(claim, networks=("simple_cnn",), seeds=seeds)
+    scores = dict.fromkeys(PROBABILITIES, 0.5) | {name: [0.0] * 3 for name in CURVES} | {"f1_minority": 0.0}
+    rows = [
+        {"key": i, **dataclasses.asdict(run), "readout": readout, **scores}
+        for i, run in enumerate(dict.fromkeys(e.run for _, e in entries))
+        for readout in ("as_trained", "bn_removed", "logit_adjusted")
+    ]
+    return entries, pd.DataFrame(rows)
+
+
+@functools.cache
+def blank(claim, seeds, same):
+    return frame(*planned(claim, seeds, same))
+
+
+def arm(score, name="final_bn", column="f1_minority", **where):
+    """What to put where: one value for all seeds, one a seed (n,), or one list for all seeds."""
+    return score, column, {"arm": name, **where}
+
+
+def filled(claim, *puts, seeds=20, same=False, setting="digits", network="simple_cnn", init="random"):
+    """A design's frame with `puts` in it, as the cell of another setting, network and initialisation."""
+    table = blank(claim, seeds, same).copy()
+    for score, column, where in puts:
+        rows = np.logical_and.reduce([table[k] == v for k, v in where.items()])
+        score = score if isinstance(score, np.ndarray) else [score] * seeds
+        at = table.index[rows]
+        table.loc[at, column] = pd.Series([score[s - 100] for s in table.loc[at, "seed"]], at)
+    return table.assign(cell_setting=setting, cell_network=network, init=init)
+
+
+def one(claim, table):
+    """The verdict of a table with one cell; where there are several (`majorities`) they must agree."""
+    cells = judge_cells(CLAIMS[claim], table)
+    assert len({(c.verdict, c.reason) for c in cells}) == 1
+    return cells[0]
+
+
+
+def curve(variant, levels, gains):
+    return [arm(score, variant=variant, level=n) for n, score in zip(levels, gains)]
+
+
+def uncertainty(confidence, nll, brier, f1, gained=0.5, nll_test=None, losses=(3.0, 1.0, 2.0)):
+    columns = {"confidence_train": confidence, "nll_train": nll, "nll": nll if nll_test is None else nll_test,
+               "brier": brier, "brier_train": brier, "validation_nll": [*losses], "test_f1_minority": f1}  # fmt: skip
+    return [arm(gained), *(arm(v, column=c) for c, v in columns.items())]
+
+
+def training_time(plain, final_bn, gained=0.5, censored=0):
+    """Epochs of the second 0.8 in a row, after a single one in epoch 1; None: never."""
+    timed = {"column": "validation_f1_minority", "level": 100}
+    never = [0.8] + [0.0] * 99
+    at = {e: never if e is None else [0.8] + [0.0] * (e - 3) + [0.8, 0.8] for e in (plain, final_bn)}
+    by_seed = np.empty(20, dtype=object)
+    by_seed[:] = [never if i < censored else at[final_bn] for i in range(20)]
+    return [arm(gained, level=10), arm(at[plain], "plain", **timed), arm(by_seed, **timed)]
+
+
+PUTS = {
+    "base": lambda e10, e30=0.5, e100=0.5: [arm(e10, level=10), arm(e30, level=30), arm(e100, level=100)],
+    "removal": lambda trained, removed: [arm(trained), arm(removed, readout="bn_removed")],
+    "ratio": lambda *gains: curve("minority varied", designs.RATIO_LEVELS, gains),
+    "batch_size": lambda epochs, updates, rest=0.5: [
+        *curve("equal epochs", designs.BATCH_LEVELS, (rest,) * 6 + (epochs,)),
+        *curve("equal updates", designs.BATCH_LEVELS, (rest,) * 6 + (updates,)),
+    ],
+    "generality": lambda gained: [arm(gained)],
+    "majorities": lambda single, double: [arm(single, level=1), arm(double, level=2)],
+    "sigmoid": lambda softmax, one, each: [
+        arm(softmax), arm(one, "final_bn_sigmoid"), arm(each, "final_bn_sigmoids"),
+    ],
+    "uncertainty": uncertainty,
+    "training_time": training_time,
+}  # fmt: skip
+"""claim -> the scores that decide it, as puts"""
+COSTS, FREE, TIE = [0.9, 0.2, 0.9], [0.1, 0.9, 0.9], [0.0, 0.0, 0.05]
+ONE_DIVERGED = np.array([np.nan] + [0.9] * 19)
+UP = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+ROWS = {
+    "base": {
+        REP: [(0.5,)], PART: [(0.5, 0.0), (0.5, 0.5, 0.05), (0.5, WIDE)], INC: [(0.05,), (WIDE,)],
+        CON: [(0.0,), (-0.5,), (0.0, 0.0, 0.0)],
+    },
+    "removal": {
+        REP: [(0.9, 0.9), (0.9, 0.46)], CON: [(0.9, 0.44), (0.9, 0.0), (0.9, -0.1), (0.08, 0.045)],
+        INC: [(0.9, 0.45), (0.08, 0.05), (0.08, WIDE)], NA: [(0.0, 0.0), (0.05, 0.9), (WIDE, 0.9)],
+    },
+    "ratio": {
+        REP: [(0.1, 0.2, 0.5, 0.2, 0.1, 0.1), (0.5, 0.5, 0.5, 0.56, 0.5, 0.5)], CON: [(0.5,) * 6, (0.5, 0.52) * 3],
+        INC: [UP, (0.0, *(0.5,) * 5), (0.5, *(0.1,) * 4, 0.5), (0.5, 0.5, 0.55, 0.5, 0.5, 0.5),
+              (0.5, 0.5, 0.5 + WIDE, 0.5, 0.5, 0.5)],
+        NA: [(0.0,) * 6, (0.05,) * 6, (0.0, 0.0, 0.0, WIDE, 0.0, 0.0)],
+    },
+    "batch_size": {
+        REP: [(0.8, 0.8)], PART: [(0.8, 0.5), (0.8, 0.5 + WIDE)], CON: [(0.5, 0.5)],
+        INC: [(0.5, 0.8), (0.5 + WIDE, 0.8), (0.5, 0.5 + WIDE), (0.55, 0.5), (0.5, 0.55)],
+        NA: [(0.0, 0.8, 0.0), (0.05, 0.8, 0.05)],
+    },
+    "generality": {REP: [(0.5,)], CON: [(0.0,), (-0.5,)], INC: [(0.05,), (WIDE,)]},
+    "majorities": {
+        REP: [(0.5, 0.0), (0.5, -0.5)], CON: [(0.5, 0.5), (0.5, 0.06)], NA: [(0.05, 0.5), (0.0, 0.0), (WIDE, 0.0)],
+        INC: [(0.5, 0.05), (0.5, WIDE), (0.09, 0.04), (0.09, 0.045)],
+    },
+    "sigmoid": {
+        REP: [(0.5, 0.0, 0.0), (0.5, 0.0, WIDE)], CON: [(0.5, 0.5, 0.5)], PART: [(0.5, 0.5, 0.0), (0.5, 0.0, 0.5)],
+        INC: [(0.5, 0.05, 0.0), (0.5, -0.05, 0.0), (0.5, -0.2, 0.0), (0.5, WIDE, 0.0), (0.06, 0.01, 0.0),
+              (0.06, 0.02, 0.0), (0.5, np.array([0.3] + [0.0] * 59), 0.0)],
+        NA: [(0.0, 0.0, 0.0), (0.05, 0.5, 0.5)],
+    },
+    "uncertainty": {
+        REP: [(0.4, 0.9, 0.9, COSTS), (0.4, 0.9, 0.1, COSTS)], CON: [(0.4, 0.1, 0.1, FREE)],
+        INC: [(0.4, 0.9, 0.9, FREE), (0.4, 0.9, 0.9, TIE), (0.5, 0.9, 0.9, COSTS), (0.4, 0.5, 0.9, COSTS),
+              (0.4, 0.1, 0.1, TIE), (0.4, 0.1, 0.1, COSTS), (0.9, 0.1, 0.5, FREE), (0.9, 0.1, 0.1, FREE, 0.5, 0.5),
+              (0.4, ONE_DIVERGED, 0.9, COSTS), (0.4, 1 - ONE_DIVERGED, 0.1, FREE)],
+        NA: [(0.4, 0.9, 0.9, COSTS, 0.05)],
+    },
+    "training_time": {
+        REP: [(20, 10), (None, 10), (None, 5, 0.5, 10)], CON: [(20, 20), (10, 20)], NA: [(20, 10, 0.05)],
+        INC: [(20, 19), (5, None), (None, None), (None, 5, 0.5, 11)],
+    },
+}  # fmt: skip
+CASES = [(claim, scores, v) for claim, row in ROWS.items() for v, cases in row.items() for scores in cases]
+
+
+@pytest.mark.parametrize("claim, scores, verdict", CASES)
+def test_row(claim, scores, verdict):
+    table = filled(claim, *PUTS[claim](*scores), seeds=60 if claim == "sigmoid" else 20)
+    assert one(claim, table).verdict == verdict
+
+
+def test_absence_takes_49_seeds_and_an_edge_is_described():
+    assert [one("sigmoid", filled("sigmoid", arm(0.5), seeds=n)).verdict for n in (48, 49)] == [INC, REP]
+    for gains, words in ((UP, "edge"), ((0.1, 0.1, 0.1, 0.5, 0.1, 0.1), "at 20 of")):
+        assert words in one("ratio", filled("ratio", *PUTS["ratio"](*gains))).reason
+
+
+@pytest.mark.parametrize("losses, cost", [((np.nan, 2, 1), 0), ((1, np.inf, np.nan), -0.8), ((np.nan,) * 3, -0.9)])
+def test_least_loss_of_diverged_epochs(losses, cost):
+    table = filled("uncertainty", *uncertainty(0.5, 0.5, 0.5, [0.1, 0.5, 0.9], losses=losses))
+    effect = one("uncertainty", table).measures["own"]["f1_at_least_loss_minus_last"]
+    assert effect.d == pytest.approx(cost)
+
+
+@pytest.mark.parametrize("gained, auc, adjusted, kind", [
+    (0.5, 0.6, 0.0, "representation"), (0.5, 0.5, 0.5, "threshold"), (0.5, 0.52, 0.5, "undecided"),
+    (0.5, 0.5, 0.0, "undecided"), (0.0, 0.5, 0.5, "undecided"), (0.5, ONE_DIVERGED, 0.5, "representation"),
+])  # fmt: skip
+def test_reading_of_a_gain(gained, auc, adjusted, kind):
+    puts = [arm(auc, column="roc_auc", level=10), arm(adjusted, "plain", readout="logit_adjusted")]
+    assert reading(one("base", filled("base", *PUTS["base"](gained), *puts)).measures["own"]) == kind
+
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_one_missing_run_leaves_its_cell_not_run(claim):
+    entries, results = planned(claim, 20)
+    cells = judge_cells(CLAIMS[claim], frame(entries, results[results["key"] != 3]))
+    assert [c.verdict for c in cells].count(NOT) == 1 and cells[0].measures == {}
+    assert judge(claim, frame(entries, pd.DataFrame())).verdict == NOT
+
+
+@pytest.mark.parametrize("score, verdict", [(0.055, REP), (0.0, INC), (np.nan, NOT)])
+def test_a_diverged_run_counts_as_zero_and_nan_as_not_run(score, verdict):
+    gains = np.array([score] + [0.055] * 19)
+    assert one("generality", filled("generality", arm(gains))).verdict == verdict
+
+
+@pytest.mark.parametrize("setting, seeds, verdict", [
+    ("digits", 20, REP), ("digits", 19, INC), ("digits", 1, INC), ("cracks", 10, REP), ("cracks", 9, INC),
+])  # fmt: skip
+def test_a_verdict_takes_20_seeds_on_digits_and_10_elsewhere(setting, seeds, verdict):
+    assert one("generality", filled("generality", arm(0.5), seeds=seeds, setting=setting)).verdict == verdict
+
+
+def test_results_that_cannot_be_paired_are_refused():
+    entries, results = planned("removal", 20)
+    with pytest.raises(ValueError, match="one result"):
+        frame(entries, pd.concat([results, results[results["key"] == 0].assign(key="other data")]))
+    table = blank("removal", 20, False)
+    with pytest.raises(ValueError, match="20 seeds, found 19"):
+        judge("removal", table[(table["readout"] != "bn_removed") | (table["seed"] != 103)])
+    with pytest.raises(ValueError, match="20 seeds, found 40"):
+        values(table, "plain")
+    with pytest.raises(KeyError, match="nobody"):
+        values(table, "nobody")
+    lonely = Curve([10], np.full((20, 1), 0.5), st.pairwise(np.full((20, 1), 0.5)))
+    assert not lonely.all_within() and not lonely.some_apart() and lonely.peaks() == []
+
+
+KINDS = {"r": (0.9, 0.9), "c": (0.9, 0.0), "i": (0.9, 0.45), "a": (0.0, 0.0), "n": (np.nan, np.nan)}
+"""cells of `removal` by their verdict (a: not assessable, n: not run): F1 as trained, and removed"""
+
+
+@pytest.mark.parametrize("own, shared, verdict", [
+    ("r", "r", REP), ("r", "c", PART), ("i", "r", PART), ("c", "a", PART), ("i", "a", INC), ("a", "a", NA),
+])  # fmt: skip
+def test_both_learning_rates_must_agree(own, shared, verdict):
+    puts = [arm(f1, rate=rate, readout=readout) for rate, kind in (("own", own), ("shared", shared))
+            for readout, f1 in zip(("as_trained", "bn_removed"), KINDS[kind])]  # fmt: skip
+    assert one("removal", filled("removal", *puts)).verdict == verdict
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_equal_learning_rates_share_their_runs_and_verdict(claim):
+    table = filled(claim, same=True)
+    assert table["key"].nunique() < filled(claim)["key"].nunique()
+    for c in judge_cells(CLAIMS[claim], table):
+        assert c.by_rate["own"] == c.by_rate["shared"] == (c.verdict, c.reason)
+
+
+@pytest.mark.parametrize("kinds, verdict", [
+    ("rr", REP), ("cc", CON), ("rc", PART), ("ra", REP), ("ri", REP), ("rn", REP), ("ii", INC), ("ia", INC),
+    ("in", INC), ("an", NA), ("aa", NA), ("nn", NOT),
+])  # fmt: skip
+def test_decided_cells_decide(kinds, verdict):
+    parts = [filled("removal", *PUTS["removal"](*KINDS[k]), setting=f"s{i}") for i, k in enumerate(kinds)]
+    assert judge("removal", pd.concat(parts)).verdict == verdict
+
+
+PV, K20, MLP = {"setting": "plantvillage/apple"}, {"network": "vgg19", "init": "imagenet"}, {"network": "mlp"}
+PEPPER = {"setting": "plantvillage/pepper"} | K20
+
+
+def cells(claim, kinds):
+    """Cells by the initial of their verdict, with or without where they are; else of ever new data sets."""
+    gains = {"r": 0.5, "c": 0.0, "i": 0.05, "n": np.nan}
+    places = [(k[0], {"setting": f"s{i}"} | (k[1] if isinstance(k, tuple) else {})) for i, k in enumerate(kinds)]
+    return pd.concat([filled(claim, arm(gains[kind]), **place) for kind, place in places])
+
+
+@pytest.mark.parametrize("kinds, verdict", [
+    ("rrc", REP), ("rc", PART), ("ri", INC), ("ci", INC), ("cri", PART), ("ccr", CON), ("rn", REP),
+    (["c", ("r", MLP), ("r", MLP)], PART), (["n", ("r", MLP)], NOT), (["i", ("r", MLP), ("r", MLP)], INC),
+    (["r", ("c", PV | K20), ("c", PEPPER)], REP), (["r", ("c", PV)], PART), ([("r", PV)], NOT), ("nn", NOT),
+])  # fmt: skip
+def test_generality_takes_more_than_half_of_the_cells(kinds, verdict):
+    assert judge("generality", cells("generality", kinds)).verdict == verdict
+
+
+@pytest.mark.parametrize("kinds, verdict, reason", [
+    ([("r", PV | K20), "c"], REP, "analogue s1 / simple_cnn: contradicted"), ([("c", PV | K20), "r"], CON, "below"),
+    ([("i", PV | K20), "r"], INC, "no number"), ([("r", PV | K20), ("c", PEPPER)], PART, "replicated in 1"),
+    ([("r", PV | K20), ("n", PEPPER)], REP, "1 of 2"), (["r"], INC, "no VGG19"), ([("r", PV)], INC, "no VGG19"),
+    ([("r", PV | {"network": "vgg19"})], INC, "no VGG19"), ([("n", PV | K20), "r"], INC, "no VGG19"),
+    ([("n", PV | K20)], NOT, "no VGG19"), (["n"], NOT, "no VGG19"),
+])  # fmt: skip
+def test_base_is_judged_on_cells_with_the_identity_of_k20(kinds, verdict, reason):
+    judged = judge("base", cells("base", kinds))
+    assert judged.verdict == verdict and reason in judged.reason
+
+
+@pytest.mark.parametrize("others, verdict", [((), REP), ((0.001,), REP), ((0.04,), INC), ((np.nan,), INC)])
+def test_holm_adjusts_once_over_all_planned_cells(others, verdict):
+    z = stats.zscore(np.arange(20.0), ddof=1)
+    gains = [0.05 + 0.1 * (z + stats.t.isf(p, 19) / np.sqrt(20)) for p in (0.03, *others)]
+    parts = [filled("generality", arm(g), setting=f"s{i}") for i, g in enumerate(gains)]
+    judged = judge("generality", pd.concat(parts))
+    rows = list(effects(judged))
+    assert judged.cells[0].verdict == verdict
+    assert rows[0]["p above"] == pytest.approx(st.holm(np.nan_to_num([0.03, *others], nan=1))[0])
+    tosts = [1.0 if np.isnan(g).any() else st.tost(g) for g in gains]
+    assert rows[0]["p within"] == pytest.approx(st.holm(tosts)[0])
+
+
+@settings(max_examples=40, deadline=None)
+@given(claim=hs.sampled_from([*CLAIMS]), seed=hs.integers(0, 2**32 - 1), seeds=hs.sampled_from([1, 2, 9, 20]),
+       same=hs.booleans(), hole=hs.booleans())  # fmt: skip
+def test_any_table_gets_one_verdict_whatever_its_order(claim, seed, seeds, same, hole):
+    rng, parts = np.random.default_rng(seed), []
+    for setting, init in (("digits", "random"), ("plantvillage/apple", "imagenet")):
+        table = filled(claim, seeds=seeds, same=same, setting=setting, network="vgg19", init=init)
+        for name in ("f1_minority", *PROBABILITIES):
+            table[name] = rng.choice([0.0, 0.05, 0.1, 0.9, 1.0, rng.random()], len(table))
+            table.loc[rng.random(len(table)) < (name != "f1_minority") * 0.02, name] = np.nan
+        for name in CURVES:
+            table[name] = list(rng.choice([0.0, 0.8, 0.9, np.nan], (len(table), 3)))
+        table.loc[table.index[:1], "f1_minority"] = np.nan if hole else 0.0
+        parts.append(table)
+    table = pd.concat(parts)
+    judged, again = judge(claim, table), judge(claim, table.sample(frac=1, random_state=seed))
+    found = {judged.verdict, *(v for c in judged.cells for v in (c.verdict, *dict(c.by_rate.values())))}
+    assert found <= {*VERDICTS} and len(judged.cells) == table.groupby([*CLAIMS[claim].cell]).ngroups
+    assert {c.cell: c.verdict for c in judged.cells} == {c.cell: c.verdict for c in again.cells}
+    assert judged.verdict == again.verdict
