@@ -5,9 +5,10 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 
 import numpy as np
 from tqdm import tqdm
@@ -74,11 +75,22 @@ def carry_out(run: Run, device: str, provenance: str) -> Result:
     return Result(run, parts.digest, provenance, facts, scores, histories | logits)
 
 
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
+    # a worker whose parent was killed would wait for ever: its siblings and itself hold its queue open
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
 
     torch.set_num_threads(1)
+
+
+def _failed(future: Future) -> bool:
+    return future.cancelled() or future.exception() is not None
 
 
 def missing(runs: Iterable[Run], store: Store) -> list[Run]:
@@ -98,16 +110,18 @@ def carry_out_all(
 
     `workers` processes (default: one a core) with one thread each; a result does not depend on their number. Stops
     starting runs when `time_budget` seconds are over. On Ctrl-C and on a ValueError of a run, which is raised, every
-    finished run is kept.
+    finished run is kept. ValueError for fewer than one worker and for a negative time.
     """
     todo = missing(runs, store)
     where = device_of(device)
     if workers is not None and workers < 1:
         raise ValueError(f"workers = {workers} is not allowed: at least 1")
+    if time_budget is not None and time_budget < 0:
+        raise ValueError(f"time budget {time_budget:g} s is not allowed: at least 0")
     if not todo:
         return 0
     provenance = store.add_provenance(record(where))
-    deadline = time.monotonic() + time_budget if time_budget else float("inf")
+    deadline = float("inf") if time_budget is None else time.monotonic() + time_budget
     n = min(workers or len(os.sched_getaffinity(0)), len(todo))
     pool = ProcessPoolExecutor(n, multiprocessing.get_context("spawn"), initializer=_start_worker)
     terminal = sys.stderr.isatty()
@@ -124,12 +138,16 @@ def carry_out_all(
                     running |= {pool.submit(carry_out, run, where, provenance) for run in ahead}
                 if not running:
                     return done
-                finished, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
+                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in sorted(finished, key=_failed):
                     store.add(future.result())
+                    running.remove(future)
                     done += 1
                     progress.update()
     finally:
         for process in list((pool._processes or {}).values()):
             process.terminate()
         pool.shutdown(wait=True, cancel_futures=True)
+        for future in running:  # none but after an error
+            if not _failed(future):
+                store.add(future.result())

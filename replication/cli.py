@@ -13,9 +13,26 @@ def _store(path: Path | None = None):
     return Store(path or default_path())
 
 
+def _at_least(least: int, **given: int | None) -> None:
+    for name, value in given.items():
+        if value is not None and value < least:
+            raise ValueError(f"{name} = {value} is not allowed: at least {least}")
+
+
+def _known_networks(names: list[str]) -> None:
+    if not names:
+        return
+    from replication.training.networks import NETWORKS
+
+    if unknown := [name for name in names if name not in NETWORKS]:
+        raise ValueError(f"unknown network {unknown[0]!r}: allowed are {', '.join(NETWORKS)}")
+
+
 def _run(a: argparse.Namespace) -> None:
     from replication import backends, designs
 
+    _at_least(1, seeds=a.seeds)
+    _known_networks(a.networks)
     wanted = designs.runs(a.claims, a.settings, a.networks, a.seeds)
     with _store(a.out) as store:
         done = backends.carry_out_all(wanted, store, a.device, a.workers, a.time_budget)
@@ -27,32 +44,31 @@ def _tune(a: argparse.Namespace) -> None:
     from replication import backends, designs
     from replication.evidence.tuning import choose
 
+    _known_networks(a.networks)
     pilots = designs.pilots(a.settings, a.networks)
     with _store() as store:
         backends.carry_out_all([run for *_, run in pilots], store, a.device, a.workers)
         by_run = {result.run: result.facts["validation_f1_macro"] for result in store.results()}
-    chosen = choose(
-        (place, arm, run.learning_rate, by_run[run])
-        for place, arm, run in pilots
-        if run.learning_rate in designs.RATE_GRID
-    )
+    scored = [(place, arm, run.learning_rate, by_run[run]) for place, arm, run in pilots]
+    within = [row for row in scored if row[2] in designs.RATE_GRID]
+    chosen = {"grid": designs.chosen_rates("grid") | choose(within), "wide": designs.chosen_rates("wide") | choose(scored)}
     path = Path(designs.__file__).with_name("rates.json")
-    path.write_text(json.dumps(designs.chosen_rates() | chosen, indent=1) + "\n")
+    path.write_text(json.dumps(chosen, indent=1) + "\n")
     print(f"chosen learning rates written to {path}")
 
 
 def _execute(a: argparse.Namespace) -> None:
     from replication.execution import execute
 
+    _at_least(1, workers=a.workers)
     parameters = [text for pair in a.parameter for text in ("-p", *pair)]
     print(execute(a.notebooks, a.out, a.in_place, a.workers, parameters))
 
 
 def _verdicts(a: argparse.Namespace) -> None:
-    from replication.parameters import Parameters
-    from replication.scoreboard import Scoreboard
+    from replication.scoreboard import open_scoreboard
 
-    board = Scoreboard(Parameters(seeds=a.seeds, device=a.device))
+    board = open_scoreboard({"seeds": a.seeds, "device": a.device})
     print(f"computed on this machine, {a.seeds} seeds" if a.seeds else "published results")
     for row in board.rows().to_dict("records"):
         print(f"{row['claim']:<28} {row['verdict'].upper():<15} {row['found']}")
@@ -90,9 +106,11 @@ def _verify(a: argparse.Namespace) -> None:
     from replication.evidence.provenance import record
     from replication.runs import FACTORS, Run
 
+    _at_least(0, cells=a.cells)
+    _at_least(1, seeds=a.seeds)
     files = published.check()
     print(f"{len(files)} results files agree with the manifest")
-    if not a.cells:
+    if not a.cells or not files:
         return
     rows = published.read()
     rows = rows[(rows["readout"] == "as_trained") & (rows["epochs_trained"] <= 10)]
@@ -109,6 +127,8 @@ def _verify(a: argparse.Namespace) -> None:
     same = all(r[k] == here[k] for r in used for k in ("versions", "hardware", "device"))
     print(f"retrained {len(runs)} runs ({'the same kind of machine' if same else 'another machine'}): "
           + reproduction.summary(cells))  # fmt: skip
+    if len(cells) < len(chosen):
+        raise ValueError("the data here is another version than that of the published results")
     if not same and (cells["difference"].abs() > reproduction.TOLERANCE).any():
         raise ValueError(f"a cell's mean F1 differs by more than {reproduction.TOLERANCE} from the published one")
     if same and not cells["identical"].all():

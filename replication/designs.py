@@ -61,40 +61,47 @@ class Entry:
     variant: str
     """which form of the claim, where it has several; part of the cell, like setting and network"""
     rate: str
-    """`own`: the arm's own best learning rate; `shared`: that of the arm it is compared with"""
+    """`own`: the arm's own best learning rate; `shared`: that of the arm it is compared with; `wide`: its own best of
+    all pilot rates, the one beyond the grid included"""
     arm: str
     level: float
     """the factor on the claim's x axis (minority images, batch size, epochs ...), else 0"""
     run: Run
 
 
-def chosen_rates() -> dict[str, dict[str, float]]:
-    """Learning rates chosen on the pilot seeds (`replication tune`): `source/network` -> arm -> rate."""
-    return json.loads(resources.files("replication").joinpath("rates.json").read_text())
+def chosen_rates(rates: str = "grid") -> dict[str, dict[str, float]]:
+    """Learning rates chosen on the pilot seeds (`replication tune`): `source/network` -> arm -> rate.
+
+    The best of the `grid`, or `wide`: of all pilot rates.
+    """
+    return json.loads(resources.files("replication").joinpath("rates.json").read_text())[rates]
 
 
-def learning_rate(setting: str, network: str, arm: str) -> float:
-    """The chosen learning rate of an arm; ValueError if none has been chosen for it."""
+def learning_rate(setting: str, network: str, arm: str, rate: str = "own") -> float:
+    """The learning rate of an arm, `rate` as in `Entry`; ValueError if none has been chosen for it."""
     place = f"{setting_of(setting).source}/{network}"
-    rates = chosen_rates().get(place, {})
-    if arm not in rates:
-        raise ValueError(f"no learning rate chosen for arm {arm!r} on {place!r}: `replication tune` chooses one")
-    return rates[arm]
+    rates = chosen_rates("wide" if rate == "wide" else "grid").get(place, {})
+    name = reference(arm) if rate == "shared" else arm
+    if name not in rates:
+        raise ValueError(f"no learning rate chosen for arm {name!r} on {place!r}: `replication tune` chooses one")
+    return rates[name]
 
 
 RATES = ("own", "shared")
+ALL_RATES = (*RATES, "wide")
+"""for the base pair and the sigmoid arms: on the pilots some of these without the layer did best beyond the grid"""
 
 
 def _entries(
     setting: str, network: str, arms: Iterable[str], seeds: Iterable[int], variant: str = "", level: float = 0,
     rates: Sequence[str] = RATES, **factors,
 ) -> Iterator[Entry]:  # fmt: skip
-    """Every arm at its own and at the shared learning rate, on the same seeds."""
+    """Every arm at every kind of learning rate, on the same seeds."""
     for seed in seeds:
         for rate in rates:
             for arm in arms:
-                best = learning_rate(setting, network, arm if rate == "own" else reference(arm))
-                run = Run(setting=setting, network=network, learning_rate=best, seed=seed, **ARMS[arm], **factors)
+                peak = learning_rate(setting, network, arm, rate)
+                run = Run(setting=setting, network=network, learning_rate=peak, seed=seed, **ARMS[arm], **factors)
                 yield Entry(variant, rate, arm, level, run)
 
 
@@ -105,15 +112,15 @@ READINGS = ("final_bn_slow", "bn_before")
 
 def base(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
     """1000:10, 10 epochs; the first 20 seeds at 30 and 100 epochs too; both other readings of the layer beside it."""
-    yield from _entries(setting, network, PAIR, seeds, level=EPOCH_LEVELS[0])
+    yield from _entries(setting, network, PAIR, seeds, level=EPOCH_LEVELS[0], rates=ALL_RATES)
     yield from _entries(setting, network, READINGS, seeds, level=EPOCH_LEVELS[0], rates=("own",))
     for epochs in EPOCH_LEVELS[1:]:
-        yield from _entries(setting, network, PAIR, seeds[:20], level=epochs, epochs=epochs)
+        yield from _entries(setting, network, PAIR, seeds[:20], level=epochs, rates=ALL_RATES, epochs=epochs)
 
 
 def removal(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
     """The base runs, read with and without the layer."""
-    yield from _entries(setting, network, PAIR, seeds)
+    yield from _entries(setting, network, PAIR, seeds, rates=ALL_RATES)
 
 
 def ratio(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
@@ -134,7 +141,7 @@ def batch_size(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Ent
 
 def generality(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
     """The base pair on every data set and network."""
-    yield from _entries(setting, network, PAIR, seeds)
+    yield from _entries(setting, network, PAIR, seeds, rates=ALL_RATES)
 
 
 def majorities(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
@@ -154,12 +161,12 @@ def majorities(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Ent
 def sigmoid(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
     """The base pair with softmax, one sigmoid logit, and one sigmoid a class."""
     arms = (*PAIR, "plain_sigmoid", "final_bn_sigmoid", "plain_sigmoids", "final_bn_sigmoids")
-    yield from _entries(setting, network, arms, seeds)
+    yield from _entries(setting, network, arms, seeds, rates=ALL_RATES)
 
 
 def uncertainty(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
     """The base runs, judged by their probabilities."""
-    yield from _entries(setting, network, PAIR, seeds)
+    yield from _entries(setting, network, PAIR, seeds, rates=ALL_RATES)
 
 
 def training_time(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
@@ -190,7 +197,8 @@ DESIGNS: dict[str, Design] = {
 
 SEEDS = {"base": 60, "removal": 60, "ratio": 40, "generality": 60, "majorities": 60, "sigmoid": 60, "uncertainty": 60}
 """confirmatory seeds of a claim on digits where not 20: null claims need 60, and their base pair is shared"""
-NETWORKS = {"generality": {"digits": ("simple_cnn", "mlp", "logistic")}}
+NETWORKS = ("simple_cnn", "mlp", "logistic")
+CELL_NETWORKS = {"generality": {"digits": NETWORKS}}
 """networks of a claim on a setting where not the simple CNN alone"""
 CELL_SETTINGS = ("digits",)
 """settings that the designs run over by default"""
@@ -202,13 +210,15 @@ def n_seeds(claim: str) -> int:
 
 
 def cells(claim: str, settings: Sequence[str] = (), networks: Sequence[str] = ()) -> list[tuple[str, str]]:
-    """(setting, network) of every cell of a claim, or of those asked for."""
-    places = [
+    """(setting, network) of every cell of a claim, or of those asked for; ValueError names what there is."""
+    for kind, asked, known in (("setting", settings, CELL_SETTINGS), ("network", networks, NETWORKS)):
+        if unknown := [name for name in asked if name not in known]:
+            raise ValueError(f"unknown {kind} {unknown[0]!r}: allowed are {', '.join(known)}")
+    return [
         (s, n)
         for s in settings or CELL_SETTINGS
-        for n in networks or NETWORKS.get(claim, {}).get(s, ("simple_cnn",))
+        for n in networks or CELL_NETWORKS.get(claim, {}).get(s, NETWORKS[:1])
     ]
-    return places
 
 
 def entries(
@@ -216,10 +226,12 @@ def entries(
 ) -> list[tuple[tuple[str, str], Entry]]:
     """All entries of a claim with their (setting, network); the first `seeds` confirmatory seeds of its own number.
 
-    ValueError for an unknown claim, setting or network, or more seeds than a positive number.
+    ValueError for an unknown claim, setting or network, or fewer than one seed.
     """
     if claim not in DESIGNS:
         raise ValueError(f"unknown claim {claim!r}: allowed are {', '.join(DESIGNS)}")
+    if seeds is not None and seeds < 1:
+        raise ValueError(f"seeds = {seeds} is not allowed: at least 1")
     n = n_seeds(claim) if seeds is None else seeds
     chosen = range(CONFIRMATORY, CONFIRMATORY + n)
     return [(place, e) for place in cells(claim, settings, networks) for e in DESIGNS[claim](*place, chosen)]
@@ -236,17 +248,16 @@ def runs(
 def pilots(settings: Sequence[str] = (), networks: Sequence[str] = ()) -> list[tuple[str, str, Run]]:
     """(place, arm, run) of the tuning runs: every arm at every pilot rate on the pilot seeds.
 
-    Networks used only by the generality claim are tuned for the arms of that claim.
+    Networks beside the first are part of the generality claim alone and are tuned for its two arms.
     """
-    found = []
-    for claim in ("generality",):
-        for setting, network in cells(claim, settings, networks):
-            arms = ARMS if network == "simple_cnn" else PAIR
-            place = f"{setting_of(setting).source}/{network}"
-            found += [
-                (place, arm, Run(setting=setting, network=network, learning_rate=rate, seed=seed, **ARMS[arm]))
-                for seed in PILOT_SEEDS
-                for arm in arms
-                for rate in PILOT_RATES
-            ]
-    return found
+    return [
+        (
+            f"{setting_of(setting).source}/{network}",
+            arm,
+            Run(setting=setting, network=network, learning_rate=rate, seed=seed, **ARMS[arm]),
+        )
+        for setting, network in cells("generality", settings, networks)
+        for seed in PILOT_SEEDS
+        for arm in (ARMS if network == NETWORKS[0] else PAIR)
+        for rate in PILOT_RATES
+    ]

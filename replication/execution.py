@@ -49,7 +49,7 @@ def execute(
         raise ValueError(f"unknown notebook {unknown[0]!r}: allowed are {', '.join(known)}")
     target = book if in_place else Path(out or book / "_build" / "executed")
     if not in_place:
-        if not names:
+        if not names and out is None:
             shutil.rmtree(target, ignore_errors=True)  # else pages deleted from the book would stay
         shutil.copytree(
             book, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("_build", ".ipynb_checkpoints", "*.ipynb")

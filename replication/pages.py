@@ -62,7 +62,7 @@ class Page:
             text = "**Published results**, from `results/`."
         return Markdown(text)
 
-    def design(self) -> pd.DataFrame:
+    def design(self) -> HTML:
         """The design as a table: what varies, over which seeds, how many runs."""
         rows = {}
         for (setting, network), e in self.entries:
@@ -82,7 +82,7 @@ class Page:
             }
             for key, row in rows.items()
         ]
-        return _shown(pd.DataFrame(made))
+        return shown(pd.DataFrame(made))
 
     @property
     def places(self) -> list[tuple[str, str]]:
@@ -110,7 +110,7 @@ class Page:
         low, high = st.bca(a - b)
         return f"{b.mean():.2f} to {a.mean():.2f} (difference {(a - b).mean():+.2f}, {low:+.2f} to {high:+.2f}, n = {len(a)})"
 
-    def differences(self, pairs: list[tuple[str, str]], rate: str = "own") -> pd.DataFrame:
+    def differences(self, pairs: list[tuple[str, str]], rate: str = "own") -> HTML:
         """Paired differences in minority F1 of pairs of arms, with unadjusted 95 % BCa intervals."""
         part, rows = self.part(rate), []
         for arm, other in pairs:
@@ -118,9 +118,9 @@ class Page:
             low, high = st.bca(d)
             rows.append({"difference": f"{arm} − {other}", "n": len(d), "mean": f"{d.mean():+.3f}",
                          "95 % interval": f"{low:+.2f} to {high:+.2f}", "median": f"{np.median(d):+.3f}"})  # fmt: skip
-        return _shown(pd.DataFrame(rows))
+        return shown(pd.DataFrame(rows))
 
-    def metric_table(self, metrics: tuple[str, ...], rate: str = "own") -> pd.DataFrame:
+    def metric_table(self, metrics: tuple[str, ...], rate: str = "own") -> HTML:
         """Means over seeds of some metrics of `plain` and `final_bn`, and the seeds where they are defined."""
         part, rows = self.part(rate), []
         for metric in metrics:
@@ -130,7 +130,7 @@ class Page:
             rows.append({"metric": metric, "plain": f"{np.nanmean(a):.3f}", "final_bn": f"{np.nanmean(b):.3f}",
                          "difference": f"{d.mean():+.3f}", "95 % interval": f"{low:+.3f} to {high:+.3f}",
                          "seeds": len(d)})  # fmt: skip
-        return _shown(pd.DataFrame(rows))
+        return shown(pd.DataFrame(rows))
 
     def reading(self) -> str:
         """Whether the base gain is one of representation or of threshold, see `criteria.reading`."""
@@ -183,12 +183,12 @@ class Page:
             + f"<table><thead><tr><th>cell</th><th>verdict</th><th>why</th></tr></thead><tbody>{cells}</tbody></table>"
         )
 
-    def effects(self) -> pd.DataFrame:
+    def effects(self) -> HTML:
         """Every effect the verdict rests on: n, mean, 95 % BCa interval, Holm-adjusted one-sided p."""
-        return _shown(effect_table(list(effects(self.judgement))))
+        return shown(effect_table(list(effects(self.judgement))))
 
-    def pairs(self, name: str, rate: str = "own") -> pd.DataFrame:
-        """The pairwise differences of a curve with simultaneous intervals, those beyond the margin first."""
+    def pairs(self, name: str, rate: str = "own", most: int = 15) -> HTML:
+        """The largest pairwise differences of a curve, with simultaneous intervals."""
         rows = []
         for c in self.judgement.cells:
             curve = c.measures.get(rate, {}).get(name)
@@ -196,17 +196,17 @@ class Page:
                 continue
             p = curve.pairs
             for (i, j), d, low, high in zip(p.pairs, p.difference, p.low, p.high):
-                shown = low > st.MARGIN or high < -st.MARGIN
+                apart = low > st.MARGIN or high < -st.MARGIN
                 rows.append({
                     "cell": " / ".join(c.cell), "levels": f"{curve.levels[i]:g} − {curve.levels[j]:g}",
                     "difference": d, "low": low, "high": high,
-                    "shown": "differ by more than 0.05" if shown else
+                    "shown": "differ by more than 0.05" if apart else
                     "equal within 0.05" if low > -st.MARGIN and high < st.MARGIN else "open",
                 })  # fmt: skip
         made = pd.DataFrame(rows)
-        if made.empty:
-            return made
-        return _shown(made.sort_values("difference", key=np.abs, ascending=False, kind="stable").round(3))
+        if len(made):
+            made = made.sort_values("difference", key=np.abs, ascending=False, kind="stable").head(most).round(3)
+        return shown(made)
 
     def provenance(self) -> HTML:
         """Commit, versions, hardware, seeds, number of runs and run time of the results shown."""
@@ -260,9 +260,10 @@ def badge(verdict: str) -> str:
     return f'<span class="verdict verdict-{verdict.replace(" ", "-")}">{verdict}</span>'
 
 
-def _shown(rows: pd.DataFrame) -> pd.DataFrame:
-    """A table without an index column of numbers."""
-    return rows.set_index(rows.columns[0]) if len(rows.columns) else rows
+def shown(rows: pd.DataFrame) -> HTML:
+    """A table as HTML, without an index column of numbers."""
+    with pd.option_context("display.max_colwidth", None):  # else pandas cuts long reasons short
+        return HTML(rows.to_html(index=False, border=0, classes="table"))
 
 
 def pilots(arms: tuple[str, ...], place: tuple[str, str] = ("digits", "simple_cnn")) -> pd.DataFrame:

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from replication import designs
-from replication.data.settings import SETTINGS
 
 
 class Parameters(BaseModel):
@@ -19,19 +18,11 @@ class Parameters(BaseModel):
     seeds: int = Field(0, ge=0, le=1000, description="0 shows published results; n trains n seeds here")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
 
-    @field_validator("settings")
+    @field_validator("settings", "networks")
     @classmethod
-    def _known_settings(cls, names: str) -> str:
-        if unknown := [n for n in names.split(",") if n and n not in SETTINGS]:
-            raise ValueError(f"unknown setting {unknown[0]!r}, allowed are {', '.join(designs.CELL_SETTINGS)}")
-        return names
-
-    @field_validator("networks")
-    @classmethod
-    def _known_networks(cls, names: str) -> str:
-        known = {n for by_setting in designs.NETWORKS.values() for ns in by_setting.values() for n in ns} | {"simple_cnn"}
-        if unknown := [n for n in names.split(",") if n and n not in known]:
-            raise ValueError(f"unknown network {unknown[0]!r}, allowed are {', '.join(sorted(known))}")
+    def _known(cls, names: str, field: ValidationInfo) -> str:
+        chosen = [name for name in names.split(",") if name]
+        designs.cells("generality", **{field.field_name: chosen})
         return names
 
 

@@ -116,7 +116,7 @@ def status() -> pd.DataFrame:
         core_minutes=("seconds", lambda s: round(s.sum() / 60, 1)),
         slowest_run_s=("seconds", lambda s: round(s.max(), 1)),
     )  # fmt: skip
-    return made.reset_index().set_index("setting")
+    return made.reset_index()
 
 
 def reproduced() -> tuple[str, pd.DataFrame]:

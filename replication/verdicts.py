@@ -18,12 +18,14 @@ from replication.criteria import (
     Measures,
     least_seeds,
 )
-from replication.designs import RATES
 from replication.evidence import statistics as st
 from replication.evidence.effects import Effect
 from replication.evidence.frame import complete
 
 Cell = tuple[str, ...]
+AT = {
+    "own": "each arm's own best learning rate", "shared": "plain's best", "wide": "each arm's best beyond the grid",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,11 @@ def _decide(claim: Claim, cell: Cell, measures: Measures) -> tuple[str, str]:
 
 
 def _combine(by_rate: dict[str, tuple[str, str]]) -> tuple[str, str]:
-    """A verdict holds if it is the same at the arm's own learning rate and at plain's; else it is partly."""
-    own, shared = by_rate["own"], by_rate["shared"]
-    if own[0] == shared[0]:
-        return own
-    verdicts = {own[0], shared[0]}
-    words = f"{own[0]} at each arm's own best learning rate ({own[1]}), {shared[0]} at plain's ({shared[1]})"
+    """A verdict holds if it is the same at every kind of learning rate; else, if any is decided, it is partly."""
+    verdicts = {verdict for verdict, _ in by_rate.values()}
+    if len(verdicts) == 1:
+        return next(iter(by_rate.values()))
+    words = ", ".join(f"{verdict} at {AT[rate]} ({reason})" for rate, (verdict, reason) in by_rate.items())
     return (PARTLY if verdicts & set(DECIDED) else INCONCLUSIVE), words
 
 
@@ -88,17 +89,18 @@ def judge_cells(claim: Claim, frame: pd.DataFrame) -> list[CellVerdict]:
     groups = {cell: part for cell, part in frame.groupby(list(claim.cell), sort=False)}
     present = {cell for cell, part in groups.items() if complete(part)}
     measures: dict[str, dict[Cell, Measures]] = {}
-    for rate in RATES:
+    rates = [rate for rate in AT if rate in set(frame["rate"])]
+    for rate in rates:
         parts = {c: groups[c][groups[c]["rate"] == rate] for c in groups if c in present}
         measures[rate] = _holm({c: claim.measure(part, len(groups)) for c, part in parts.items()}, len(groups))
     found = []
     for cell in groups:
         if cell not in present:
-            by_rate = dict.fromkeys(RATES, (NOT_RUN, "some of the planned runs have no result"))
+            by_rate = dict.fromkeys(rates, (NOT_RUN, "some of the planned runs have no result"))
             found.append(CellVerdict(cell, *_combine(by_rate), by_rate, {}))
             continue
-        by_rate = {rate: _decide(claim, cell, measures[rate][cell]) for rate in RATES}
-        found.append(CellVerdict(cell, *_combine(by_rate), by_rate, {rate: measures[rate][cell] for rate in RATES}))
+        by_rate = {rate: _decide(claim, cell, measures[rate][cell]) for rate in rates}
+        found.append(CellVerdict(cell, *_combine(by_rate), by_rate, {rate: measures[rate][cell] for rate in rates}))
     return found
 
 

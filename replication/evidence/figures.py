@@ -78,11 +78,12 @@ def paired(frame: pd.DataFrame, shown: Sequence[tuple[str, str]], metric: str = 
         left.plot(seed, color="black", alpha=0.08, lw=0.8, zorder=0)
     for x, ((arm, _), column) in enumerate(zip(shown, columns)):
         _points(left, x, column, _colour(arm))
-    left.set_xticks(range(len(names)), names)
+    tilt = {"rotation": 25, "ha": "right", "rotation_mode": "anchor"} if len(names) > 3 else {}
+    left.set_xticks(range(len(names)), names, fontsize=9, **tilt)
     left.set(ylim=(-0.03, 1.03), ylabel="minority F1 (balanced test)", title="every seed")
     for x, ((arm, _), column) in enumerate(zip(shown[1:], columns[1:])):
         _points(right, x, column - columns[0], _colour(arm))
-    right.set_xticks(range(len(names) - 1), names[1:])
+    right.set_xticks(range(len(names) - 1), names[1:], fontsize=9, **tilt)
     right.set_title(f"difference to {names[0]}, paired by seed")
     _gain_axis(right)
     right.margins(x=0.25)

@@ -1,6 +1,5 @@
 """The frame every verdict, table and figure reads: a design's entries beside the scores of their runs."""
 
-import dataclasses
 from collections.abc import Iterable
 
 import numpy as np
@@ -18,7 +17,7 @@ def table(results: Iterable) -> pd.DataFrame:
     """Results as one row a (run, readout): key, all factors, data, provenance, facts, metrics and histories."""
     rows = []
     for r in results:
-        shared = {"key": r.key, **dataclasses.asdict(r.run), "data": r.data, "provenance": r.provenance, **r.facts}
+        shared = {"key": r.key, **vars(r.run), "data": r.data, "provenance": r.provenance, **r.facts}
         for readout, scores in r.scores.items():
             curves = {name: r.arrays[name] for name in HISTORIES} if readout == "as_trained" else {}
             rows.append(shared | {"readout": readout} | scores | curves)
@@ -33,7 +32,7 @@ def frame(entries: Iterable, results: pd.DataFrame) -> pd.DataFrame:
     """
     wanted = pd.DataFrame(
         {"cell_setting": s, "cell_network": n, "variant": e.variant, "rate": e.rate, "arm": e.arm, "level": e.level}
-        | dataclasses.asdict(e.run)
+        | vars(e.run)
         for (s, n), e in entries
     )
     if results.empty:
@@ -54,12 +53,14 @@ def values(part: pd.DataFrame, arm: str, metric: str = "f1_minority", readout: s
     A diverged run has the AUC of a coin, 0.5; its other probabilities stay NaN. KeyError if there is no such row,
     ValueError unless every seed has exactly one: differences of two arms are paired by this order.
     """
+    here = np.ones(len(part), dtype=bool)
     for column, value in where.items():
-        part = part[part[column] == value]
-    chosen = part[(part["arm"] == arm) & (part["readout"] == readout)].sort_values("seed")
+        here &= (part[column] == value).to_numpy()
+    rows = here & ((part["arm"] == arm) & (part["readout"] == readout)).to_numpy()
+    chosen = part.loc[rows, ["seed", metric]].sort_values("seed")
     if chosen.empty:
         raise KeyError(f"no {readout} of arm {arm} with {where}")
-    if chosen["seed"].tolist() != sorted(seeds := set(part["seed"])):
+    if chosen["seed"].tolist() != sorted(seeds := set(part["seed"][here])):
         raise ValueError(f"{readout} of arm {arm} must have one row for each of {len(seeds)} seeds, found {len(chosen)}")
     found = chosen[metric].to_numpy()
     return np.nan_to_num(found, nan=0.5) if metric == "roc_auc" else found

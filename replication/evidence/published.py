@@ -105,6 +105,7 @@ def publish(store: Store, wanted: Iterable[Run], base: Iterable[Run], where: Pat
     are ever put in place, and the manifest last.
     """
     where = where or folder()
+    where.mkdir(parents=True, exist_ok=True)
     check(where)
     wanted, base = set(wanted), set(base)
     results = [r for r in store.results() if r.run in wanted]

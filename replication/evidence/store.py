@@ -1,11 +1,11 @@
 """The local store: one SQLite row a finished run, safe against a kill at any moment."""
 
-import dataclasses
 import io
 import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,29 +61,41 @@ def _unpack(blob: bytes) -> dict[str, np.ndarray]:
 class Store:
     """Finished runs in one SQLite file (WAL; several processes may write). Every run is one transaction.
 
-    ValueError for a file that is no store, or one of another schema version.
+    ValueError for a file that is no store, or one of another schema version; OSError for one that cannot be written.
     """
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.db = sqlite3.connect(self.path, timeout=60, isolation_level=None)
         try:
+            self.db = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+            # tables before version: another process may create both in between
+            tables = self.db.execute("SELECT name FROM sqlite_master").fetchall()
             version = self.db.execute("PRAGMA user_version").fetchone()[0]
-            tables = {name for (name,) in self.db.execute("SELECT name FROM sqlite_master")}
         except sqlite3.DatabaseError as error:
             raise ValueError(f"{self.path} is no results store: {error}") from error
         if tables and version != SCHEMA:
             raise ValueError(f"{self.path} was written by schema version {version}: this package reads {SCHEMA} only")
-        self.db.execute("PRAGMA journal_mode = WAL")
+        if not tables:
+            with self._writing():
+                self.db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
+        with suppress(sqlite3.OperationalError):  # another process is switching it at this moment
+            self.db.execute("PRAGMA journal_mode = WAL")
         self.db.execute("PRAGMA synchronous = NORMAL")
-        self.db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
 
     def __enter__(self) -> "Store":
         return self
 
     def __exit__(self, *_) -> None:
         self.db.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            with self.db:  # commits or rolls back a transaction that was begun inside
+                yield
+        except sqlite3.OperationalError as error:
+            raise OSError(f"cannot write to {self.path}: {error}; every run finished before is kept") from error
 
     def keys(self) -> set[str]:
         """Keys of all finished runs."""
@@ -101,14 +113,13 @@ class Store:
             json.dumps(result.scores),
             _pack(result.arrays),
         )
-        try:
+        with self._writing():
             self.db.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
-        except sqlite3.OperationalError as error:
-            raise OSError(f"cannot write to {self.path}: {error}; every run finished before is kept") from error
 
     def add_provenance(self, record: dict) -> str:
-        """Keep a provenance record and return its id."""
-        self.db.execute("INSERT OR IGNORE INTO provenance VALUES (?, ?)", (record["id"], json.dumps(record)))
+        """Keep a provenance record and return its id. OSError where there is no room."""
+        with self._writing():
+            self.db.execute("INSERT OR IGNORE INTO provenance VALUES (?, ?)", (record["id"], json.dumps(record)))
         return record["id"]
 
     def provenance(self) -> dict[str, dict]:
@@ -128,18 +139,21 @@ class Store:
                 )  # fmt: skip
 
     def merge(self, other: Path | str) -> int:
-        """Add every run of another store that this one lacks; returns their number. ValueError as for opening one."""
+        """Add every run of another store that this one lacks, all or none; returns their number.
+
+        Errors: as for opening and adding.
+        """
         if not Path(other).is_file():
             raise ValueError(f"no results file to merge at {other}")
-        with Store(other) as source:
-            for record in source.provenance().values():
-                self.add_provenance(record)
-            new = source.keys() - self.keys()
+        with Store(other) as source, self._writing():
             self.db.execute("BEGIN IMMEDIATE")
-            for result in source.results(new):
-                self.add(result)
-            self.db.execute("COMMIT")
-        return len(new)
+            records = [(id, json.dumps(record)) for id, record in source.provenance().items()]
+            self.db.executemany("INSERT OR IGNORE INTO provenance VALUES (?, ?)", records)
+            before = self.db.total_changes
+            self.db.executemany(
+                "INSERT OR IGNORE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", source.db.execute("SELECT * FROM runs")
+            )
+            return self.db.total_changes - before
 
 
 def default_path() -> Path:
@@ -151,8 +165,3 @@ def root() -> Path:
     """The repository the package is run from: its own where it is a checkout, else the working directory."""
     checkout = Path(__file__).parents[2]
     return checkout if (checkout / "results").is_dir() else Path.cwd()
-
-
-def factors_of(run: Run) -> dict:
-    """All factors of a run by name, defaults included."""
-    return dataclasses.asdict(run)
