@@ -122,7 +122,8 @@ def carry_out_all(
         return 0
     provenance = store.add_provenance(record(where))
     deadline = float("inf") if time_budget is None else time.monotonic() + time_budget
-    n = min(workers or len(os.sched_getaffinity(0)), len(todo))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # not on macOS
+    n = min(workers or cores, len(todo))
     pool = ProcessPoolExecutor(n, multiprocessing.get_context("spawn"), initializer=_start_worker)
     terminal = sys.stderr.isatty()
     progress = tqdm(

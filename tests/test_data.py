@@ -192,14 +192,14 @@ def test_random_numbers_differ_by_seed_and_purpose():
 
 # arms x rates x levels and seeds, as the design page has them; each line counts entries, not trainings
 ENTRIES = {
-    "base": 60 * (2 * 2 + 2) + 20 * 2 * (2 * 2),
-    "removal": 60 * 2 * 2,
+    "base": 60 * (2 * 3 + 2) + 20 * 2 * (2 * 3),
+    "removal": 60 * 2 * 3,
     "ratio": 40 * (6 + 4) * 2 * 2,
     "batch_size": 20 * 7 * (2 * 2 + 2 + 2 * 2),
-    "generality": 60 * 3 * 2 * 2,
+    "generality": 60 * 3 * 2 * 3,
     "majorities": 60 * 2 * 2 * 2 * 2 * 2,
-    "sigmoid": 60 * 6 * 2,
-    "uncertainty": 60 * 2 * 2,
+    "sigmoid": 60 * 6 * 3,
+    "uncertainty": 60 * 2 * 3,
     "training_time": 20 * 2 * 2 * 2,
     "mechanism": 20 * 8,
     "remedies": 20 * 10,
@@ -226,11 +226,10 @@ def test_arms_share_confirmatory_seeds(claim):
 
 @pytest.mark.parametrize("claim", ENTRIES)
 def test_arms_differ_from_plain_in_nothing_but_the_arm_and_its_rate(claim):
-    rates = designs.chosen_rates()
     groups = {}
     for (s, network), e in designs.entries(claim):
-        best = rates[f"{s.split('/')[0]}/{network}"]
-        assert e.run.learning_rate == best[e.arm if e.rate == "own" else designs.reference(e.arm)]
+        best = designs.chosen_rates("wide" if e.rate == "wide" else "grid")[f"{s.split('/')[0]}/{network}"]
+        assert e.run.learning_rate == best[designs.reference(e.arm) if e.rate == "shared" else e.arm]
         assert {name: getattr(e.run, name) for name in designs.ARMS[e.arm]} == designs.ARMS[e.arm]
         neutral = {name: getattr(Run(), name) for name in designs.ARMS[e.arm]}
         rest = dataclasses.replace(e.run, learning_rate=1.0, **neutral)
@@ -293,11 +292,12 @@ def test_pilots_share_no_seed_with_the_designs():
         assert run.changed().keys() <= {*designs.ARMS[arm], "network", "learning_rate", "seed"}
 
 
-def test_a_rate_is_chosen_for_every_arm_in_use():
-    rates = designs.chosen_rates()
+@pytest.mark.parametrize(("name", "choice"), [("grid", designs.RATE_GRID), ("wide", designs.PILOT_RATES)])
+def test_a_rate_is_chosen_for_every_arm_in_use(name, choice):
+    rates = designs.chosen_rates(name)
     tuned = {(place, arm) for place, arm, _ in designs.pilots()}
     assert {(place, arm) for place, arms in rates.items() for arm in arms} == tuned
-    assert {rate for arms in rates.values() for rate in arms.values()} <= set(designs.RATE_GRID)
+    assert {rate for arms in rates.values() for rate in arms.values()} <= set(choice)
     used = {(f"{s.split('/')[0]}/{n}", e.arm) for claim in ENTRIES for (s, n), e in designs.entries(claim, seeds=1)}
     assert used <= tuned
 
@@ -309,12 +309,13 @@ def test_an_arm_is_compared_with_its_own_plain_form():
     assert all(designs.reference(arm) in designs.ARMS for arm in designs.ARMS)
 
 
-@pytest.mark.parametrize(("claim", "places", "words"), [
+@pytest.mark.parametrize(("claim", "asked", "words"), [
     ("nope", {}, "unknown claim 'nope': allowed are base, removal, ratio"),
     ("base", {"settings": ["cats"]}, "unknown setting 'cats': allowed are digits"),
-    ("base", {"networks": ["vgg"]}, "no learning rate chosen for arm 'plain' on 'digits/vgg'"),
+    ("base", {"networks": ["vgg"]}, "unknown network 'vgg': allowed are simple_cnn, mlp, logistic"),
+    ("base", {"seeds": 0}, "seeds = 0 is not allowed: at least 1"),
     ("sigmoid", {"networks": ["mlp"]}, "no learning rate chosen for arm 'plain_sigmoid' on 'digits/mlp'"),
 ])  # fmt: skip
-def test_unknown_places_are_refused(claim, places, words):
+def test_what_no_design_has_is_refused(claim, asked, words):
     with pytest.raises(ValueError, match=words):
-        designs.entries(claim, seeds=1, **places)
+        designs.entries(claim, **asked)
