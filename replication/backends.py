@@ -140,7 +140,7 @@ def carry_out_all(
                 if not running:
                     return done
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in sorted(finished, key=_failed):
+                for future in finished:
                     store.add(future.result())
                     running.remove(future)
                     done += 1

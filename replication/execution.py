@@ -1,5 +1,6 @@
 """Notebooks in, executed notebooks out: papermill over the book, several at a time, promoting only successes."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,19 +16,28 @@ from replication.evidence.store import root
 TIMEOUT = 3600
 
 
-def _execute(notebook: Path, target: Path, parameters: Sequence[str]) -> str:
+def _without_traces(notebook: Path) -> None:
+    """Take papermill's paths and times out of a notebook: they differ at every execution and tell of the machine."""
+    content = json.loads(notebook.read_text())
+    for part in (content, *content["cells"]):
+        for name in ("papermill", "execution"):
+            part["metadata"].pop(name, None)
+    notebook.write_text(json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+
+
+def _execute(notebook: Path, target: Path, parameters: Sequence[str], environment: dict[str, str]) -> str:
     """Execute one notebook; the last line of its error, or an empty string."""
     temporary = target.with_suffix(".tmp.ipynb")
     command = [
         sys.executable, "-m", "papermill", str(notebook), str(temporary), "-k", "python3", "--cwd", str(notebook.parent),
         "--no-progress-bar", "--execution-timeout", str(TIMEOUT), *parameters,
     ]  # fmt: skip
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore::FutureWarning"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     # papermill marks every cell of a dead kernel as completed: only its exit status can be trusted
     if done.returncode:
         temporary.unlink(missing_ok=True)
         return next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "no message")
+    _without_traces(temporary)
     temporary.replace(target)
     return ""
 
@@ -39,7 +49,8 @@ def execute(
     """Execute the book's notebooks (or those named) and return the folder that holds the result.
 
     By default the whole book is copied to `book/_build/executed` and its notebooks are replaced there, ready for
-    `jupyter-book build`; `in_place` rewrites `book/` itself. A notebook that fails leaves its target as it was:
+    `jupyter-book build`; `in_place` rewrites `book/` itself, without a look at
+    this machine's own runs. A notebook that fails leaves its target as it was:
     RuntimeError names every such notebook and its last line of error. ValueError for an unknown name.
     """
     book = root() / "book"
@@ -55,8 +66,11 @@ def execute(
             book, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("_build", ".ipynb_checkpoints", "*.ipynb")
         )
     chosen = [path for path in notebooks if not names or path.stem in names]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore::FutureWarning"}
+    if in_place:
+        environment["REPLICATION_STORE"] = str(book / "_build" / "no-store")
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        running = {pool.submit(_execute, path, target / path.name, parameters): path.stem for path in chosen}
+        running = {pool.submit(_execute, path, target / path.name, parameters, environment): path.stem for path in chosen}
         failed = {}
         for future in tqdm(as_completed(running), total=len(running), unit="notebook", desc="executing"):
             if error := future.result():

@@ -34,7 +34,7 @@ def compare(published: pd.DataFrame, fresh: pd.DataFrame) -> pd.DataFrame:
 def summary(cells: pd.DataFrame) -> str:
     """One sentence: how many cells agree, and how well."""
     if cells.empty:
-        return "nothing to compare: no run is both published and trained on this machine"
+        return "nothing to compare yet: no published run has been trained on this machine (make book trains the first seeds)"
     within = int((cells["difference"].abs() <= TOLERANCE).sum())
     return (
         f"{within} of {len(cells)} cells have the published mean F1 within {TOLERANCE} "
