@@ -145,7 +145,10 @@ def decide_batch_size(m: Measures) -> Decision:
     if epochs.some_apart() and updates.some_apart():
         return REPLICATED, "the gain differs between batch sizes at equal epochs and at equal updates"
     if epochs.some_apart():
-        return PARTLY, "the gain differs between batch sizes at equal epochs only: through the number of updates"
+        return PARTLY, (
+            "the gain differs between batch sizes at equal epochs, which is not shown at equal updates: "
+            "through the number of updates"
+        )
     if epochs.all_within() and updates.all_within():
         return CONTRADICTED, "the gain is the same at all batch sizes within 0.05"
     if updates.some_apart():

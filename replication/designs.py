@@ -1,5 +1,6 @@
 """The designs: which runs each claim needs. One function a claim; arms and levels are declared here and nowhere else."""
 
+import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -74,7 +75,12 @@ def chosen_rates(rates: str = "grid") -> dict[str, dict[str, float]]:
 
     The best of the `grid`, or `wide`: of all pilot rates.
     """
-    return json.loads(resources.files("replication").joinpath("rates.json").read_text())[rates]
+    return _rates_file()[rates]
+
+
+@functools.cache
+def _rates_file() -> dict[str, dict[str, dict[str, float]]]:
+    return json.loads(resources.files("replication").joinpath("rates.json").read_text())
 
 
 def learning_rate(setting: str, network: str, arm: str, rate: str = "own") -> float:

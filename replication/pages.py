@@ -1,6 +1,7 @@
 """What a notebook of the book shows: checked parameters in, tables, figures and verdicts out."""
 
 import functools
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,8 +15,9 @@ from replication.evidence import published
 from replication.evidence import statistics as st
 from replication.evidence.effects import Curve
 from replication.evidence.metrics import log_softmax
-from replication.evidence.frame import complete, frame, table, values
+from replication.evidence.frame import arm_and_readout, complete, frame, table, values
 from replication.parameters import Parameters, parameters
+from replication.tables import badge, effect_table, shown
 from replication.verdicts import Judgement, effects, judge
 
 
@@ -73,7 +75,7 @@ class Page:
             row["rates"][f"{e.run.learning_rate:g}"] = None
             row["runs"].add(e.run)
         made = [
-            dict(zip(("setting", "network", "variant", "arm"), key))
+            {"cell": " / ".join(key[:2]), "variant": key[2], "arm": key[3]}
             | {
                 "levels": ", ".join(f"{v:g}" for v in row["levels"]) if len(row["levels"]) > 1 else "",
                 "learning rates": ", ".join(row["rates"]),
@@ -82,7 +84,13 @@ class Page:
             }
             for key, row in rows.items()
         ]
-        return shown(pd.DataFrame(made))
+        table_ = pd.DataFrame(made)
+        return shown(table_.drop(columns=[c for c in ("cell", "variant", "levels") if table_[c].nunique() == 1]))
+
+    @property
+    def complete(self) -> bool:
+        """Whether every planned run has its result."""
+        return complete(self.frame)
 
     @property
     def places(self) -> list[tuple[str, str]]:
@@ -103,21 +111,36 @@ class Page:
         return rows
 
     def contrast(self, arm: str, other: str = "plain", metric: str = "f1_minority", rate: str = "own",
-                 readouts: tuple[str, str] = ("as_trained", "as_trained"), **where) -> str:  # fmt: skip
-        """Two arms' means and their paired difference with interval, as words for a sentence."""
-        part = self.part(rate, **where)
-        a, b = (values(part, name, metric, readout) for name, readout in zip((arm, other), readouts))
-        low, high = st.bca(a - b)
-        return f"{b.mean():.2f} to {a.mean():.2f} (difference {(a - b).mean():+.2f}, {low:+.2f} to {high:+.2f}, n = {len(a)})"
+                 digits: int = 2, **where) -> str:  # fmt: skip
+        """Two arms' means and their paired difference with interval, as words for a sentence.
 
-    def differences(self, pairs: list[tuple[str, str]], rate: str = "own") -> HTML:
-        """Paired differences in minority F1 of pairs of arms, with unadjusted 95 % BCa intervals."""
-        part, rows = self.part(rate), []
-        for arm, other in pairs:
-            d = values(part, arm) - values(part, other)
+        An arm may be named with a readout, e.g. `plain · logit_adjusted`.
+        """
+        part = self.part(rate, **where)
+        a, b = (values(part, name, metric, readout) for name, readout in map(arm_and_readout, (arm, other)))
+        d = a - b
+        mean, low, high = (f"{v:+.{digits}f}" for v in (d.mean(), *st.bca(d)))
+        return f"{b.mean():.{digits}f} to {a.mean():.{digits}f} (difference {mean}, {low} to {high}, n = {len(d)})"
+
+    def means(self, variant: str, rate: str = "own") -> dict[float, float]:
+        """Mean gain of `final_bn` over `plain` at every level of a variant."""
+        part = self.part(rate, variant=variant)
+        levels = sorted(part.loc[part["arm"] == "plain", "level"].unique())
+        return {n: float(np.mean(values(part, "final_bn", level=n) - values(part, "plain", level=n))) for n in levels}
+
+    def differences(self, pairs: list[tuple[str, str]], rate: str = "own", **where) -> HTML:
+        """Paired differences in minority F1 of pairs of arms, with unadjusted 95 % BCa intervals.
+
+        An arm may be named with a readout, e.g. `plain · logit_adjusted`.
+        """
+        part, rows = self.part(rate, **where), []
+        for pair in pairs:
+            a, b = (values(part, arm, readout=readout) for arm, readout in map(arm_and_readout, pair))
+            d = a - b
             low, high = st.bca(d)
-            rows.append({"difference": f"{arm} − {other}", "n": len(d), "mean": f"{d.mean():+.3f}",
-                         "95 % interval": f"{low:+.2f} to {high:+.2f}", "median": f"{np.median(d):+.3f}"})  # fmt: skip
+            rows.append({"difference": " − ".join(pair), "n": len(d), "from": f"{b.mean():.2f}", "to": f"{a.mean():.2f}",
+                         "mean": f"{d.mean():+.3f}", "95 % interval": f"{low:+.2f} to {high:+.2f}",
+                         "median": f"{np.median(d):+.3f}"})  # fmt: skip
         return shown(pd.DataFrame(rows))
 
     def metric_table(self, metrics: tuple[str, ...], rate: str = "own") -> HTML:
@@ -177,11 +200,12 @@ class Page:
             f"<tr><td>{' / '.join(filter(None, c.cell))}</td><td>{badge(c.verdict)}</td><td>{c.reason}</td></tr>"
             for c in j.cells
         )
-        return HTML(
-            f'<p>{badge(j.verdict)} {j.reason}.</p><p><em>Replicated when</em> {j.claim.replicated_when}; '
-            f"<em>contradicted when</em> {j.claim.contradicted_when}.</p>".replace("*partly*", "<em>partly</em>")
-            + f"<table><thead><tr><th>cell</th><th>verdict</th><th>why</th></tr></thead><tbody>{cells}</tbody></table>"
+        text = (
+            f"<p>{badge(j.verdict)} {j.reason}.</p><p><em>Replicated when</em> {j.claim.replicated_when}; "
+            f"<em>contradicted when</em> {j.claim.contradicted_when}.</p>"
+            f"<table><thead><tr><th>cell</th><th>verdict</th><th>why</th></tr></thead><tbody>{cells}</tbody></table>"
         )
+        return HTML(re.sub("`(.*?)`", r"<code>\1</code>", text.replace("*partly*", "<em>partly</em>")))
 
     def effects(self) -> HTML:
         """Every effect the verdict rests on: n, mean, 95 % BCa interval, Holm-adjusted one-sided p."""
@@ -238,32 +262,6 @@ class Page:
 
         with Store(default_path()) as store:
             return store.provenance()
-
-
-def effect_table(rows: list[dict]) -> pd.DataFrame:
-    """Effects as text for a table: rounded means and intervals, p-values as far as they matter."""
-    made = pd.DataFrame(rows)
-    if made.empty:
-        return made
-    interval = [f"{low:+.2f} to {high:+.2f}" for low, high in zip(made["low"], made["high"])]
-    p = {name: [f"{v:.3f}" if v >= 0.001 else "< 0.001" for v in made[name]] for name in ("p above", "p below")}
-    return pd.DataFrame({
-        "cell": made["cell"], "learning rate": made["rate"], "effect": made["effect"].str.replace("_", " "),
-        "n": made["n"], "mean": made["mean"].map("{:+.3f}".format), "95 % interval": interval,
-        "median": made["median"].map("{:+.3f}".format), "margin": made["margin"].map("{:g}".format),
-        "p (above margin)": p["p above"], "p (below margin)": p["p below"],
-    })  # fmt: skip
-
-
-def badge(verdict: str) -> str:
-    """A verdict as HTML, coloured by the book's style sheet."""
-    return f'<span class="verdict verdict-{verdict.replace(" ", "-")}">{verdict}</span>'
-
-
-def shown(rows: pd.DataFrame) -> HTML:
-    """A table as HTML, without an index column of numbers."""
-    with pd.option_context("display.max_colwidth", None):  # else pandas cuts long reasons short
-        return HTML(rows.to_html(index=False, border=0, classes="table"))
 
 
 def pilots(arms: tuple[str, ...], place: tuple[str, str] = ("digits", "simple_cnn")) -> pd.DataFrame:

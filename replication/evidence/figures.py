@@ -1,6 +1,7 @@
 """The figures: every seed visible, means with intervals, one look for all pages."""
 
 import functools
+import textwrap
 from collections.abc import Callable, Sequence
 
 import matplotlib.pyplot as plt
@@ -10,10 +11,16 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from replication.evidence import statistics as st
-from replication.evidence.frame import values
+from replication.evidence.frame import arm_and_readout, values
 
 GREY, ORANGE, BLUE = "#6b7280", "#d55e00", "#0072b2"
-COLOURS = {"plain": GREY, "final_bn": ORANGE}
+COLOURS = {
+    "plain": GREY, "final_bn": ORANGE, "final_bn_slow": "#7b3294", "bn_before": BLUE,
+    "affine": "#8c6d1f", "mean_only": "#00795c", "bn_no_affine": "#c2568f",
+    "plain · logit_adjusted": "black", "plain_sigmoid": GREY, "final_bn_sigmoid": ORANGE,
+}  # fmt: skip
+"""arms that share an axis as lines; the same arm has the same colour on every page"""
+MARKERS = dict(zip(COLOURS, "oDvsP^X*oD"))
 VERDICT_COLOURS = {
     "replicated": "#1b7837", "partly": "#b8860b", "inconclusive": "#6b7280", "contradicted": "#b2182b",
     "not assessable": "#9ca3af", "not run": "#d1d5db",
@@ -58,14 +65,19 @@ def _points(ax, x: float, d: np.ndarray, colour: str, horizontal: bool = False) 
         ax.errorbar([x], [mean], yerr=error, **mark)
 
 
-def _gain_axis(ax, label: str = "gain in minority F1") -> None:
-    ax.axhline(0, color="black", lw=0.8)
-    ax.axhspan(-st.MARGIN, st.MARGIN, color="black", alpha=0.08, lw=0)
-    ax.set_ylabel(label)
+def _gain_axis(ax, label: str = "gain in minority F1", horizontal: bool = False) -> None:
+    line, span, name = (ax.axvline, ax.axvspan, ax.set_xlabel) if horizontal else (ax.axhline, ax.axhspan, ax.set_ylabel)
+    line(0, color="black", lw=0.8)
+    span(-st.MARGIN, st.MARGIN, color="black", alpha=0.08, lw=0)
+    name(label)
 
 
 def _colour(arm: str) -> str:
     return ORANGE if arm.startswith("final_bn") else GREY if arm.startswith("plain") else BLUE
+
+
+def _line(arm: str) -> dict[str, str]:
+    return {"color": COLOURS.get(arm, _colour(arm)), "marker": MARKERS.get(arm, "o")}
 
 
 @_closed
@@ -94,27 +106,32 @@ def paired(frame: pd.DataFrame, shown: Sequence[tuple[str, str]], metric: str = 
 def curve(
     frame: pd.DataFrame, variants: Sequence[str], label: str, arms: Sequence[str] = ("plain", "final_bn")
 ) -> Figure:
-    """Top: F1 of both arms over the levels of every variant; bottom: the gain, every seed and simultaneous intervals."""
+    """Top: F1 of the arms over the levels of every variant; bottom: the gain, every seed and pointwise intervals.
+
+    An arm may be named with a readout, e.g. `plain · logit_adjusted`.
+    """
     fig, axes = plt.subplots(
-        2, len(variants), figsize=(4.2 * len(variants), 6), sharex="col", sharey="row", layout="constrained", squeeze=False
-    )
+        2, len(variants), figsize=(max(6.5, 4.2 * len(variants)), 6), sharex="col", sharey="row", layout="constrained",
+        squeeze=False,
+    )  # fmt: skip
     for column, variant in enumerate(variants):
         part = frame[frame["variant"] == variant]
         levels = sorted(part.loc[part["arm"] == "plain", "level"].unique())
         top, bottom = axes[:, column]
         for arm in arms:
-            d = np.stack([values(part, arm, level=n) for n in levels], axis=1)
+            name, readout = arm_and_readout(arm)
+            d = np.stack([values(part, name, readout=readout, level=n) for n in levels], axis=1)
             low, high = np.transpose([st.bca(x) for x in d.T])
-            top.plot(range(len(levels)), d.mean(axis=0), "o-", color=_colour(arm), label=arm, ms=4)
-            top.fill_between(range(len(levels)), low, high, color=_colour(arm), alpha=0.2, lw=0)
+            line = _line(arm)
+            top.plot(range(len(levels)), d.mean(axis=0), ms=5, label=arm, **line)
+            top.fill_between(range(len(levels)), low, high, color=line["color"], alpha=0.15, lw=0)
         for x, n in enumerate(levels):
             _points(bottom, x, values(part, "final_bn", level=n) - values(part, "plain", level=n), ORANGE)
-        _gain_axis(bottom, "gain in minority F1" if column == 0 else "")
+        _gain_axis(bottom, "gain of final_bn in minority F1" if column == 0 else "")
         bottom.set_xticks(range(len(levels)), [f"{n:g}" for n in levels])
-        bottom.set_xlabel(f"{label} ({variant})" if len(variants) == 1 else variant)
+        bottom.set_xlabel(label)
         top.set(title=variant, ylim=(-0.03, 1.03), ylabel="minority F1" if column == 0 else "")
     axes[0, 0].legend(frameon=True, fontsize=9)
-    fig.supxlabel(label, fontsize=10) if len(variants) > 1 else None
     return fig
 
 
@@ -130,6 +147,7 @@ def rows(
         for y, (arm, readout) in enumerate(shown):
             _points(ax, y, values(frame, arm, metric, readout, **where), _colour(arm), horizontal=True)
         ax.set(xlabel=metric.replace("_", " of the ").replace("f1", "F1"), xlim=(-0.03, 1.03))
+        ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
     first = axes[0, 0]
     if metrics[0] == "f1_minority":
         first.axvline(ALWAYS_MINORITY, color="black", ls=":", lw=1)
@@ -147,23 +165,34 @@ def rates(frame: pd.DataFrame, arms: Sequence[str], metric: str = "f1_minority")
         d = np.stack([values(frame, arm, metric, level=n) for n in levels], axis=1)
         x = np.array(levels) * 1.06 ** (k - (len(arms) - 1) / 2)
         low, high = np.transpose([st.bca(v) for v in d.T])
-        colour = _colour(arm) if len(arms) <= 2 else sns.color_palette("colorblind")[k]
-        ax.scatter(np.tile(x, len(d)), d.ravel(), s=10, alpha=0.3, color=colour, linewidths=0)
-        ax.errorbar(x, d.mean(axis=0), yerr=[d.mean(axis=0) - low, high - d.mean(axis=0)], fmt="o-", color=colour,
-                    capsize=3, label=arm, ms=5)  # fmt: skip
+        line = _line(arm)
+        ax.scatter(np.tile(x, len(d)), d.ravel(), s=10, alpha=0.3, color=line["color"], linewidths=0)
+        error = [d.mean(axis=0) - low, high - d.mean(axis=0)]
+        ax.errorbar(x, d.mean(axis=0), yerr=error, capsize=3, label=arm, ms=5, **line)
     ax.set(xscale="log", xlabel="peak learning rate", ylabel="minority F1 (balanced test)", ylim=(-0.03, 1.03))
+    ax.set_xticks(levels, [f"{n:g}" for n in levels])
+    ax.minorticks_off()
     ax.legend(frameon=True, fontsize=9)
     return fig
 
 
 @_closed
 def gains(frame: pd.DataFrame, comparisons: Sequence[tuple[str, str, str, dict]]) -> Figure:
-    """Gains of several comparisons side by side: each (label, arm, reference arm, other columns fixed)."""
-    fig, ax = plt.subplots(figsize=(max(5, 1.25 * len(comparisons)), 4.2), layout="constrained")
+    """Gains of several comparisons, side by side or, if many, in rows: each (label, arm, reference, columns fixed)."""
+    many = len(comparisons) > 4
+    size = (8, 0.9 + 0.45 * len(comparisons)) if many else (max(6.5, 1.25 * len(comparisons)), 4.2)
+    fig, ax = plt.subplots(figsize=size, layout="constrained")
     for x, (_, arm, plain, where) in enumerate(comparisons):
-        _points(ax, x, values(frame, arm, **where) - values(frame, plain, **where), _colour(arm))
-    ax.set_xticks(range(len(comparisons)), [label for label, *_ in comparisons], fontsize=9)
-    _gain_axis(ax)
+        _points(ax, x, values(frame, arm, **where) - values(frame, plain, **where), _colour(arm), horizontal=many)
+    labels = [label for label, *_ in comparisons]
+    if many:
+        wrapped = [textwrap.fill(label.replace("\n", ", "), 34) for label in labels]
+        ax.set_yticks(range(len(labels)), wrapped, fontsize=9)
+        ax.invert_yaxis()
+        _gain_axis(ax, horizontal=True)
+    else:
+        ax.set_xticks(range(len(labels)), labels, fontsize=9)
+        _gain_axis(ax)
     return fig
 
 
@@ -194,7 +223,7 @@ def trajectories(frame: pd.DataFrame, **where) -> Figure:
             ax.plot(epochs, np.nanmedian(curves, axis=0), color=_colour(arm), lw=2.5, label=f"{arm} (median)")
         ax.set(xlabel="epoch", ylabel=label)
     axes[0].set_yscale("log")
-    axes[1].legend(frameon=True, fontsize=9)
+    axes[0].legend(frameon=True, fontsize=9, loc="lower left")
     return fig
 
 
@@ -212,26 +241,25 @@ def reliability(probabilities: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figu
         x = [confidence[bins == b].mean() for b in kept]
         y = [right_answer[bins == b].mean() for b in kept]
         left.plot(x, y, "o-", color=_colour(arm), label=arm)
-        right.hist(confidence, bins=edges, color=_colour(arm), alpha=0.5, label=arm, density=True)
+    confidences, colours = [c for c, _ in probabilities.values()], [_colour(arm) for arm in probabilities]
+    right.hist(confidences, bins=edges, color=colours, weights=[np.full(len(c), 1 / len(c)) for c in confidences])
     left.plot([0.5, 1], [0.5, 1], "--", color="black", lw=1)
     left.set(xlabel="confidence", ylabel="share of right predictions", title="reliability (bins of 20 or more)", ylim=(0, 1.03))
-    right.set(xlabel="confidence", ylabel="density", title="how confident")
+    right.set(xlabel="confidence", ylabel="share of predictions", title="how confident")
     left.legend(frameon=True)
     return fig
 
 
 @_closed
 def scoreboard(effects: Sequence[dict]) -> Figure:
-    """One row an effect with keys `label`, `d` (n,), `margin`, `verdict`: mean, interval, margin and verdict's colour."""
+    """One row an effect with keys `label`, `d` (n,), `verdict`: every seed, mean and interval in the verdict's colour."""
     fig, ax = plt.subplots(figsize=(8, 0.8 + 0.4 * len(effects)), layout="constrained")
     for y, e in enumerate(effects):
         _points(ax, y, e["d"], VERDICT_COLOURS[e["verdict"]], horizontal=True)
     ax.set_yticks(range(len(effects)), [e["label"] for e in effects], fontsize=9)
     ax.invert_yaxis()
-    ax.axvline(0, color="black", lw=0.8)
-    ax.axvspan(-st.MARGIN, st.MARGIN, color="black", alpha=0.08, lw=0)
-    ax.set_xlabel("difference in minority F1 (shaded: smaller than the smallest effect of interest)")
+    _gain_axis(ax, "difference in minority F1 (shaded: smaller than 0.05)", horizontal=True)
     present = list(dict.fromkeys(e["verdict"] for e in effects))
     handles = [plt.Line2D([], [], marker="D", ls="", color=VERDICT_COLOURS[v], label=v) for v in present]
-    ax.legend(handles=handles, fontsize=8, frameon=True, loc="lower right")
+    fig.legend(handles=handles, fontsize=9, frameon=False, loc="outside upper center", ncols=len(handles))
     return fig

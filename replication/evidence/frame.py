@@ -47,6 +47,12 @@ def complete(part: pd.DataFrame) -> bool:
     return len(part) > 0 and bool(part["f1_minority"].notna().all())
 
 
+def arm_and_readout(name: str) -> tuple[str, str]:
+    """`arm` or `arm · readout`, as figures and tables write it, as (arm, readout)."""
+    arm, _, readout = name.partition(" · ")
+    return arm, readout or "as_trained"
+
+
 def values(part: pd.DataFrame, arm: str, metric: str = "f1_minority", readout: str = "as_trained", **where) -> np.ndarray:
     """A metric of one arm and readout, (n,) in the order of seeds; `where` fixes other columns, e.g. level=64.
 
