@@ -63,7 +63,7 @@ with_uv = uv=$$(command -v uv || echo $(BIN)/uv); \
 	[ -x "$$uv" ] || $(BIN)/python -m pip install --quiet uv; "$$uv" $(1)
 
 .venv/installed: requirements.lock pyproject.toml | .venv/bin/python
-	@$(call with_uv,pip install --python $(BIN)/python --require-hashes -r requirements.lock)
+	@$(call with_uv,pip install --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock)
 	@$(call with_uv,pip install --python $(BIN)/python --no-deps --no-build-isolation -e .)
 	@touch $@
 
