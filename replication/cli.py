@@ -129,6 +129,8 @@ def _merge(a: argparse.Namespace) -> None:
 
 
 def _data_list(a: argparse.Namespace) -> None:
+    from replication.data.catalogue import DATA_SETS
+    from replication.data.packs import classes
     from replication.data.settings import SETTINGS
     from replication.data.sources import SOURCES, load
 
@@ -137,6 +139,27 @@ def _data_list(a: argparse.Namespace) -> None:
         print(f"{name}: {len(source.images)} images of {source.images.shape[-1]} px, {source.images.nbytes / 1e6:.1f} MB")
         print(f"  settings: {', '.join(s.name for s in SETTINGS.values() if s.source == name)}")
         print(f"  digest {source.digest}; licence: {source.licence}\n  {source.citation}")
+    for data_set in DATA_SETS.values():
+        try:
+            found = classes(data_set.folder())
+            size = sum(f.stat().st_size for path in found.values() for f in (path.rglob("*") if path.is_dir() else [path]))
+            print(f"{data_set.name}: {len(found)} classes, {size / 1e6:.1f} MB in {data_set.folder()}; no setting uses it yet")
+        except ValueError as error:
+            print(f"{data_set.name}: not here ({error})")
+        print(f"  licence: {data_set.licence}\n  {data_set.citation}")
+
+
+def _data_pack(a: argparse.Namespace) -> None:
+    from replication.data.catalogue import DATA_SETS
+    from replication.data.packs import open_pack, pack
+    from replication.evidence.store import default_path
+
+    if a.name not in DATA_SETS and not a.name.startswith("folder:"):
+        raise ValueError(f"unknown data set {a.name!r}: allowed are {', '.join(DATA_SETS)} and folder:PATH")
+    folder = Path(a.name.removeprefix("folder:")) if a.name not in DATA_SETS else DATA_SETS[a.name].folder()
+    where = default_path().parent / "packs" / f"{folder.name}-{a.pixels}"
+    source = open_pack(pack(folder, a.pixels, where, a.skip_broken))
+    print(f"{len(source.images)} images of {source.n_labels} classes packed in {where}, digest {source.digest}")
 
 
 def _names(text: str) -> list[str]:
@@ -198,6 +221,10 @@ def parser() -> argparse.ArgumentParser:
 
     data = verb("data", None, "the data sets").add_subparsers(required=True, metavar="COMMAND")
     verb("list", _data_list, "what is here, its size, licence and citation", into=data)
+    pack = verb("pack", _data_pack, "decode a set of images once into a memory-mapped array", into=data)
+    pack.add_argument("name", metavar="NAME", help="plantvillage, cracks, skin, cifar10, or folder:PATH")
+    pack.add_argument("--pixels", type=int, default=32, help="side of the square images (default 32)")
+    pack.add_argument("--skip-broken", action="store_true", help="leave out files that are no whole images")
     return top
 
 
