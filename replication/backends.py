@@ -116,7 +116,7 @@ def carry_out_all(
     where = device_of(device)
     if workers is not None and workers < 1:
         raise ValueError(f"workers = {workers} is not allowed: at least 1")
-    if time_budget is not None and time_budget < 0:
+    if time_budget is not None and not time_budget >= 0:  # nan too
         raise ValueError(f"time budget {time_budget:g} s is not allowed: at least 0")
     if not todo:
         return 0

@@ -13,15 +13,17 @@ def _store(path: Path | None = None):
     return Store(path or default_path())
 
 
-def _at_least(least: int, **given: int | None) -> None:
+def _within(least: int, most: int | None = None, **given: int | None) -> None:
     for name, value in given.items():
-        if value is not None and value < least:
-            raise ValueError(f"{name} = {value} is not allowed: at least {least}")
+        if value is not None and (value < least or most is not None and value > most):
+            limits = f"at least {least}" + (f" and at most {most}" if most is not None else "")
+            raise ValueError(f"{name} = {value} is not allowed: {limits}")
 
 
 def _run(a: argparse.Namespace) -> None:
     from replication import backends, designs
 
+    _within(1, 1000, seeds=a.seeds)
     wanted = designs.runs(a.claims, a.settings, a.networks, a.seeds)
     with _store(a.out) as store:
         done = backends.carry_out_all(wanted, store, a.device, a.workers, a.time_budget)
@@ -48,7 +50,7 @@ def _tune(a: argparse.Namespace) -> None:
 def _execute(a: argparse.Namespace) -> None:
     from replication.execution import execute
 
-    _at_least(1, workers=a.workers)
+    _within(1, workers=a.workers)
     parameters = [text for pair in a.parameter for text in ("-p", *pair)]
     print(execute(a.notebooks, a.out, a.in_place, a.workers, parameters))
 
@@ -94,8 +96,8 @@ def _verify(a: argparse.Namespace) -> None:
     from replication.evidence.provenance import record
     from replication.runs import FACTORS, Run
 
-    _at_least(0, cells=a.cells)
-    _at_least(1, seeds=a.seeds)
+    _within(0, cells=a.cells)
+    _within(1, seeds=a.seeds)
     files = published.check()
     print(f"{len(files)} results files agree with the manifest")
     if not a.cells or not files:

@@ -107,7 +107,8 @@ class Page:
         for column, value in ({"cell_setting": setting, "cell_network": network} | where).items():
             rows = rows[rows[column] == value]
         if not complete(rows):
-            raise ValueError(f"no results of {self.name} for {setting} / {network} yet: `replication run {self.name}`")
+            what = "runs are missing" if self.local else "nothing is published; with seeds > 0 it is trained here"
+            raise ValueError(f"no complete results of {self.name} for {setting} / {network}: {what}")
         return rows
 
     def contrast(self, arm: str, other: str = "plain", metric: str = "f1_minority", rate: str = "own",

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import sqlite3
+import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -61,7 +62,8 @@ def _unpack(blob: bytes) -> dict[str, np.ndarray]:
 class Store:
     """Finished runs in one SQLite file (WAL; several processes may write). Every run is one transaction.
 
-    ValueError for a file that is no store, or one of another schema version; OSError for one that cannot be written.
+    ValueError for a file that is no store or damaged, or one of another schema version; OSError for one that cannot be
+    written.
     """
 
     def __init__(self, path: Path | str):
@@ -94,12 +96,18 @@ class Store:
         try:
             with self.db:  # commits or rolls back a transaction that was begun inside
                 yield
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
             raise OSError(f"cannot write to {self.path}: {error}; every run finished before is kept") from error
+
+    def _select(self, query: str, *values: object) -> Iterator[tuple]:
+        try:
+            yield from self.db.execute(query, values)
+        except sqlite3.DatabaseError as error:
+            raise ValueError(f"{self.path} cannot be read: {error}") from error
 
     def keys(self) -> set[str]:
         """Keys of all finished runs."""
-        return {key for (key,) in self.db.execute("SELECT key FROM runs")}
+        return {key for (key,) in self._select("SELECT key FROM runs")}
 
     def add(self, result: Result) -> None:
         """Keep a finished run; one with the same key replaces it. OSError where there is no room."""
@@ -124,19 +132,23 @@ class Store:
 
     def provenance(self) -> dict[str, dict]:
         """All provenance records by id."""
-        return {id: json.loads(text) for id, text in self.db.execute("SELECT id, json FROM provenance")}
+        return {id: json.loads(text) for id, text in self._select("SELECT id, json FROM provenance")}
 
     def results(self, keys: Iterable[str] | None = None) -> Iterator[Result]:
-        """All results of this protocol, or those with the given keys."""
+        """All results of this protocol, or those with the given keys; ValueError for one that is damaged."""
         columns = "factors, data, provenance, facts, scores, arrays, protocol"
         wanted = None if keys is None else set(keys)
-        for key, *row in self.db.execute(f"SELECT key, {columns} FROM runs WHERE protocol = ? ORDER BY key", (PROTOCOL,)):
+        for key, *row in self._select(f"SELECT key, {columns} FROM runs WHERE protocol = ? ORDER BY key", PROTOCOL):
             if wanted is None or key in wanted:
                 factors, data, provenance, facts, scores, arrays, protocol = row
-                yield Result(
-                    Run(**json.loads(factors)), data, provenance, json.loads(facts), json.loads(scores),
-                    _unpack(arrays), protocol,
-                )  # fmt: skip
+                try:
+                    result = Result(
+                        Run(**json.loads(factors)), data, provenance, json.loads(facts), json.loads(scores),
+                        _unpack(arrays), protocol,
+                    )  # fmt: skip
+                except (TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+                    raise ValueError(f"run {key} in {self.path} cannot be read: {error}") from error
+                yield result
 
     def merge(self, other: Path | str) -> int:
         """Add every run of another store that this one lacks, all or none; returns their number.
@@ -151,7 +163,7 @@ class Store:
             self.db.executemany("INSERT OR IGNORE INTO provenance VALUES (?, ?)", records)
             before = self.db.total_changes
             self.db.executemany(
-                "INSERT OR IGNORE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", source.db.execute("SELECT * FROM runs")
+                "INSERT OR IGNORE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", source._select("SELECT * FROM runs")
             )
             return self.db.total_changes - before
 
