@@ -122,7 +122,9 @@ def _over_cells(cells: list[CellVerdict]) -> tuple[str, str]:
         return decided[0].verdict, decided[0].reason
     counts = {v: sum(c.verdict == v for c in decided) for v in DECIDED if any(c.verdict == v for c in decided)}
     words = ", ".join(f"{v} in {n}" for v, n in counts.items()) + f" of {len(cells)} cells"
-    return (next(iter(counts)) if len(counts) == 1 else PARTLY), words
+    if len(counts) == 1:
+        return next(iter(counts)), f"{words}, the first: {decided[0].reason}"
+    return PARTLY, words
 
 
 K20_NETWORKS = ("vgg19", "vgg19_bn", "resnet34")

@@ -85,9 +85,11 @@ def refused(capsys, *arguments: str) -> str:
     ("run sigmoid --networks mlp", "no learning rate chosen for arm 'plain_sigmoid' on 'digits/mlp'"),
     ("run base --seeds 0", "seeds = 0 is not allowed: at least 1"),
     ("run base --seeds -3", "seeds = -3 is not allowed: at least 1"),
+    ("run base --seeds 1001", "seeds = 1001 is not allowed: at least 1 and at most 1000"),
     ("run base --workers 0", "workers = 0 is not allowed: at least 1"),
     ("run base --workers -1", "workers = -1 is not allowed: at least 1"),
     ("run base --time-budget -1", "time budget -1 s is not allowed: at least 0"),
+    ("run base --time-budget nan", "time budget nan s is not allowed: at least 0"),
     ("run base --device tpu", "unknown device 'tpu': allowed are auto, cpu, cuda"),
     ("tune --settings cats", "unknown setting 'cats': allowed are digits"),
     ("tune --networks vgg", "unknown network 'vgg': allowed are simple_cnn, mlp, logistic"),
@@ -209,6 +211,13 @@ def test_parameters_are_the_plain_values_of_a_namespace():
     given = {"seeds": 2, "device": "cpu", "_hidden": 1, "In": [], "Out": {}, "np": pytest, "open_page": print}
     assert parameters(given) == Parameters(seeds=2, device="cpu")
     assert parameters({}) == Parameters(settings="", networks="", seeds=0, device="auto")
+
+
+def test_page_of_nothing_published_says_how_to_train(own_results):
+    from replication.pages import open_page
+
+    with pytest.raises(ValueError, match="for digits / mlp: nothing is published; with seeds > 0 "):
+        open_page("ratio", {"networks": "mlp"}).part()
 
 
 # --- What is imported -----------------------------------------------------------------------------

@@ -169,7 +169,38 @@ def test_file_that_is_no_store_is_refused_and_left_alone(tmp_path, content):
     with pytest.raises(ValueError, match="notes.txt is no results store"):
         Store(path)
     assert path.read_bytes() == content
-    with pytest.raises(ValueError, match="is no results store: unable to open"):
+
+
+@pytest.mark.parametrize(
+    "damage", ["scores = '{'", "factors = '{\"nope\": 1}'", "arrays = x'00ff'", "arrays = x'504b0304'"]
+)
+def test_damaged_run_is_named(store, damage):
+    key = min(store.keys())
+    store.db.execute(f"UPDATE runs SET {damage} WHERE key = ?", (key,))
+    with pytest.raises(ValueError, match=f"run {key} in .*store.sqlite cannot be read: "):
+        list(store.results())
+
+
+def test_damaged_pages_are_refused_by_every_reading(own_store, made_up):
+    with Store(own_store) as store:
+        for seed in range(20):
+            store.add(made_up(Run(seed=seed)))
+    size = own_store.stat().st_size
+    with open(own_store, "r+b") as file:
+        file.seek(4096 * 2)  # behind the pages of the schema
+        file.write(b"\xff" * (size - 4096 * 2))
+    with Store(own_store) as store:
+        for reading in (store.keys, lambda: list(store.results())):
+            with pytest.raises(ValueError, match="store.sqlite cannot be read: "):
+                reading()
+    with Store(own_store.with_name("other.sqlite")) as other:
+        with pytest.raises(ValueError, match="store.sqlite cannot be read: "):
+            other.merge(own_store)
+        assert other.keys() == set()
+
+
+def test_store_that_cannot_be_opened_is_not_called_broken(tmp_path):
+    with pytest.raises(OSError, match="cannot be opened: unable to open database file"):
         Store(tmp_path)
 
 
@@ -402,6 +433,30 @@ def test_changed_missing_and_unknown_files_are_refused(shelf):
     path.write_bytes(whole)
     with pytest.raises(ValueError, match="results file digits/other.parquet is not in the manifest of "):
         published.check(shelf)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"protocol": 1, "files": {}}'])
+def test_what_is_no_manifest_is_refused(shelf, text):
+    (shelf / "manifest.json").write_text(text)
+    with pytest.raises(ValueError, match="manifest.json is no manifest: "):
+        published.check(shelf)
+
+
+def test_publishing_that_fails_leaves_what_was_published(shelf, store, made_up, monkeypatch):
+    """Whatever is interrupted before the manifest is written has put nothing in place."""
+    before = {path: path.read_bytes() for path in shelf.rglob("*.*")}
+    run = Run(seed=500)
+    store.add(made_up(run))
+
+    def full(*_, **__):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="no space left"):
+        published.publish(store, [run], [])
+    monkeypatch.undo()
+    assert {path: path.read_bytes() for path in before} == before
+    assert published.check(shelf)
 
 
 def test_results_of_another_protocol_are_refused(shelf, store):

@@ -26,9 +26,21 @@ def _sha256(path: Path) -> str:
 
 
 def manifest(where: Path | None = None) -> dict:
-    """The manifest: files with SHA-256 and rows, provenance records by id; empty where nothing is published."""
+    """The manifest: files with SHA-256 and rows, provenance records by id; empty where nothing is published.
+
+    ValueError for a file that is no manifest.
+    """
     path = (where or folder()) / "manifest.json"
-    return json.loads(path.read_text()) if path.exists() else {"protocol": PROTOCOL, "files": {}, "provenance": {}}
+    empty = {"protocol": PROTOCOL, "files": {}, "provenance": {}}
+    if not path.exists():
+        return empty
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is no manifest: {error}") from error
+    if lacking := empty.keys() - (found if isinstance(found, dict) else {}):
+        raise ValueError(f"{path} is no manifest: it lacks {', '.join(sorted(lacking))}")
+    return found
 
 
 def check(where: Path | None = None) -> list[str]:
@@ -87,7 +99,8 @@ def prediction_rows(results: Iterable[Result]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _write(frame: pd.DataFrame, path: Path) -> None:
+def _staged(frame: pd.DataFrame, path: Path) -> Path:
+    """What is to replace the file at `path`: its other rows and those of the frame, in a file beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         old = pd.read_parquet(path)
@@ -95,14 +108,14 @@ def _write(frame: pd.DataFrame, path: Path) -> None:
     order = [c for c in ("key", "readout") if c in frame]
     temporary = path.with_suffix(".tmp")
     frame.sort_values(order).to_parquet(temporary, index=False, compression="zstd", compression_level=19)
-    temporary.replace(path)
+    return temporary
 
 
 def publish(store: Store, wanted: Iterable[Run], base: Iterable[Run], where: Path | None = None) -> int:
     """Write the store's results of the wanted runs to `results/`, predictions of the base design too.
 
-    A run that is published already is replaced; others stay. Returns the number of runs written. Only whole files
-    are ever put in place, and the manifest last.
+    A run that is published already is replaced; others stay. Returns the number of runs written. Nothing is put in
+    place before everything is written, and the manifest last.
     """
     where = where or folder()
     where.mkdir(parents=True, exist_ok=True)
@@ -112,18 +125,24 @@ def publish(store: Store, wanted: Iterable[Run], base: Iterable[Run], where: Pat
     groups: dict[tuple[str, str], list[Result]] = {}
     for r in results:
         groups.setdefault((r.run.setting, r.run.network), []).append(r)
+    staged: dict[Path, Path] = {}
     for (setting, network), members in groups.items():
-        _write(table(members), where / setting / f"{network}.parquet")
+        path = where / setting / f"{network}.parquet"
+        staged[path] = _staged(table(members), path)
         if kept := [r for r in members if r.run in base]:
-            _write(prediction_rows(kept), where / setting / f"{network}.{PREDICTIONS}")
-    files = {
-        path.relative_to(where).as_posix(): {"sha256": _sha256(path), "rows": len(pd.read_parquet(path, columns=["key"]))}
-        for path in sorted(where.rglob("*.parquet"))
-    }
+            path = where / setting / f"{network}.{PREDICTIONS}"
+            staged[path] = _staged(prediction_rows(kept), path)
+    files = {}
+    for path in sorted({*where.rglob("*.parquet"), *staged}):
+        new = staged.get(path, path)
+        rows = len(pd.read_parquet(new, columns=["key"]))
+        files[path.relative_to(where).as_posix()] = {"sha256": _sha256(new), "rows": rows}
     used = {r.provenance for r in results}
     records = manifest(where)["provenance"] | {k: v for k, v in store.provenance().items() if k in used}
     text = json.dumps({"protocol": PROTOCOL, "files": files, "provenance": records}, indent=1) + "\n"
-    temporary = where / "manifest.tmp"
-    temporary.write_text(text)
-    temporary.replace(where / "manifest.json")
+    path = where / "manifest.json"
+    staged[path] = path.with_suffix(".tmp")
+    staged[path].write_text(text)
+    for path, new in staged.items():
+        new.replace(path)
     return len(results)

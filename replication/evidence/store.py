@@ -74,6 +74,8 @@ class Store:
             # tables before version: another process may create both in between
             tables = self.db.execute("SELECT name FROM sqlite_master").fetchall()
             version = self.db.execute("PRAGMA user_version").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            raise OSError(f"{self.path} cannot be opened: {error}") from error
         except sqlite3.DatabaseError as error:
             raise ValueError(f"{self.path} is no results store: {error}") from error
         if tables and version != SCHEMA:
