@@ -1,6 +1,7 @@
 """The criteria: what is measured in one cell of a claim, and which verdict follows. Committed before the runs judged."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -195,9 +196,8 @@ def decide_sigmoid(m: Measures) -> Decision:
         gain, difference = m[f"gain_{output}"], m[f"softmax_minus_{output}"]
         if gain.above:
             return CONTRADICTED, "with a sigmoid output the gain exceeds 0.05 as well"
-        rare = st.big_share_upper(gain.d) < st.BIG_SHARE
         if gain.within and difference.above:
-            if rare:
+            if replace(st.absent(gain.d), p_tost=gain.adjusted[2]):
                 return REPLICATED, "with a sigmoid output the gain is absent"
             return INCONCLUSIVE, "the sigmoid's gain is within 0.05 on average, but large ones are not shown to be rare"
         return INCONCLUSIVE, (difference if gain.within else gain).needed()

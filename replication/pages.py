@@ -9,13 +9,13 @@ import pandas as pd
 from IPython.display import HTML, Markdown
 
 from replication import designs
-from replication.claims import CLAIMS
+from replication.claims import CLAIMED_F1, CLAIMED_GAIN, CLAIMS
 from replication.criteria import epochs_to_target, reading
 from replication.evidence import published
 from replication.evidence import statistics as st
-from replication.evidence.effects import Curve
-from replication.evidence.metrics import log_softmax
+from replication.evidence.effects import BEYOND, INSIDE, Curve
 from replication.evidence.frame import arm_and_readout, complete, frame, table, values
+from replication.evidence.metrics import log_softmax
 from replication.parameters import Parameters, parameters
 from replication.tables import badge, effect_table, shown
 from replication.verdicts import Judgement, effects, judge
@@ -156,6 +156,13 @@ class Page:
                          "seeds": len(d)})  # fmt: skip
         return shown(pd.DataFrame(rows))
 
+    def against_claim(self, rate: str = "own") -> str:
+        """Whether the gain that the papers report lies in the interval of ours, as words for a sentence."""
+        part = self.part(rate, level=10)
+        low, high = st.bca(values(part, "final_bn") - values(part, "plain"))
+        where = "inside" if low <= CLAIMED_GAIN <= high else "outside"
+        return f"{CLAIMED_F1[0]} to {CLAIMED_F1[1]}, a gain of {CLAIMED_GAIN}, which lies {where} the interval of ours"
+
     def reading(self) -> str:
         """Whether the base gain is one of representation or of threshold, see `criteria.reading`."""
         measures = self.judgement.cells[0].measures
@@ -221,12 +228,12 @@ class Page:
                 continue
             p = curve.pairs
             for (i, j), d, low, high in zip(p.pairs, p.difference, p.low, p.high):
-                apart = low > st.MARGIN or high < -st.MARGIN
+                apart = low > BEYOND or high < -BEYOND
                 rows.append({
                     "cell": " / ".join(c.cell), "levels": f"{curve.levels[i]:g} − {curve.levels[j]:g}",
                     "difference": d, "low": low, "high": high,
                     "shown": "differ by more than 0.05" if apart else
-                    "equal within 0.05" if low > -st.MARGIN and high < st.MARGIN else "open",
+                    "equal within 0.05" if low > -INSIDE and high < INSIDE else "open",
                 })  # fmt: skip
         made = pd.DataFrame(rows)
         if len(made):

@@ -21,7 +21,10 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
     roc_auc_score,
 )
-from torchmetrics.classification import BinaryCalibrationError, MulticlassCalibrationError
+from torchmetrics.classification import (
+    BinaryCalibrationError,
+    MulticlassCalibrationError,
+)
 
 from replication.evidence import metrics
 from replication.evidence.metrics import METRICS, adjust, history, log_softmax, score

@@ -7,8 +7,6 @@ import pandas as pd
 
 from replication.runs import FACTORS
 
-READOUTS = ("as_trained", "bn_removed", "bn_folded", "bn_recalibrated", "batch_statistics", "logit_adjusted")
-"""how a trained network is read at test time"""
 HISTORIES = tuple(f"{part}_{m}" for part in ("validation", "test") for m in ("nll", "nll_train", "f1_minority"))
 """per-epoch columns, lists (E,), in the rows of readout `as_trained`"""
 

@@ -102,11 +102,6 @@ def upper_limit(d: ArrayLike, level: float = 0.95) -> float:
     return float(mean + stats.t.ppf(level, d.size - 1) * se)
 
 
-def lower_limit(d: ArrayLike, level: float = 0.95) -> float:
-    """One-sided lower confidence limit of the mean: `upper_limit` mirrored."""
-    return -upper_limit(-_finite(d), level)
-
-
 def holm(ps: ArrayLike) -> np.ndarray:
     """Holm-adjusted p-values `(m,)` in the order given (Holm 1979); empty for empty input.
 
