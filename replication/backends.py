@@ -1,5 +1,6 @@
 """Where runs are carried out: local processes with one thread each. Scores what they return and stores it."""
 
+import contextlib
 import itertools
 import multiprocessing
 import os
@@ -7,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 
 import numpy as np
@@ -89,6 +90,23 @@ def _start_worker() -> None:
     torch.set_num_threads(1)
 
 
+@contextlib.contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets, in the main thread.
+
+    A KeyboardInterrupt can be raised inside a destructor or a callback of the pool, where Python ignores it.
+    """
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: asked.set())
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _failed(future: Future) -> bool:
     return future.cancelled() or future.exception() is not None
 
@@ -131,15 +149,17 @@ def carry_out_all(
     )
     waiting, running, done = iter(todo), set(), 0
     try:
-        with progress:
+        with progress, _interruptible() as interrupted:
             while True:
+                if interrupted.is_set():
+                    raise KeyboardInterrupt
                 # A short queue keeps every worker busy and lets the time budget end what has not begun.
                 if time.monotonic() < deadline:
                     ahead = itertools.islice(waiting, 2 * n - len(running))
                     running |= {pool.submit(carry_out, run, where, provenance) for run in ahead}
                 if not running:
                     return done
-                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                finished, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in finished:
                     store.add(future.result())
                     running.remove(future)

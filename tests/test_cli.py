@@ -319,7 +319,7 @@ def test_no_time_at_all_trains_nothing(capsys, own_store):
 
 def test_ctrl_c_keeps_finished_runs(own_store):
     running = subprocess.Popen(
-        [COMMAND, *SMALL, "--seeds", "60"], start_new_session=True, text=True, stdout=subprocess.PIPE,
+        [COMMAND, *SMALL, "--seeds", "500"], start_new_session=True, text=True, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )  # fmt: skip
     deadline = time.monotonic() + 60
@@ -329,7 +329,7 @@ def test_ctrl_c_keeps_finished_runs(own_store):
     out, err = running.communicate(timeout=60)
     assert running.returncode == 130 and out == ""
     assert err.endswith("replication: interrupted; every finished run is kept\n") and "Traceback" not in err
-    assert 2 <= kept(own_store) < len(small(seeds=60))
+    assert 2 <= kept(own_store) < len(small(seeds=500))
     with Store(own_store) as store:
         assert all(result.scores for result in store.results())
         assert store.db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
