@@ -17,14 +17,14 @@ from replication.data.splits import Split, split
 from replication.evidence.provenance import record
 from replication.runs import Run
 from replication.training.heads import build
-from replication.training.loop import as_input, train
+from replication.training.loop import scaled, train
 
 RUN = Run(final_norm="bn", learning_rate=1e-2, seed=0)
 
 
 def _parts(parts: Split):
-    held = torch.cat([as_input(p, torch.float32, torch.device("cpu")) for p in (parts.validation, parts.test)])
-    x = as_input(parts.train, torch.float32, torch.device("cpu")).contiguous()
+    held = torch.cat([scaled(p.images, torch.float32, torch.device("cpu")) for p in (parts.validation, parts.test)])
+    x = scaled(parts.train.images, torch.float32, torch.device("cpu")).contiguous()
     return x, torch.from_numpy(parts.train.labels), held.contiguous()
 
 

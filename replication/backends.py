@@ -14,9 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 import numpy as np
 from tqdm import tqdm
 
-from replication.data.settings import setting as setting_of
-from replication.data.sources import load
-from replication.data.splits import split
+from replication.data.splits import data_digest, split
 from replication.evidence import metrics
 from replication.evidence.provenance import record
 from replication.evidence.store import Result, Store
@@ -114,7 +112,7 @@ def _failed(future: Future) -> bool:
 def missing(runs: Iterable[Run], store: Store) -> list[Run]:
     """The runs whose results the store lacks, in the order given."""
     done = store.keys()
-    return [run for run in runs if run.key(load(setting_of(run.setting).source).digest) not in done]
+    return [run for run in runs if run.key(data_digest(run.setting)) not in done]
 
 
 def carry_out_all(

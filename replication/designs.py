@@ -37,12 +37,20 @@ RATE_GRID = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 PILOT_RATES = (*RATE_GRID, 3e-1)
 """learning rates of the pilots: one beyond the grid shows what the grid leaves out"""
 PILOT_SEEDS = range(10)
+"""on digits; of real images, which cost more, the first three"""
 RATIO_LEVELS = (2, 5, 10, 20, 40, 80)
 """minority images beside 1000 majority images; 10 is the base"""
+MORE_RATIO_LEVELS = (160, 320)
+"""further ones where the images last, as on leaves"""
 MAJORITY_LEVELS = (100, 200, 500, 1000)
 """majority images beside 10 minority images"""
 BATCH_LEVELS = (8, 16, 32, 64, 128, 256, 512)
+"""the last, which leaves one update an epoch, on digits only"""
 EPOCH_LEVELS = (10, 30, 100)
+BASE_EPOCHS = {"plantvillage/pepper": 30, "cracks": 30, "skin": 30, "cifar10": 30, "plantvillage/apple@64": 10}
+"""longest training of the base pair where not 100 epochs: such a cell can be replicated in part at most"""
+MAJORITY_TOTALS = {"plantvillage/apple": 500, "plantvillage/tomato": 500}
+"""majority images in total in the majorities claim where not 1000: a diseased class has no more to give"""
 BASE_UPDATES = 150
 """updates of the base cell (10 epochs of 1010 images in batches of 64, rounded)"""
 
@@ -112,16 +120,27 @@ def _entries(
 
 
 PAIR = ("plain", "final_bn")
+SIGMOIDS = ("plain_sigmoid", "final_bn_sigmoid", "plain_sigmoids", "final_bn_sigmoids")
 READINGS = ("final_bn_slow", "bn_before")
 """fastai's momentum, and the other reading of "before the output layer": shown beside the pair, not judged"""
 
 
+def embedded(setting: str) -> bool:
+    """Whether a setting is of the digits, which need no files and little time: more seeds, more levels, more arms."""
+    return setting.startswith("digits")
+
+
 def base(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
-    """1000:10, 10 epochs; the first 20 seeds at 30 and 100 epochs too; both other readings of the layer beside it."""
+    """1000:10, 10 epochs; the first 20 seeds at 30 and 100 epochs too; both other readings of the layer beside it.
+
+    The readings on digits and apple only; the longer trainings as far as `BASE_EPOCHS` has them.
+    """
     yield from _entries(setting, network, PAIR, seeds, level=EPOCH_LEVELS[0], rates=ALL_RATES)
-    yield from _entries(setting, network, READINGS, seeds, level=EPOCH_LEVELS[0], rates=("own",))
+    if setting in ("digits", "plantvillage/apple"):
+        yield from _entries(setting, network, READINGS, seeds, level=EPOCH_LEVELS[0], rates=("own",))
     for epochs in EPOCH_LEVELS[1:]:
-        yield from _entries(setting, network, PAIR, seeds[:20], level=epochs, rates=ALL_RATES, epochs=epochs)
+        if epochs <= BASE_EPOCHS.get(setting, EPOCH_LEVELS[-1]):
+            yield from _entries(setting, network, PAIR, seeds[:20], level=epochs, rates=ALL_RATES, epochs=epochs)
 
 
 def removal(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
@@ -131,17 +150,18 @@ def removal(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]
 
 def ratio(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
     """Minority images varied beside 1000 majority images, and majority images varied beside 10 minority images."""
-    for n in RATIO_LEVELS:
+    for n in RATIO_LEVELS if embedded(setting) else RATIO_LEVELS + MORE_RATIO_LEVELS:
         yield from _entries(setting, network, PAIR, seeds, "minority varied", n, n_minority=n)
     for n in MAJORITY_LEVELS:
         yield from _entries(setting, network, PAIR, seeds, "majority varied", n, n_majority=n)
 
 
 def batch_size(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
-    """Batch sizes at 10 epochs, and again at 150 updates; the slow and the earlier BatchNorm beside them."""
-    for n in BATCH_LEVELS:
+    """Batch sizes at 10 epochs, and again at 150 updates; on digits the slow and the earlier BatchNorm beside them."""
+    for n in BATCH_LEVELS if embedded(setting) else BATCH_LEVELS[:-1]:
         yield from _entries(setting, network, PAIR, seeds, "equal epochs", n, batch_size=n)
-        yield from _entries(setting, network, READINGS, seeds, "equal epochs", n, ("own",), batch_size=n)
+        if embedded(setting):
+            yield from _entries(setting, network, READINGS, seeds, "equal epochs", n, ("own",), batch_size=n)
         yield from _entries(setting, network, PAIR, seeds, "equal updates", n, batch_size=n, updates=BASE_UPDATES)
 
 
@@ -153,21 +173,21 @@ def generality(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Ent
 def majorities(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
     """One or two majority classes by one or two minority classes.
 
-    Once with 1000 majority images in total, once with 500 in every majority class; 10 images a minority class. The
-    level is the number of majority classes.
+    Once with 1000 majority images in total (or `MAJORITY_TOTALS`), once with half as many in every majority class; 10
+    images a minority class. The level is the number of majority classes. Tomato has no fourth class.
     """
-    for total, name in ((1000, "1000 majority images in total"), (500, "500 images a majority class")):
-        for m in (1, 2):
+    total = MAJORITY_TOTALS.get(setting, 1000)
+    for fixed, name in ((True, f"{total} majority images in total"), (False, f"{total // 2} images a majority class")):
+        for m in (1,) if setting == "plantvillage/tomato" else (1, 2):
             for k in (1, 2):
-                n = total // k if total == 1000 else total
+                n = total // k if fixed else total // 2
                 variant = f"{m} minorit{'y' if m == 1 else 'ies'}, {name}"
                 yield from _entries(f"{setting}/{k}v{m}", network, PAIR, seeds, variant, k, n_majority=n)
 
 
 def sigmoid(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
     """The base pair with softmax, one sigmoid logit, and one sigmoid a class."""
-    arms = (*PAIR, "plain_sigmoid", "final_bn_sigmoid", "plain_sigmoids", "final_bn_sigmoids")
-    yield from _entries(setting, network, arms, seeds, rates=ALL_RATES)
+    yield from _entries(setting, network, (*PAIR, *SIGMOIDS), seeds, rates=ALL_RATES)
 
 
 def uncertainty(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
@@ -194,36 +214,65 @@ def remedies(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry
     yield from _entries(setting, network, (*PAIR, *arms), seeds, rates=("own",))
 
 
+def controls(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
+    """The base pair where only the image's border is seen, or neighbouring photos may part (beyond the paper)."""
+    yield from _entries(setting, network, PAIR, seeds)
+
+
 Design = Callable[[str, str, Sequence[int]], Iterator[Entry]]
 DESIGNS: dict[str, Design] = {
     f.__name__: f
     for f in (base, removal, ratio, batch_size, generality, majorities, sigmoid, uncertainty, training_time, mechanism,
-              remedies)
+              remedies, controls)
 }  # fmt: skip
 
 SEEDS = {"base": 60, "removal": 60, "ratio": 40, "generality": 60, "majorities": 60, "sigmoid": 60, "uncertainty": 60}
 """confirmatory seeds of a claim on digits where not 20: null claims need 60, and their base pair is shared"""
+IMAGE_SEEDS = 10
+"""confirmatory seeds of every claim on real images"""
+
 NETWORKS = ("simple_cnn", "mlp", "logistic")
-CELL_NETWORKS = {"generality": {"digits": NETWORKS}}
+IMAGES = ("plantvillage/apple", "plantvillage/pepper", "cracks", "skin", "cifar10")
+CELLS: dict[str, tuple[str, ...]] = {
+    "base": ("digits", *IMAGES, "plantvillage/apple@64"),
+    "ratio": ("digits", "plantvillage/apple"),
+    "batch_size": ("digits", "plantvillage/apple"),
+    "majorities": ("digits", "plantvillage/apple", "plantvillage/tomato", "cifar10"),
+    "training_time": ("digits",),
+    "mechanism": ("digits",),
+    "remedies": ("digits",),
+    "controls": (
+        "plantvillage/apple", "plantvillage/apple/border", "plantvillage/apple/ungrouped",
+        "plantvillage/pepper", "plantvillage/pepper/border",
+    ),
+}  # fmt: skip
+"""settings of each design where not digits and all of `IMAGES`; p-values are adjusted over what is planned here"""
+CELL_NETWORKS = {("generality", "digits"): NETWORKS}
 """networks of a claim on a setting where not the simple CNN alone"""
-CELL_SETTINGS = ("digits",)
-"""settings that the designs run over by default"""
+TUNED = {"digits": NETWORKS} | {setting: NETWORKS[:1] for setting in ("plantvillage/apple", "cracks", "skin", "cifar10")}
+"""where learning rates are chosen: one setting a source, for all settings of that source"""
 
 
-def n_seeds(claim: str) -> int:
+def n_seeds(claim: str, setting: str = "digits") -> int:
     """Confirmatory seeds of a claim, fixed before the runs."""
-    return SEEDS.get(claim, 20)
+    return SEEDS.get(claim, 20) if embedded(setting) else IMAGE_SEEDS
 
 
 def cells(claim: str, settings: Sequence[str] = (), networks: Sequence[str] = ()) -> list[tuple[str, str]]:
-    """(setting, network) of every cell of a claim, or of those asked for; ValueError names what there is."""
-    for kind, asked, known in (("setting", settings, CELL_SETTINGS), ("network", networks, NETWORKS)):
-        if unknown := [name for name in asked if name not in known]:
-            raise ValueError(f"unknown {kind} {unknown[0]!r}: allowed are {', '.join(known)}")
+    """(setting, network) of every cell of a claim, or of those asked for; ValueError names what there is.
+
+    A setting beyond the plan is allowed where it exists: it makes a cell of its own. Networks alone mean the planned
+    settings that they are tuned for.
+    """
+    for name in settings:
+        setting_of(name)
+    if unknown := [name for name in networks if name not in NETWORKS]:
+        raise ValueError(f"unknown network {unknown[0]!r}: allowed are {', '.join(NETWORKS)}")
     return [
         (s, n)
-        for s in settings or CELL_SETTINGS
-        for n in networks or CELL_NETWORKS.get(claim, {}).get(s, NETWORKS[:1])
+        for s in settings or CELLS.get(claim, ("digits", *IMAGES))
+        for n in networks or CELL_NETWORKS.get((claim, s), NETWORKS[:1])
+        if settings or n in NETWORKS[: None if embedded(s) else 1]
     ]
 
 
@@ -238,9 +287,13 @@ def entries(
         raise ValueError(f"unknown claim {claim!r}: allowed are {', '.join(DESIGNS)}")
     if seeds is not None and seeds < 1:
         raise ValueError(f"seeds = {seeds} is not allowed: at least 1")
-    n = n_seeds(claim) if seeds is None else seeds
-    chosen = range(CONFIRMATORY, CONFIRMATORY + n)
-    return [(place, e) for place in cells(claim, settings, networks) for e in DESIGNS[claim](*place, chosen)]
+    return [
+        ((setting, network), entry)
+        for setting, network in cells(claim, settings, networks)
+        for entry in DESIGNS[claim](
+            setting, network, range(CONFIRMATORY, CONFIRMATORY + (seeds or n_seeds(claim, setting)))
+        )
+    ]
 
 
 def runs(
@@ -254,16 +307,25 @@ def runs(
 def pilots(settings: Sequence[str] = (), networks: Sequence[str] = ()) -> list[tuple[str, str, Run]]:
     """(place, arm, run) of the tuning runs: every arm at every pilot rate on the pilot seeds.
 
-    Networks beside the first are part of the generality claim alone and are tuned for its two arms.
+    Networks beside the first are part of the generality claim alone and are tuned for its two arms; on real images
+    the arms are those of the claims that have cells there.
     """
+    def arms(setting: str, network: str) -> Iterable[str]:
+        if network != NETWORKS[0]:
+            return PAIR
+        if embedded(setting):
+            return ARMS
+        return (*PAIR, *SIGMOIDS, *(READINGS if setting == "plantvillage/apple" else ()))
+
     return [
         (
             f"{setting_of(setting).source}/{network}",
             arm,
             Run(setting=setting, network=network, learning_rate=rate, seed=seed, **ARMS[arm]),
         )
-        for setting, network in cells("generality", settings, networks)
-        for seed in PILOT_SEEDS
-        for arm in (ARMS if network == NETWORKS[0] else PAIR)
+        for setting in settings or TUNED
+        for network in networks or TUNED.get(setting, NETWORKS[:1])
+        for seed in (PILOT_SEEDS if embedded(setting) else PILOT_SEEDS[:3])
+        for arm in arms(setting, network)
         for rate in PILOT_RATES
     ]

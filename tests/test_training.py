@@ -161,7 +161,7 @@ def test_only_a_bias_without_a_gradient_is_frozen(norm):
     linear = model.head.linear
     frozen = not linear.bias.requires_grad
     linear.bias.requires_grad_()
-    x = loop.as_input(parts.train, torch.float64, torch.device("cpu"))[:64]
+    x = loop.scaled(parts.train.images, torch.float64, torch.device("cpu"))[:64]
     y = torch.arange(64) % 2
     loss_of(run, torch.tensor([200.0, 10.0]).double())(model(x), y).backward()
     assert linear.weight.grad.abs().max() > 1e-3

@@ -1,5 +1,6 @@
 """Image archives and folders in, one memory-mapped uint8 array a size out: every image is decoded once."""
 
+import hashlib
 import io
 import json
 import os
@@ -14,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
+from replication.data.catalogue import DATA_SETS
 from replication.data.sources import Source, digest
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -123,18 +125,68 @@ def pack(folder: Path, pixels: int, where: Path, skip_broken: bool = False) -> P
     temporary.mkdir(parents=True)
     for name, array in (("images", images), ("labels", labels), ("groups", groups)):
         np.save(temporary / f"{name}.npy", array)
-    about = {"classes": list(found), "pixels": pixels, "names": names, "digest": digest(images, labels),
+    about = {"classes": list(found), "pixels": pixels, "names": names, "digest": digest(images, labels, groups), "inputs": _inputs(found),
              "broken": [f"{c}/{name}" for c, (*_, broken) in zip(found, parts) for name in broken]}  # fmt: skip
     (temporary / "pack.json").write_text(json.dumps(about, ensure_ascii=False, indent=1))
     shutil.rmtree(where, ignore_errors=True)
-    temporary.replace(where)
+    try:
+        temporary.replace(where)
+    except OSError:  # another process has packed the same at the same time
+        shutil.rmtree(temporary, ignore_errors=True)
+        if not (where / "pack.json").is_file():
+            raise
     return where
+
+
+def _inputs(found: dict[str, Path]) -> dict[str, int]:
+    """Bytes of every class as it lies on the disk: tells a pack of other data of the same name."""
+    return {
+        name: sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) if path.is_dir() else path.stat().st_size
+        for name, path in found.items()
+    }
+
+
+def _about(where: Path) -> dict:
+    return json.loads((where / "pack.json").read_text())
 
 
 def open_pack(where: Path, licence: str = "", citation: str = "") -> Source:
     """A pack as a data set, its images memory-mapped. ValueError if there is no whole pack."""
     if not (where / "pack.json").is_file():
         raise ValueError(f"no pack at {where}: `replication data pack` makes one")
-    about = json.loads((where / "pack.json").read_text())
+    about = _about(where)
     images = np.load(where / "images.npy", mmap_mode="r")
-    return Source(where.name, images, np.load(where / "labels.npy"), about["digest"], licence, citation)
+    labels, groups = (np.load(where / f"{name}.npy") for name in ("labels", "groups"))
+    return Source(
+        where.name, images, labels, groups, tuple(about["classes"]), about["digest"], licence, citation
+    )
+
+
+def home() -> Path:
+    """Where packs are kept: `REPLICATION_PACKS`, else `.replication/packs` in the repository."""
+    checkout = Path(__file__).parents[2]
+    root = checkout if (checkout / "results").is_dir() else Path.cwd()
+    return Path(os.environ.get("REPLICATION_PACKS") or root / ".replication" / "packs")
+
+
+def packed(name: str, pixels: int) -> Source:
+    """A data set of the catalogue, or `folder:PATH`, by its pack, which is made if there is none or of other files.
+
+    A pack is enough: the files it was made of may be gone. ValueError for an unknown name and where there is neither.
+    """
+    if not name.startswith("folder:") and name not in DATA_SETS:
+        raise ValueError(f"unknown data set {name!r}: allowed are {', '.join(DATA_SETS)} and folder:PATH")
+    data_set = DATA_SETS.get(name)
+    try:
+        folder = data_set.folder() if data_set else Path(name.removeprefix("folder:"))
+        found = classes(folder)
+    except ValueError:
+        folder = found = None
+    label = name if data_set else f"{Path(name).name}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    where = home() / f"{label}-{pixels}"
+    if not (where / "pack.json").is_file() or found and _inputs(found) != _about(where)["inputs"]:
+        if not found:
+            raise ValueError(f"no images of {name!r}: `replication data fetch {name}` gets them, or REPLICATION_DATA names "
+                             "the folder where they are" if data_set else f"no images in {name!r}")  # fmt: skip
+        pack(folder, pixels, where)
+    return open_pack(where, *((data_set.licence, data_set.citation) if data_set else ()))

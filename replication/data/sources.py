@@ -14,6 +14,10 @@ class Source:
     name: str
     images: np.ndarray
     labels: np.ndarray
+    groups: np.ndarray
+    """(N,) int: images of one group stay in one part of a split"""
+    classes: tuple[str, ...]
+    """names of the labels, in their order"""
     digest: str
     licence: str
     citation: str
@@ -21,7 +25,12 @@ class Source:
     @property
     def n_labels(self) -> int:
         """Number of different labels."""
-        return int(self.labels.max()) + 1
+        return len(self.classes)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(L,) images of each label."""
+        return np.bincount(self.labels, minlength=self.n_labels)
 
 
 def digest(*arrays: np.ndarray) -> str:
@@ -43,16 +52,26 @@ def _digits() -> Source:
         "digits",
         images,
         labels,
-        digest(images, labels),
+        groups=np.arange(len(labels)),
+        classes=tuple("0123456789"),
+        digest=digest(images, labels),
         licence="CC BY 4.0 (UCI), shipped with scikit-learn (BSD-3-Clause)",
         citation="E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998",
     )
 
 
 SOURCES = {"digits": _digits}
+"""data sets that need no files of their own"""
 
 
 @functools.cache
-def load(name: str) -> Source:
-    """The data set of that name, read once per process."""
-    return SOURCES[name]()
+def load(name: str, pixels: int = 0) -> Source:
+    """The data set of that name with square images of `pixels`, read once per process.
+
+    Images come from their pack, which is made at the first use. ValueError in one sentence where the data is missing.
+    """
+    if name in SOURCES:
+        return SOURCES[name]()
+    from replication.data.packs import packed  # packs are sources themselves
+
+    return packed(name, pixels)

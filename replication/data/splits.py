@@ -1,5 +1,8 @@
 """Which images train, validate and test a run: drawn afresh by every seed, disjoint, the same for every arm."""
 
+import functools
+import hashlib
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +30,9 @@ class Split:
     minorities: tuple[int, ...]
     """class indices of the minority classes"""
     digest: str
-    """of the data set as a whole"""
+    """of the data, see `data_digest`"""
+    augment: bool = False
+    """whether training images are flipped and shifted"""
 
     @property
     def n_classes(self) -> int:
@@ -40,6 +45,34 @@ class Split:
         return np.bincount(self.train.labels)
 
 
+@functools.cache
+def data_digest(name: str) -> str:
+    """What names the data of a setting in a key: the digest of the images, with that of what the setting declares."""
+    s = setting(name)
+    images, declared = load(s.source, s.pixels).digest, s.declared()
+    if not declared:
+        return images
+    return hashlib.sha256(json.dumps([images, declared], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _parts(rng: np.random.Generator, members: np.ndarray, groups: np.ndarray, sizes: dict[str, int]) -> dict[str, np.ndarray]:
+    """Image numbers of the test, validation and training part of one class, drawn from its members (M,).
+
+    Test and validation take whole groups in random order; what their last group has too many is left out. Training
+    images are drawn one by one from the groups that remain. Fewer than asked for where a part runs out.
+    """
+    order = rng.permutation(members)
+    _, first, which = np.unique(groups[order], return_index=True, return_inverse=True)
+    rank = first[which]  # of a group: the place of its first image
+    at, parts = np.argsort(rank, kind="stable"), {}
+    for part in ("test", "validation"):
+        parts[part] = order[at[: sizes[part]]]
+        last = rank[at[: sizes[part]]].max(initial=-1)
+        at = at[rank[at] > last]
+    parts["train"] = order[np.sort(at)][: sizes["train"]]
+    return parts
+
+
 def indices(source: Source, s: Setting, n_majority: int, n_minority: int, seed: int) -> dict[str, list[np.ndarray]]:
     """Image numbers of every part, one array a class.
 
@@ -48,37 +81,49 @@ def indices(source: Source, s: Setting, n_majority: int, n_minority: int, seed: 
     ValueError if a class has too few images, saying how many there are.
     """
     rng = np.random.default_rng(entropy(seed, "split"))
+    groups = source.groups if s.grouped else np.arange(len(source.labels))
     parts: dict[str, list[np.ndarray]] = {"test": [], "validation": [], "train": []}
-    for c, pool in enumerate(s.class_map(seed, source.n_labels)):
+    for c, pool in enumerate(s.class_map(seed, source)):
         majority = c < s.majorities
         sizes = {
             "test": s.test,
             "validation": s.validation[0] // s.majorities if majority else s.validation[1],
             "train": n_majority if majority else n_minority,
         }
-        order = rng.permutation(np.flatnonzero(np.isin(source.labels, pool)))
-        if sum(sizes.values()) > len(order):
+        members = np.flatnonzero(np.isin(source.labels, pool))
+        everything = _parts(rng, members, groups, sizes | {"train": len(members)})
+        at_most = len(everything["train"]) if len(everything["validation"]) == sizes["validation"] else 0
+        if sizes["train"] > at_most:
             kind = "majority" if majority else "minority"
             held = sizes["test"] + sizes["validation"]
             raise ValueError(
                 f"n_{kind} = {sizes['train']} asks for too many training images in setting {s.name!r}: class {c} has "
-                f"{len(order)} images of which {held} are held out, so at most {len(order) - held} are allowed"
+                f"{len(members)} images of which {held} are held out, with those of their groups, so at most {at_most} "
+                "are allowed"
             )
-        start = 0
-        for part, n in sizes.items():
-            parts[part].append(order[start : start + n])
-            start += n
+        for part, numbers in everything.items():
+            parts[part].append(numbers[: sizes[part]])
     return parts
+
+
+def framed(images: np.ndarray) -> np.ndarray:
+    """Images (N, C, P, P) with all but a frame of a sixteenth of their side, at least 1 pixel, set to mid-grey."""
+    width = max(images.shape[-1] // 16, 1)
+    images = images.copy()
+    images[..., width:-width, width:-width] = 127
+    return images
 
 
 def split(run: Run) -> Split:
     """Images and labels of every part of a run. Errors: as `indices` and `setting`."""
     s = setting(run.setting)
-    source = load(s.source)
+    source = load(s.source, s.pixels)
     chosen = indices(source, s, run.n_majority, run.n_minority, run.seed)
 
     def part(classes: list[np.ndarray]) -> Part:
         labels = np.repeat(np.arange(len(classes)), [len(c) for c in classes])
-        return Part(source.images[np.concatenate(classes)], labels)
+        images = np.asarray(source.images[np.concatenate(classes)])
+        return Part(framed(images) if s.border else images, labels)
 
-    return Split(part(chosen["train"]), part(chosen["validation"]), part(chosen["test"]), s.minority_classes, source.digest)
+    parts = (part(chosen[name]) for name in ("train", "validation", "test"))
+    return Split(*parts, s.minority_classes, data_digest(run.setting), s.augment)

@@ -2,6 +2,7 @@
 
 import functools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,8 @@ import torch
 from torch import nn
 from torch.optim.adam import adam
 
-from replication.data.splits import Part, Split
+from replication.data.augmentation import Augmented, draws
+from replication.data.splits import Split
 from replication.runs import Run, entropy
 from replication.training.heads import build
 from replication.training.losses import as_softmax, loss_of
@@ -83,10 +85,25 @@ def schedule(name: str, peak: float, updates: int) -> tuple[tuple[float, float],
     return tuple(values)
 
 
-def as_input(part: Part, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """uint8 images as the network sees them: scaled from 0..255 to -1..1, channels last."""
-    x = torch.from_numpy(part.images).to(device, dtype) / 127.5 - 1
+def scaled(images: np.ndarray, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """uint8 images (N, C, H, W) as the network sees them: scaled from 0..255 to -1..1, channels last."""
+    x = torch.from_numpy(images).to(device, dtype) / 127.5 - 1
     return x.contiguous(memory_format=torch.channels_last)
+
+
+def inputs(run: Run, split: Split, dtype: torch.dtype, device: torch.device, epochs: int) -> Callable:
+    """A function from an epoch and image numbers (B,) to the training images (B, C, H, W) of one update."""
+    if not split.augment:
+        x = scaled(split.train.images, dtype, device)
+        return lambda epoch, numbers: x[numbers]
+    augmented = Augmented(split.train.images)
+    moves = draws(run.seed, len(split.train.labels), split.train.images.shape[-1], epochs)
+
+    def moved(epoch: int, numbers: torch.Tensor) -> torch.Tensor:
+        numbers = numbers.cpu().numpy()
+        return scaled(augmented(numbers, moves[epoch][numbers]), dtype, device)
+
+    return moved
 
 
 def flattened(model: nn.Module) -> torch.Tensor:
@@ -141,8 +158,8 @@ def train(run: Run, split: Split, device: str = "cpu") -> Outcome:
     loss_function = loss_of(run, torch.from_numpy(split.train_counts).to(where, dtype))
     rates = iter(schedule(run.schedule, run.learning_rate, sum(map(len, plan))))
 
-    x, y = as_input(split.train, dtype, where), torch.from_numpy(split.train.labels).to(where)
-    held = torch.cat([as_input(split.validation, dtype, where), as_input(split.test, dtype, where)])
+    images, y = inputs(run, split, dtype, where, len(plan)), torch.from_numpy(split.train.labels).to(where)
+    held = torch.cat([scaled(part.images, dtype, where) for part in (split.validation, split.test)])
     n_validation = len(split.validation.labels)
     validation_labels = torch.from_numpy(split.validation.labels).to(where)
 
@@ -150,13 +167,13 @@ def train(run: Run, split: Split, device: str = "cpu") -> Outcome:
     state = [torch.zeros_like(parameters), torch.zeros_like(parameters), torch.zeros((), device=where)]
     autocast = torch.autocast(where.type, torch.bfloat16, enabled=run.precision == "bfloat16", cache_enabled=False)
     history, updates, reached, diverged = [], 0, 0, False
-    for epoch in plan:
+    for number, epoch in enumerate(plan):
         model.train()
         total = torch.zeros((), dtype=dtype, device=where)
         for batch in torch.from_numpy(epoch).to(where):
             rate, beta1 = next(rates)
             with autocast:
-                logits = model(x[batch])
+                logits = model(images(number, batch))
             loss = loss_function(logits.to(dtype), y[batch])
             loss.backward()
             adam_step(parameters, state, rate, beta1)
@@ -176,6 +193,7 @@ def train(run: Run, split: Split, device: str = "cpu") -> Outcome:
             if reached == 2:
                 break
 
+    x = scaled(split.train.images, dtype, where)  # readouts see the training images as they are
     with torch.no_grad(), autocast:
         read = {name: logits.to(dtype).cpu().numpy() for name, logits in readouts(model, held, n_validation, x)}
     logits = as_softmax(np.stack(history), run.output)
