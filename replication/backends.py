@@ -18,7 +18,7 @@ from replication.data.splits import data_digest, split
 from replication.evidence import metrics
 from replication.evidence.provenance import record
 from replication.evidence.store import Result, Store
-from replication.runs import Run
+from replication.runs import Run, checkpoint_digest
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -70,6 +70,8 @@ def carry_out(run: Run, device: str, provenance: str) -> Result:
         "seconds": round(outcome.seconds, 4),
         "validation_f1_macro": on_validation["f1_macro"],
     }
+    if checkpoint := checkpoint_digest(run.init):
+        facts["checkpoint"] = checkpoint
     logits = {"labels": labels.astype(np.int8), "logits": outcome.test[-1].astype(np.float16)}
     return Result(run, parts.digest, provenance, facts, scores, histories | logits)
 
@@ -109,10 +111,15 @@ def _failed(future: Future) -> bool:
     return future.cancelled() or future.exception() is not None
 
 
+def key_of(run: Run) -> str:
+    """The key of a run on the data and the checkpoint of this machine."""
+    return run.key(data_digest(run.setting), checkpoint_digest(run.init))
+
+
 def missing(runs: Iterable[Run], store: Store) -> list[Run]:
     """The runs whose results the store lacks, in the order given."""
     done = store.keys()
-    return [run for run in runs if run.key(data_digest(run.setting)) not in done]
+    return [run for run in runs if key_of(run) not in done]
 
 
 def carry_out_all(

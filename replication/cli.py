@@ -25,6 +25,11 @@ def _run(a: argparse.Namespace) -> None:
 
     _within(1, 1000, seeds=a.seeds)
     wanted = designs.runs(a.claims, a.settings, a.networks, a.seeds)
+    if a.unpublished:
+        from replication.evidence import published
+
+        known = set(published.read().get("key", ()))
+        wanted = [run for run in wanted if backends.key_of(run) not in known]
     with _store(a.out) as store:
         done = backends.carry_out_all(wanted, store, a.device, a.workers, a.time_budget)
         left = len(backends.missing(wanted, store))
@@ -32,7 +37,7 @@ def _run(a: argparse.Namespace) -> None:
 
 
 def _tune(a: argparse.Namespace) -> None:
-    from replication import backends, designs
+    from replication import arms, backends, designs
     from replication.evidence.tuning import choose
 
     pilots = designs.pilots(a.settings, a.networks)
@@ -40,11 +45,15 @@ def _tune(a: argparse.Namespace) -> None:
         backends.carry_out_all([run for *_, run in pilots], store, a.device, a.workers)
         by_run = {result.run: result.facts["validation_f1_macro"] for result in store.results()}
     scored = [(place, arm, run.learning_rate, by_run[run]) for place, arm, run in pilots]
-    within = [row for row in scored if row[2] in designs.RATE_GRID]
-    chosen = {"grid": designs.chosen_rates("grid") | choose(within), "wide": designs.chosen_rates("wide") | choose(scored)}
-    path = Path(designs.__file__).with_name("rates.json")
-    path.write_text(json.dumps(chosen, indent=1) + "\n")
-    print(f"chosen learning rates written to {path}")
+    chosen = {"grid": choose(row for row in scored if row[2] in arms.RATE_GRID), "wide": choose(scored)}
+    planned = {place for place, *_ in designs.pilots()}
+    for path, mine in ((arms.PUBLISHED_RATES, False), (arms.own_rates(), True)):
+        new = {k: {p: rates for p, rates in v.items() if (p not in planned) == mine} for k, v in chosen.items()}
+        if any(new.values()):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            text = json.dumps({k: old | new[k] for k, old in arms.rates_in(path).items()}, indent=1)
+            path.write_text(text + "\n")
+            print(f"chosen learning rates written to {path}")
 
 
 def _execute(a: argparse.Namespace) -> None:
@@ -191,6 +200,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("claims", nargs="*", metavar="CLAIM", help="e.g. base ratio (default: all)")
     places(run)
     run.add_argument("--seeds", type=int, help="confirmatory seeds of every cell (default: each claim's own number)")
+    run.add_argument("--unpublished", action="store_true", help="leave out the runs that are published already")
     run.add_argument("--time-budget", type=float, metavar="SECONDS", help="start no run after this time")
     run.add_argument("--out", type=Path, metavar="FILE", help="store to write instead of the local one")
 

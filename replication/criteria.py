@@ -17,6 +17,8 @@ DECIDED = (REPLICATED, PARTLY, CONTRADICTED)
 
 AUC_MARGIN = 0.02
 CAP_EPOCHS = 100
+LONGER = (30, 100)
+"""epochs at which a gain at 10 epochs must still be there"""
 MARGIN_EPOCHS = 1.0
 
 Measures = dict[str, Effect | Curve]
@@ -56,7 +58,7 @@ def gated(decide: Callable[[Measures], Decision]) -> Callable[[Measures], Decisi
 
 
 def measure_base(part: pd.DataFrame, m: int) -> Measures:
-    longer = {f"gain_{n}_epochs": _gain(part, level=n) for n in (30, 100)}
+    longer = {f"gain_{n}_epochs": _gain(part, level=n) for n in LONGER if n in set(part["level"])}
     at = {"level": 10}
     return {"gain": _gain(part, **at)} | longer | {
         "auc_gain": Effect(
@@ -74,10 +76,14 @@ def decide_base(m: Measures) -> Decision:
         return CONTRADICTED, "the gain lies below 0.05"
     if not gain.above:
         return INCONCLUSIVE, gain.needed()
-    lost = [n for n in (30, 100) if not m[f"gain_{n}_epochs"].above]
+    trained = [n for n in LONGER if f"gain_{n}_epochs" in m]
+    lost = [n for n in trained if not m[f"gain_{n}_epochs"].above]
     if lost:
         epochs = " and ".join(map(str, lost))
         return PARTLY, f"a gain above 0.05 at 10 epochs is not shown at {epochs} epochs: a matter of speed"
+    if left := [n for n in LONGER if n not in trained]:
+        shown = " and ".join(map(str, [10, *trained]))
+        return PARTLY, f"the gain exceeds 0.05 at {shown} epochs; {' and '.join(map(str, left))} were not trained here"
     return REPLICATED, "the gain exceeds 0.05 at 10, 30 and 100 epochs"
 
 

@@ -1,41 +1,12 @@
-"""The designs: which runs each claim needs. One function a claim; arms and levels are declared here and nowhere else."""
+"""The designs: which runs each claim needs. One function a claim; levels are declared here and nowhere else."""
 
-import functools
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 
+from replication.arms import ARMS, PILOT_RATES, learning_rate, place
 from replication.data.settings import setting as setting_of
 from replication.runs import CONFIRMATORY, Run
 
-_NORMS = {
-    "plain": {},
-    "final_bn": {"final_norm": "bn"},
-    "final_bn_slow": {"final_norm": "bn_slow"},
-    "bn_before": {"final_norm": "bn_before"},
-    "bn_no_affine": {"final_norm": "bn_no_affine"},
-    "affine": {"final_norm": "affine"},
-    "mean_only": {"final_norm": "mean_only"},
-    "layer_norm": {"final_norm": "layer_norm"},
-}
-_VARIANTS = {
-    "sigmoid": {"output": "sigmoid"},
-    "sigmoids": {"output": "sigmoids"},
-    "class_weighted": {"loss": "class_weighted"},
-    "focal": {"loss": "focal"},
-    "logit_adjusted_loss": {"loss": "logit_adjusted"},
-    "oversample": {"sampling": "oversample"},
-}
-ARMS: dict[str, dict] = _NORMS | {
-    f"{norm}_{name}": _NORMS[norm] | factors for name, factors in _VARIANTS.items() for norm in ("plain", "final_bn")
-}
-"""arm -> the factors in which it differs from `plain`"""
-
-RATE_GRID = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
-"""learning rates that tuning chooses from"""
-PILOT_RATES = (*RATE_GRID, 3e-1)
-"""learning rates of the pilots: one beyond the grid shows what the grid leaves out"""
 PILOT_SEEDS = range(10)
 """on digits; of real images, which cost more, the first three"""
 RATIO_LEVELS = (2, 5, 10, 20, 40, 80)
@@ -55,14 +26,6 @@ BASE_UPDATES = 150
 """updates of the base cell (10 epochs of 1010 images in batches of 64, rounded)"""
 
 
-def reference(arm: str) -> str:
-    """The arm that an arm is compared with: the same output, loss and sampling without any final norm."""
-    for name in _VARIANTS:
-        if arm.endswith(f"_{name}"):
-            return f"plain_{name}"
-    return "plain"
-
-
 @dataclass(frozen=True)
 class Entry:
     """One place of a design: a run, and the part it plays in the claim."""
@@ -76,29 +39,6 @@ class Entry:
     level: float
     """the factor on the claim's x axis (minority images, batch size, epochs ...), else 0"""
     run: Run
-
-
-def chosen_rates(rates: str = "grid") -> dict[str, dict[str, float]]:
-    """Learning rates chosen on the pilot seeds (`replication tune`): `source/network` -> arm -> rate.
-
-    The best of the `grid`, or `wide`: of all pilot rates.
-    """
-    return _rates_file()[rates]
-
-
-@functools.cache
-def _rates_file() -> dict[str, dict[str, dict[str, float]]]:
-    return json.loads(resources.files("replication").joinpath("rates.json").read_text())
-
-
-def learning_rate(setting: str, network: str, arm: str, rate: str = "own") -> float:
-    """The learning rate of an arm, `rate` as in `Entry`; ValueError if none has been chosen for it."""
-    place = f"{setting_of(setting).source}/{network}"
-    rates = chosen_rates("wide" if rate == "wide" else "grid").get(place, {})
-    name = reference(arm) if rate == "shared" else arm
-    if name not in rates:
-        raise ValueError(f"no learning rate chosen for arm {name!r} on {place!r}: `replication tune` chooses one")
-    return rates[name]
 
 
 RATES = ("own", "shared")
@@ -115,7 +55,9 @@ def _entries(
         for rate in rates:
             for arm in arms:
                 peak = learning_rate(setting, network, arm, rate)
-                run = Run(setting=setting, network=network, learning_rate=peak, seed=seed, **ARMS[arm], **factors)
+                run = Run(
+                    setting=setting, **body(network), learning_rate=peak, seed=seed, **ARMS[arm], **factors
+                )
                 yield Entry(variant, rate, arm, level, run)
 
 
@@ -232,6 +174,8 @@ IMAGE_SEEDS = 10
 """confirmatory seeds of every claim on real images"""
 
 NETWORKS = ("simple_cnn", "mlp", "logistic")
+FINE_TUNED = ("resnet34", "vgg19_bn", "vgg19")
+"""the papers' networks, from ImageNet weights unless told otherwise"""
 IMAGES = ("plantvillage/apple", "plantvillage/pepper", "cracks", "skin", "cifar10")
 CELLS: dict[str, tuple[str, ...]] = {
     "base": ("digits", *IMAGES, "plantvillage/apple@64"),
@@ -253,6 +197,17 @@ TUNED = {"digits": NETWORKS} | {setting: NETWORKS[:1] for setting in ("plantvill
 """where learning rates are chosen: one setting a source, for all settings of that source"""
 
 
+def body(network: str) -> dict[str, str]:
+    """The factors of a network as cells name it: `NAME`, or `NAME:INIT` with `random`, `imagenet` or a checkpoint's path.
+
+    ValueError for an unknown name.
+    """
+    name, _, init = network.partition(":")
+    if name not in NETWORKS + FINE_TUNED:
+        raise ValueError(f"unknown network {name!r}: allowed are {', '.join(NETWORKS + FINE_TUNED)}, each also as NAME:INIT")
+    return {"network": name, "init": init or ("imagenet" if name in FINE_TUNED else "random")}
+
+
 def n_seeds(claim: str, setting: str = "digits") -> int:
     """Confirmatory seeds of a claim, fixed before the runs."""
     return SEEDS.get(claim, 20) if embedded(setting) else IMAGE_SEEDS
@@ -266,8 +221,8 @@ def cells(claim: str, settings: Sequence[str] = (), networks: Sequence[str] = ()
     """
     for name in settings:
         setting_of(name)
-    if unknown := [name for name in networks if name not in NETWORKS]:
-        raise ValueError(f"unknown network {unknown[0]!r}: allowed are {', '.join(NETWORKS)}")
+    for name in networks:
+        body(name)
     return [
         (s, n)
         for s in settings or CELLS.get(claim, ("digits", *IMAGES))
@@ -307,11 +262,11 @@ def runs(
 def pilots(settings: Sequence[str] = (), networks: Sequence[str] = ()) -> list[tuple[str, str, Run]]:
     """(place, arm, run) of the tuning runs: every arm at every pilot rate on the pilot seeds.
 
-    Networks beside the first are part of the generality claim alone and are tuned for its two arms; on real images
-    the arms are those of the claims that have cells there.
+    The small networks beside the first are part of the generality claim alone and are tuned for its two arms; on real
+    images the arms are those of the claims that have cells there.
     """
     def arms(setting: str, network: str) -> Iterable[str]:
-        if network != NETWORKS[0]:
+        if network in NETWORKS[1:]:
             return PAIR
         if embedded(setting):
             return ARMS
@@ -319,9 +274,9 @@ def pilots(settings: Sequence[str] = (), networks: Sequence[str] = ()) -> list[t
 
     return [
         (
-            f"{setting_of(setting).source}/{network}",
+            place(setting, network),
             arm,
-            Run(setting=setting, network=network, learning_rate=rate, seed=seed, **ARMS[arm]),
+            Run(setting=setting, **body(network), learning_rate=rate, seed=seed, **ARMS[arm]),
         )
         for setting in settings or TUNED
         for network in networks or TUNED.get(setting, NETWORKS[:1])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from replication.evidence.store import root
+from replication.places import root
 
 TIMEOUT = 3600
 

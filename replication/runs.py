@@ -1,12 +1,14 @@
 """One training with every factor fixed (`Run`), the grids made of them, and the key that names a result."""
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 PROTOCOL = 1
 """Raised by hand when training results change on purpose; part of every key."""
@@ -63,9 +65,25 @@ class Run:
     def key(self, data_digest: str, checkpoint_digest: str = "") -> str:
         """Name of this run's result: 16 hex digits of SHA-256 over the changed factors, the data and `PROTOCOL`."""
         named = {"factors": self.changed(), "data": data_digest, "protocol": PROTOCOL}
-        if checkpoint_digest:
-            named["checkpoint"] = checkpoint_digest
+        if checkpoint_digest:  # its content counts, not where it lies
+            named["factors"]["init"] = named["checkpoint"] = checkpoint_digest
         return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def checkpoint_digest(init: str) -> str:
+    """16 hex digits of SHA-256 of the checkpoint that `Run.init` names; empty for `random` and `imagenet`.
+
+    ValueError where there is no such file.
+    """
+    if init in ("random", "imagenet"):
+        return ""
+    try:
+        return hashlib.sha256(Path(init).read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise ValueError(
+            f"no checkpoint at init = {init!r} ({error.strerror}): allowed are random, imagenet and a checkpoint's path"
+        ) from error
 
 
 FACTORS = tuple(f.name for f in dataclasses.fields(Run))

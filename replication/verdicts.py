@@ -133,7 +133,7 @@ K20_NETWORKS = ("vgg19", "vgg19_bn", "resnet34")
 def _as_in_k20(frame: pd.DataFrame) -> set[Cell]:
     """Cells with the identity of K20: a VGG19 or ResNet34, fine-tuned on PlantVillage."""
     fine_tuned = (frame["init"] != "random").groupby([frame["cell_setting"], frame["cell_network"]]).all()
-    return {c for c in fine_tuned[fine_tuned].index if _plantvillage(c) and c[1] in K20_NETWORKS}
+    return {c for c in fine_tuned[fine_tuned].index if _plantvillage(c) and c[1].split(":")[0] in K20_NETWORKS}
 
 
 def _over_base(cells: list[CellVerdict], identical: set[Cell]) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from replication import cli, designs
+from replication import arms, cli, designs
 from replication.data.sources import load
 from replication.evidence.store import Store
 from replication.parameters import Parameters, parameters
@@ -395,12 +395,13 @@ def test_verdicts_prints_every_claim(capsys):
 
 def test_tune_writes_what_the_pilots_choose(capsys, own_store, tmp_path, monkeypatch, made_up):
     pilots = designs.pilots(networks=["logistic"])
-    rates = designs.chosen_rates("grid")
+    rates = arms.chosen_rates("grid")
     with Store(own_store) as store:
         for _, arm, run in pilots:
             best = {"plain": 3e-4, "final_bn": 3e-1}[arm]
             store.add(made_up(run, validation_f1_macro=1 - abs(run.learning_rate - best)))
-    monkeypatch.setattr(designs, "__file__", str(tmp_path / "designs.py"))
+    (tmp_path / "rates.json").write_text(arms.PUBLISHED_RATES.read_text())
+    monkeypatch.setattr(arms, "PUBLISHED_RATES", tmp_path / "rates.json")
     assert cli.main(["tune", "--networks", "logistic", "--device", "cpu"]) == 0
     written = json.loads((tmp_path / "rates.json").read_text())
     assert written["grid"] == rates | {"digits/logistic": {"plain": 3e-4, "final_bn": 1e-1}}

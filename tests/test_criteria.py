@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as hs
 from scipy import stats
 
-from replication import designs
+from replication import arms, designs
 from replication.claims import CLAIMS
 from replication.criteria import VERDICTS, reading
 from replication.evidence import statistics as st
@@ -34,9 +34,9 @@ def with_p(p):
 @functools.cache
 def planned(claim, seeds, same=False):
     """A design on digits with the simple CNN, and a result with F1 0 everywhere of each of its runs."""
-    rates = {arm: 1e-2 if same or arm.startswith("plain") else 3e-3 for arm in designs.ARMS}
-    with mock.patch.object(designs, "chosen_rates", return_value={"digits/simple_cnn": rates}):
-        entries = designs.entries(claim, networks=("simple_cnn",), seeds=seeds)
+    rates = {arm: 1e-2 if same or arm.startswith("plain") else 3e-3 for arm in arms.ARMS}
+    with mock.patch.object(arms, "chosen_rates", return_value={"digits/simple_cnn": rates}):
+        entries = designs.entries(claim, ("digits",), ("simple_cnn",), seeds)
     scores = dict.fromkeys(PROBABILITIES, 0.5) | {name: [0.0] * 3 for name in CURVES} | {"f1_minority": 0.0}
     rows = [
         {"key": i, **dataclasses.asdict(run), "readout": readout, **scores}

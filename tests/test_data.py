@@ -7,16 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replication import designs
-from replication.data.settings import SETTINGS, setting
-from replication.data.sources import digest, load
-from replication.data.splits import indices, split
+from replication import arms, designs
+from replication.data.augmentation import Augmented, draws, reach
+from replication.data.settings import SETTINGS, Setting, setting
+from replication.data.sources import Source, digest, load
+from replication.data.splits import data_digest, framed, indices, split
 from replication.runs import CONFIRMATORY, FACTORS, PROTOCOL, Run, entropy, grid
 
 DIGITS = load("digits")
+OF_DIGITS = [name for name, s in SETTINGS.items() if s.source == "digits"]
 # what every setting of the digits has images for
 drawn = {
-    "name": st.sampled_from(list(SETTINGS)),
+    "name": st.sampled_from(OF_DIGITS),
     "n_majority": st.integers(1, 500),
     "n_minority": st.integers(1, 80),
     "seed": st.integers(0, 10_000),
@@ -49,7 +51,7 @@ def test_parts_are_disjoint_and_of_exact_size(name, n_majority, n_minority, seed
 def test_a_split_holds_the_images_of_its_classes(name, n_majority, n_minority, seed):
     s = setting(name)
     run = Run(setting=name, n_majority=n_majority, n_minority=n_minority, seed=seed)
-    parts, chosen, pools = split(run), indices(DIGITS, s, n_majority, n_minority, seed), s.class_map(seed, 10)
+    parts, chosen, pools = split(run), indices(DIGITS, s, n_majority, n_minority, seed), s.class_map(seed, DIGITS)
     for part in ("train", "validation", "test"):
         numbers, held = flat(chosen[part]), getattr(parts, part)
         assert np.array_equal(held.images, DIGITS.images[numbers])
@@ -81,10 +83,10 @@ def test_ratios_share_the_test_set_and_are_nested(name, n_majority, n_minority, 
         assert larger[: len(smaller)].tolist() == smaller.tolist()
 
 
-@given(name=st.sampled_from(list(SETTINGS)), seed=st.integers(0, 10_000))
+@given(name=st.sampled_from(OF_DIGITS), seed=st.integers(0, 10_000))
 def test_class_map_covers_what_the_setting_says(name, seed):
     s = setting(name)
-    classes = s.class_map(seed, 10)
+    classes = s.class_map(seed, DIGITS)
     majority, minority = classes[: s.majorities], classes[s.majorities :]
     assert len(classes) == s.majorities + s.minorities
     assert s.minority_classes == tuple(range(s.majorities, len(classes)))
@@ -98,21 +100,21 @@ def test_class_map_covers_what_the_setting_says(name, seed):
 @pytest.mark.parametrize("seed", [0, 7])
 def test_majorities_settings_draw_from_the_same_eight_digits(seed):
     pools = {
-        name: sorted(c for pool in s.class_map(seed, 10)[: s.majorities] for c in pool)
-        for name, s in SETTINGS.items() if "v" in name
+        name: sorted(c for pool in s.class_map(seed, DIGITS)[: s.majorities] for c in pool)
+        for name, s in SETTINGS.items() if name in OF_DIGITS[1:]
     }  # fmt: skip
     assert len(pools) == 4 and len({tuple(pool) for pool in pools.values()}) == 1
     assert len(pools["digits/1v1"]) == 8
 
 
 @pytest.mark.parametrize("kind", ["majority", "minority"])
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", OF_DIGITS)
 def test_asking_for_too_many_says_how_many_there_are(name, kind):
     s, sizes = setting(name), {"n_majority": 10, "n_minority": 10}
     with pytest.raises(ValueError) as error:
         indices(DIGITS, s, **sizes | {f"n_{kind}": 5000}, seed=100)
     c = 0 if kind == "majority" else s.majorities
-    there = int(np.isin(DIGITS.labels, s.class_map(100, 10)[c]).sum())
+    there = int(np.isin(DIGITS.labels, s.class_map(100, DIGITS)[c]).sum())
     held = 75 + (150 // s.majorities if kind == "majority" else 7)
     assert f"n_{kind} = 5000" in str(error.value) and f"class {c} has {there} images" in str(error.value)
     assert str(error.value).endswith(f"at most {there - held} are allowed")
@@ -195,10 +197,135 @@ def test_random_numbers_differ_by_seed_and_purpose():
     assert len(first) == 100
 
 
+# --- Images ---------------------------------------------------------------------------------------
+
+SHOT = np.repeat(np.arange(120), 5)  # five photographs of one leaf in a row
+
+
+def photographs(n=600, classes=("sick", "well"), groups=SHOT) -> Source:
+    """Made-up images of 16 pixels whose labels alternate by leaf."""
+    rng = np.random.default_rng(0)
+    labels = (groups[:n] % len(classes)).astype(np.int64)
+    return Source("photographs", rng.integers(0, 256, (n, 3, 16, 16), dtype=np.uint8), labels, groups[:n], classes,
+                  "made up", "", "")  # fmt: skip
+
+
+TWO = Setting("two", "photographs", test=22, validation=(18, 13), classes=(("well",), ("sick",)))
+
+
+@quick
+@given(n_majority=st.integers(1, 200), n_minority=st.integers(1, 100), seed=st.integers(0, 10_000))
+def test_a_group_stays_in_one_part(n_majority, n_minority, seed):
+    source = photographs()
+    parts = indices(source, TWO, n_majority, n_minority, seed)
+    assert [len(c) for c in parts["test"] + parts["validation"] + parts["train"]] == [22, 22, 18, 13, n_majority, n_minority]
+    groups = {name: set(source.groups[flat(part)]) for name, part in parts.items()}
+    assert not groups["test"] & groups["validation"] and not (groups["test"] | groups["validation"]) & groups["train"]
+    assert len(groups["test"]) == 2 * 5  # as few as hold 22 images a class
+
+
+def test_ungrouped_splits_part_a_group():
+    source, s = photographs(), dataclasses.replace(TWO, grouped=False)
+    parts = indices(source, s, 200, 100, seed=0)
+    assert set(source.groups[flat(parts["test"])]) & set(source.groups[flat(parts["train"])])
+
+
+def test_groups_of_one_image_are_split_as_without_groups():
+    source = photographs(groups=np.arange(600))
+    grouped, not_grouped = (indices(source, dataclasses.replace(TWO, grouped=g), 200, 100, 7) for g in (True, False))
+    assert all(flat(grouped[part]) == flat(not_grouped[part]) for part in grouped)
+
+
+def test_what_the_groups_leave_is_what_can_be_asked_for():
+    with pytest.raises(ValueError, match=r"class 0 has 300 images of which 40 are held out, .* so at most 255 are allowed"):
+        indices(photographs(), TWO, 256, 10, seed=0)  # 25 in five groups for 22, 20 in four for 18
+    assert len(indices(photographs(), TWO, 255, 10, seed=0)["train"][0]) == 255
+
+
+def test_class_maps_by_name_by_size_and_by_turns():
+    source = photographs(classes=("a", "b", "c"), groups=np.repeat([0, 1, 2, 1], 150))
+    named = Setting("s", "photographs", majorities=2, classes=(("c",), ("a",), ("b",)))
+    assert named.class_map(5, source) == [[2], [0], [1]]
+    assert Setting("s", "photographs", largest=True).class_map(5, source) == [[1], [0, 2]]
+    turns = Setting("s", "photographs", majorities=1, minorities=1, reserved=2, pooled=False)
+    assert [turns.class_map(seed, source) for seed in (0, 1, 2)] == [[[2], [0]], [[0], [1]], [[1], [2]]]
+    with pytest.raises(ValueError, match="needs class 'd': the data set has a, b, c"):
+        Setting("s", "photographs", classes=(("d",), ("a",))).class_map(0, source)
+
+
+def test_majority_labels_of_the_claim_are_the_same_in_all_four_settings():
+    ten = photographs(classes=tuple("abcdefghij"))
+    maps = {(k, m): setting(f"cifar10/{k}v{m}").class_map(4, ten) for k in (1, 2) for m in (1, 2)}
+    assert maps[1, 1] == [[6], [4]] and maps[1, 2] == [[6], [4], [5]]
+    assert maps[2, 1] == [[6], [7], [4]] and maps[2, 2] == [[6], [7], [4], [5]]
+
+
+def test_every_declared_setting_is_whole():
+    for name, s in SETTINGS.items():
+        assert s.name == name and (not s.classes or len(s.classes) == s.majorities + s.minorities)
+        assert len(set(sum(s.classes, ()))) == len(sum(s.classes, ()))
+        if s.source == "digits":
+            assert s.declared() == {} and data_digest(name) == DIGITS.digest  # published keys depend on it
+        else:
+            assert (s.pixels, s.augment, s.test, s.validation) == (32, True, 150, (150, 75))
+
+
+def test_a_setting_can_be_had_at_other_sizes():
+    large, small = setting("plantvillage/apple@64"), setting("plantvillage/apple")
+    assert dataclasses.replace(large, name=small.name, pixels=32) == small and large.pixels == 64
+    assert setting("folder:/some/where@48").source == "folder:/some/where" and setting("folder:/some/where").largest
+    for name, words in (("digits@64", "its own size only"), ("cracks@4", "sizes from 8"), ("cracks@x", "unknown setting")):
+        with pytest.raises(ValueError, match=words):
+            setting(name)
+
+
+def test_digest_of_the_data_sees_what_the_setting_declares(monkeypatch):
+    source = photographs()
+    monkeypatch.setattr("replication.data.splits.load", lambda name, pixels: source)
+    seen = [TWO, *(dataclasses.replace(TWO, **c) for c in (
+        {"border": True}, {"augment": True}, {"grouped": False}, {"test": 21}, {"classes": (("sick",), ("well",))},
+    ))]  # fmt: skip
+    digests = []
+    for s in seen:
+        monkeypatch.setattr("replication.data.splits.setting", lambda name, s=s: s)
+        digests.append(data_digest.__wrapped__("two"))
+    assert len(set(digests)) == len(seen) and source.digest not in digests
+
+
+def test_only_the_frame_is_seen():
+    images = np.random.default_rng(0).integers(128, 256, (3, 3, 32, 32), dtype=np.uint8)
+    before, seen = images.copy(), framed(images)
+    inner = np.zeros((32, 32), bool)
+    inner[2:-2, 2:-2] = True
+    assert (seen[..., inner] == 127).all() and np.array_equal(seen[..., ~inner], images[..., ~inner])
+    assert np.array_equal(images, before)
+
+
+def test_augmented_images_are_padded_mirrored_and_cut():
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (5, 3, 32, 32), dtype=np.uint8)
+    numbers, moves = rng.integers(5, size=40), draws(3, 40, 32, 1)[0]
+    batch = Augmented(images)(numbers, moves)
+    assert batch.shape == (40, 3, 32, 32) and batch.dtype == np.uint8 and batch.strides[1] == 1  # channels last
+    for image, i, (mirrored, row, column) in zip(batch, numbers, moves):
+        plain = np.pad(images[i], ((0, 0), (2, 2), (2, 2)), mode="reflect")
+        plain = plain[:, :, ::-1] if mirrored else plain
+        assert np.array_equal(image, plain[:, row : row + 32, column : column + 32])
+
+
+def test_draws_belong_to_seed_epoch_and_image():
+    one = draws(7, 1000, 64, 3)
+    assert reach(64) == 4 and one.shape == (3, 1000, 3)
+    assert np.array_equal(one, draws(7, 1000, 64, 3)) and not np.array_equal(one, draws(8, 1000, 64, 3))
+    assert np.array_equal(one[:2], draws(7, 1000, 64, 2)) and not np.array_equal(one[0], one[1])
+    assert one.reshape(-1, 3).min(0).tolist() == [0, 0, 0] and one.reshape(-1, 3).max(0).tolist() == [1, 8, 8]
+    assert abs(one[..., 0].mean() - 0.5) < 0.03 and abs(one[..., 1:].mean() - 4) < 0.1
+
+
 # --- Designs --------------------------------------------------------------------------------------
 
 # arms x rates x levels and seeds, as the design page has them; each line counts entries, not trainings
-ENTRIES = {
+DIGIT_ENTRIES = {
     "base": 60 * (2 * 3 + 2) + 20 * 2 * (2 * 3),
     "removal": 60 * 2 * 3,
     "ratio": 40 * (6 + 4) * 2 * 2,
@@ -210,35 +337,57 @@ ENTRIES = {
     "training_time": 20 * 2 * 2 * 2,
     "mechanism": 20 * 8,
     "remedies": 20 * 10,
+    "controls": 0,
 }
-JUDGED = [claim for claim in ENTRIES if claim not in ("mechanism", "remedies")]
+IMAGE_ENTRIES = {
+    # apple to 100 epochs and with both readings, four sets to 30 epochs, apple at 64 pixels to 10
+    "base": 10 * (2 * 3 * 3 + 2) + 4 * 10 * 2 * 3 * 2 + 10 * 2 * 3,
+    "removal": 5 * 10 * 2 * 3,
+    "ratio": 10 * (8 + 4) * 2 * 2,
+    "batch_size": 10 * 6 * 2 * 2 * 2,
+    "generality": 5 * 10 * 2 * 3,
+    "majorities": 10 * 2 * 2 * 2 * 2 * (2 + 1 + 2),
+    "sigmoid": 5 * 10 * 6 * 3,
+    "uncertainty": 5 * 10 * 2 * 3,
+    "training_time": 0,
+    "mechanism": 0,
+    "remedies": 0,
+    "controls": 5 * 10 * 2 * 2,
+}
+JUDGED = [claim for claim in DIGIT_ENTRIES if claim not in ("mechanism", "remedies", "controls")]
 
 
-def test_every_claim_has_its_entries():
-    assert {claim: len(designs.entries(claim)) for claim in designs.DESIGNS} == ENTRIES
+@pytest.mark.parametrize("claim", DIGIT_ENTRIES)
+def test_every_claim_has_its_entries(claim):
+    assert [*designs.DESIGNS] == [*DIGIT_ENTRIES]
+    entries = designs.entries(claim)
+    on_digits = sum(designs.embedded(setting) for (setting, _), _ in entries)
+    assert (on_digits, len(entries) - on_digits) == (DIGIT_ENTRIES[claim], IMAGE_ENTRIES[claim])
 
 
-@pytest.mark.parametrize("claim", ENTRIES)
+@pytest.mark.parametrize("claim", DIGIT_ENTRIES)
 def test_arms_share_confirmatory_seeds(claim):
-    n = designs.n_seeds(claim)
-    assert n >= (60 if claim in ("removal", "majorities", "sigmoid", "uncertainty") else 20)
     seeds = {}
     for place, e in designs.entries(claim):
         seeds.setdefault((place, e.variant, e.rate, e.arm, e.level), []).append(e.run.seed)
-    expected = list(range(CONFIRMATORY, CONFIRMATORY + n))
-    for (*_, level), found in seeds.items():
+    for ((name, _), *_, level), found in seeds.items():
+        n = designs.n_seeds(claim, name)
+        if designs.embedded(name):
+            assert n >= (60 if claim in ("removal", "majorities", "sigmoid", "uncertainty") else 20)
+        expected = list(range(CONFIRMATORY, CONFIRMATORY + n))
         assert found == (expected[:20] if claim == "base" and level > 10 else expected)
-    assert CONFIRMATORY == 100
+    assert CONFIRMATORY == 100 and designs.IMAGE_SEEDS == 10
 
 
-@pytest.mark.parametrize("claim", ENTRIES)
+@pytest.mark.parametrize("claim", DIGIT_ENTRIES)
 def test_arms_differ_from_plain_in_nothing_but_the_arm_and_its_rate(claim):
     groups = {}
     for (s, network), e in designs.entries(claim):
-        best = designs.chosen_rates("wide" if e.rate == "wide" else "grid")[f"{s.split('/')[0]}/{network}"]
-        assert e.run.learning_rate == best[designs.reference(e.arm) if e.rate == "shared" else e.arm]
-        assert {name: getattr(e.run, name) for name in designs.ARMS[e.arm]} == designs.ARMS[e.arm]
-        neutral = {name: getattr(Run(), name) for name in designs.ARMS[e.arm]}
+        place = f"{setting(s).source}/{network}" if claim != "majorities" else f"{s.split('/')[0]}/{network}"
+        best = arms.chosen_rates("wide" if e.rate == "wide" else "grid")[place]
+        assert e.run.learning_rate == best[arms.reference(e.arm) if e.rate == "shared" else e.arm]
+        assert {name: getattr(e.run, name) for name in arms.ARMS[e.arm]} == arms.ARMS[e.arm]
+        neutral = {name: getattr(Run(), name) for name in arms.ARMS[e.arm]}
         rest = dataclasses.replace(e.run, learning_rate=1.0, **neutral)
         groups.setdefault((s, network, e.variant, e.level, e.run.seed), set()).add(rest)
     assert all(len(rest) == 1 for rest in groups.values())
@@ -256,7 +405,7 @@ def test_judged_claims_have_the_pair_at_both_rates(claim):
 def test_each_run_is_wanted_once_seed_by_seed():
     runs = designs.runs()
     assert len(runs) == len(set(runs))
-    assert set(runs) == {e.run for claim in ENTRIES for _, e in designs.entries(claim)}
+    assert set(runs) == {e.run for claim in DIGIT_ENTRIES for _, e in designs.entries(claim)}
     assert [run.seed for run in runs] == sorted(run.seed for run in runs) and runs[0].seed == CONFIRMATORY
     assert len({run.key(DIGITS.digest) for run in runs}) == len(runs)
     assert set(designs.runs(seeds=2)) == {run for run in runs if run.seed < 102}
@@ -265,7 +414,7 @@ def test_each_run_is_wanted_once_seed_by_seed():
 def test_levels_are_the_factor_on_the_axis():
     for claim, factor, levels in [
         ("ratio", lambda e: e.run.n_minority if e.variant == "minority varied" else e.run.n_majority,
-         {2, 5, 10, 20, 40, 80, 100, 200, 500, 1000}),
+         {2, 5, 10, 20, 40, 80, 160, 320, 100, 200, 500, 1000}),
         ("batch_size", lambda e: e.run.batch_size, {8, 16, 32, 64, 128, 256, 512}),
         ("base", lambda e: e.run.epochs, {10, 30, 100}),
         ("training_time", lambda e: e.run.epochs, {10, 100}),
@@ -282,46 +431,49 @@ def test_levels_are_the_factor_on_the_axis():
 
 
 def test_majorities_fix_the_total_or_the_class():
-    for _, e in designs.entries("majorities", seeds=1):
+    for (name, _), e in designs.entries("majorities", seeds=1):
         s = setting(e.run.setting)
         total = s.majorities * e.run.n_majority
+        fixed = 500 if name.startswith("plantvillage") else 1000
         assert e.run.n_minority == 10
-        assert total == 1000 if e.variant.endswith("in total") else e.run.n_majority == 500
+        assert total == fixed if e.variant.endswith("in total") else e.run.n_majority == fixed // 2
+        assert e.variant.split(", ")[1].startswith(f"{fixed} majority" if total == fixed and e.variant.endswith("in total")
+                                                   else f"{fixed // 2} images")  # fmt: skip
         assert e.variant.startswith("1 minority," if s.minorities == 1 else "2 minorities,")
 
 
 def test_pilots_share_no_seed_with_the_designs():
     pilots = designs.pilots()
     runs = [run for *_, run in pilots]
-    assert len(runs) == len(set(runs)) == 10 * 7 * (len(designs.ARMS) + 2 * 2)
-    assert {run.seed for run in runs} == set(range(10)) and not {run.seed for run in designs.runs()} & set(
-        range(100)
-    )
-    assert {run.learning_rate for run in runs} == set(designs.PILOT_RATES) > set(designs.RATE_GRID)
+    on_digits = [run for run in runs if run.setting == "digits"]
+    assert len(runs) == len(set(runs)) and len(on_digits) == 10 * 7 * (len(arms.ARMS) + 2 * 2)
+    assert len(runs) - len(on_digits) == 3 * 7 * (4 * 6 + 2)
+    assert {run.seed for run in runs} == set(range(10)) and not {run.seed for run in designs.runs()} & set(range(100))
+    assert {run.learning_rate for run in runs} == set(arms.PILOT_RATES) > set(arms.RATE_GRID)
     for place, arm, run in pilots:
-        assert place == f"{run.setting}/{run.network}"
-        assert run.changed().keys() <= {*designs.ARMS[arm], "network", "learning_rate", "seed"}
+        assert place == f"{setting(run.setting).source}/{run.network}"
+        assert run.changed().keys() <= {*arms.ARMS[arm], "setting", "network", "learning_rate", "seed"}
 
 
-@pytest.mark.parametrize(("name", "choice"), [("grid", designs.RATE_GRID), ("wide", designs.PILOT_RATES)])
+@pytest.mark.parametrize(("name", "choice"), [("grid", arms.RATE_GRID), ("wide", arms.PILOT_RATES)])
 def test_a_rate_is_chosen_for_every_arm_in_use(name, choice):
-    rates = designs.chosen_rates(name)
+    rates = arms.chosen_rates(name)
     tuned = {(place, arm) for place, arm, _ in designs.pilots()}
     assert {(place, arm) for place, arms in rates.items() for arm in arms} == tuned
     assert {rate for arms in rates.values() for rate in arms.values()} <= set(choice)
     used = {
         (f"{s.split('/')[0]}/{n}", e.arm)
-        for claim in ENTRIES
+        for claim in DIGIT_ENTRIES
         for (s, n), e in designs.entries(claim, seeds=1)
     }
     assert used <= tuned
 
 
 def test_an_arm_is_compared_with_its_own_plain_form():
-    assert {arm: designs.reference(arm) for arm in designs.PAIR} == {"plain": "plain", "final_bn": "plain"}
-    assert designs.reference("final_bn_sigmoids") == "plain_sigmoids"
-    assert designs.reference("final_bn_logit_adjusted_loss") == "plain_logit_adjusted_loss"
-    assert all(designs.reference(arm) in designs.ARMS for arm in designs.ARMS)
+    assert {arm: arms.reference(arm) for arm in designs.PAIR} == {"plain": "plain", "final_bn": "plain"}
+    assert arms.reference("final_bn_sigmoids") == "plain_sigmoids"
+    assert arms.reference("final_bn_logit_adjusted_loss") == "plain_logit_adjusted_loss"
+    assert all(arms.reference(arm) in arms.ARMS for arm in arms.ARMS)
 
 
 @pytest.mark.parametrize(("claim", "asked", "words"), [

@@ -16,12 +16,13 @@ import pandas as pd
 import psutil
 import pytest
 
-from replication import backends, designs
+from replication import arms, backends, designs
 from replication.data.sources import load
 from replication.evidence import published, reproduction
 from replication.evidence.frame import HISTORIES, table
-from replication.evidence.store import SCHEMA, Store, default_path, root
+from replication.evidence.store import SCHEMA, Store, default_path
 from replication.evidence.tuning import choose
+from replication.places import root
 from replication.runs import FACTORS, PROTOCOL, Run
 
 RUNS = [Run(seed=seed, final_norm=norm) for seed in (100, 101) for norm in ("none", "bn")]
@@ -543,5 +544,5 @@ def test_learning_rates_are_those_that_the_published_pilots_choose():
         zip((Run(**row) for row in pilots[list(FACTORS)].to_dict("records")), pilots["validation_f1_macro"])
     )
     found = [(place, arm, run.learning_rate, scores[run]) for place, arm, run in designs.pilots()]
-    assert choose(row for row in found if row[2] in designs.RATE_GRID) == designs.chosen_rates("grid")
-    assert choose(found) == designs.chosen_rates("wide")
+    assert choose(row for row in found if row[2] in arms.RATE_GRID) == arms.chosen_rates("grid")
+    assert choose(found) == arms.chosen_rates("wide")

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from replication.data.catalogue import DATA_SETS
 from replication.data.sources import Source, digest
+from replication.places import home
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 ARCHIVES = (".tar.gz", ".tgz", ".tar")
@@ -162,13 +163,6 @@ def open_pack(where: Path, licence: str = "", citation: str = "") -> Source:
     )
 
 
-def home() -> Path:
-    """Where packs are kept: `REPLICATION_PACKS`, else `.replication/packs` in the repository."""
-    checkout = Path(__file__).parents[2]
-    root = checkout if (checkout / "results").is_dir() else Path.cwd()
-    return Path(os.environ.get("REPLICATION_PACKS") or root / ".replication" / "packs")
-
-
 def packed(name: str, pixels: int) -> Source:
     """A data set of the catalogue, or `folder:PATH`, by its pack, which is made if there is none or of other files.
 
@@ -183,7 +177,7 @@ def packed(name: str, pixels: int) -> Source:
     except ValueError:
         folder = found = None
     label = name if data_set else f"{Path(name).name}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-    where = home() / f"{label}-{pixels}"
+    where = home() / "packs" / f"{label}-{pixels}"
     if not (where / "pack.json").is_file() or found and _inputs(found) != _about(where)["inputs"]:
         if not found:
             raise ValueError(f"no images of {name!r}: `replication data fetch {name}` gets them, or REPLICATION_DATA names "

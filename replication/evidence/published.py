@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from replication.evidence.frame import table
-from replication.evidence.store import Result, Store, root
+from replication.evidence.store import Result, Store
+from replication.places import root
 from replication.runs import PROTOCOL, Run
 
 PREDICTIONS = "predictions.parquet"

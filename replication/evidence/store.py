@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from replication.places import home
 from replication.runs import PROTOCOL, Run
 
 SCHEMA = 1
@@ -35,7 +36,7 @@ class Result:
     provenance: str
     """id of the provenance record: commit, versions, hardware"""
     facts: dict
-    """`diverged`, `epochs`, `updates`, `seconds`"""
+    """`diverged`, `epochs_trained`, `updates_made`, `seconds`, `validation_f1_macro`, `checkpoint` (digest, if any)"""
     scores: dict[str, dict[str, float]]
     """readout -> metric -> value"""
     arrays: dict[str, np.ndarray]
@@ -45,7 +46,7 @@ class Result:
     @property
     def key(self) -> str:
         """The run's key, see `Run.key`."""
-        return self.run.key(self.data)
+        return self.run.key(self.data, self.facts.get("checkpoint", ""))
 
 
 def _pack(arrays: dict[str, np.ndarray]) -> bytes:
@@ -171,11 +172,5 @@ class Store:
 
 
 def default_path() -> Path:
-    """Where this machine's runs are kept: `REPLICATION_STORE`, else `.replication/store.sqlite` in the repository."""
-    return Path(os.environ.get("REPLICATION_STORE") or root() / ".replication" / "store.sqlite")
-
-
-def root() -> Path:
-    """The repository the package is run from: its own where it is a checkout, else the working directory."""
-    checkout = Path(__file__).parents[2]
-    return checkout if (checkout / "results").is_dir() else Path.cwd()
+    """Where this machine's runs are kept: `REPLICATION_STORE`, else `store.sqlite` in this machine's own folder."""
+    return Path(os.environ.get("REPLICATION_STORE") or home() / "store.sqlite")

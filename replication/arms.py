@@ -1,0 +1,85 @@
+"""The arms: what is compared, as the factors in which each differs from `plain`, and the learning rate each trains with."""
+
+import functools
+import json
+from pathlib import Path
+
+from replication.data.settings import setting as setting_of
+from replication.places import home
+
+_NORMS = {
+    "plain": {},
+    "final_bn": {"final_norm": "bn"},
+    "final_bn_slow": {"final_norm": "bn_slow"},
+    "bn_before": {"final_norm": "bn_before"},
+    "bn_no_affine": {"final_norm": "bn_no_affine"},
+    "affine": {"final_norm": "affine"},
+    "mean_only": {"final_norm": "mean_only"},
+    "layer_norm": {"final_norm": "layer_norm"},
+}
+_VARIANTS = {
+    "sigmoid": {"output": "sigmoid"},
+    "sigmoids": {"output": "sigmoids"},
+    "class_weighted": {"loss": "class_weighted"},
+    "focal": {"loss": "focal"},
+    "logit_adjusted_loss": {"loss": "logit_adjusted"},
+    "oversample": {"sampling": "oversample"},
+}
+ARMS: dict[str, dict] = _NORMS | {
+    f"{norm}_{name}": _NORMS[norm] | factors for name, factors in _VARIANTS.items() for norm in ("plain", "final_bn")
+}
+"""arm -> the factors in which it differs from `plain`"""
+
+RATE_GRID = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+"""learning rates that tuning chooses from"""
+PILOT_RATES = (*RATE_GRID, 3e-1)
+"""learning rates of the pilots: one beyond the grid shows what the grid leaves out"""
+
+
+def reference(arm: str) -> str:
+    """The arm that an arm is compared with: the same output, loss and sampling without any final norm."""
+    for name in _VARIANTS:
+        if arm.endswith(f"_{name}"):
+            return f"plain_{name}"
+    return "plain"
+
+
+def place(setting: str, network: str) -> str:
+    """Where a learning rate is chosen: `source/network`, for all settings of a source."""
+    return f"{setting_of(setting).source}/{network}"
+
+
+PUBLISHED_RATES = Path(__file__).with_name("rates.json")
+
+
+def own_rates() -> Path:
+    """The file of the rates that this machine has chosen for places of its own, such as a folder of images."""
+    return home() / "rates.json"
+
+
+@functools.cache
+def _read(path: Path, changed: int) -> dict[str, dict[str, dict[str, float]]]:
+    return json.loads(path.read_text())
+
+
+def rates_in(path: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """`grid` and `wide` rates in a file, by place and arm; none where there is no file."""
+    return _read(path, path.stat().st_mtime_ns) if path.exists() else {"grid": {}, "wide": {}}
+
+
+def chosen_rates(rates: str = "grid") -> dict[str, dict[str, float]]:
+    """Learning rates chosen on the pilot seeds (`replication tune`): `source/network` -> arm -> rate.
+
+    The best of the `grid`, or `wide`: of all pilot rates. Published ones go before this machine's own.
+    """
+    return rates_in(own_rates())[rates] | rates_in(PUBLISHED_RATES)[rates]
+
+
+def learning_rate(setting: str, network: str, arm: str, rate: str = "own") -> float:
+    """The learning rate of an arm, `rate` as in `designs.Entry`; ValueError if none has been chosen for it."""
+    where = place(setting, network)
+    rates = chosen_rates("wide" if rate == "wide" else "grid").get(where, {})
+    name = reference(arm) if rate == "shared" else arm
+    if name not in rates:
+        raise ValueError(f"no learning rate chosen for arm {name!r} on {where!r}: `replication tune` chooses one")
+    return rates[name]
