@@ -43,8 +43,10 @@ def _tune(a: argparse.Namespace) -> None:
     pilots = designs.pilots(a.settings, a.networks)
     with _store() as store:
         backends.carry_out_all([run for *_, run in pilots], store, a.device, a.workers)
-        by_run = {result.run: result.facts["validation_f1_macro"] for result in store.results()}
-    scored = [(place, arm, run.learning_rate, by_run[run]) for place, arm, run in pilots]
+        by_run = {
+            r.run: (r.facts["validation_f1_macro"], float(r.arrays["validation_nll_train"][-1])) for r in store.results()
+        }
+    scored = [(place, arm, run.learning_rate, *by_run[run]) for place, arm, run in pilots]
     chosen = {"grid": choose(row for row in scored if row[2] in arms.RATE_GRID), "wide": choose(scored)}
     planned = {place for place, *_ in designs.pilots()}
     for path, mine in ((arms.PUBLISHED_RATES, False), (arms.own_rates(), True)):

@@ -540,9 +540,8 @@ def test_committed_results_agree_with_their_manifest():
 def test_learning_rates_are_those_that_the_published_pilots_choose():
     rows = published.read(where=COMMITTED)
     pilots = rows[(rows["seed"] < 100) & (rows["readout"] == "as_trained")]
-    scores = dict(
-        zip((Run(**row) for row in pilots[list(FACTORS)].to_dict("records")), pilots["validation_f1_macro"])
-    )
-    found = [(place, arm, run.learning_rate, scores[run]) for place, arm, run in designs.pilots()]
+    seen = zip(pilots["validation_f1_macro"], (history[-1] for history in pilots["validation_nll_train"]))
+    scores = dict(zip((Run(**row) for row in pilots[list(FACTORS)].to_dict("records")), seen))
+    found = [(place, arm, run.learning_rate, *scores[run]) for place, arm, run in designs.pilots()]
     assert choose(row for row in found if row[2] in arms.RATE_GRID) == arms.chosen_rates("grid")
     assert choose(found) == arms.chosen_rates("wide")
