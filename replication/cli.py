@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import random
 import sys
 from pathlib import Path
@@ -142,37 +143,31 @@ def _merge(a: argparse.Namespace) -> None:
 
 
 def _data_list(a: argparse.Namespace) -> None:
-    from replication.data.catalogue import DATA_SETS
-    from replication.data.packs import classes
-    from replication.data.settings import SETTINGS
-    from replication.data.sources import SOURCES, load
+    from replication.data.inventory import report
 
-    for name in SOURCES:
-        source = load(name)
-        print(f"{name}: {len(source.images)} images of {source.images.shape[-1]} px, {source.images.nbytes / 1e6:.1f} MB")
-        print(f"  settings: {', '.join(s.name for s in SETTINGS.values() if s.source == name)}")
-        print(f"  digest {source.digest}; licence: {source.licence}\n  {source.citation}")
-    for data_set in DATA_SETS.values():
-        try:
-            found = classes(data_set.folder())
-            size = sum(f.stat().st_size for path in found.values() for f in (path.rglob("*") if path.is_dir() else [path]))
-            print(f"{data_set.name}: {len(found)} classes, {size / 1e6:.1f} MB in {data_set.folder()}; no setting uses it yet")
-        except ValueError as error:
-            print(f"{data_set.name}: not here ({error})")
-        print(f"  licence: {data_set.licence}\n  {data_set.citation}")
+    print("\n".join(report()))
+
+
+def _data_fetch(a: argparse.Namespace) -> None:
+    from replication.data import catalogue, official
+    from replication.data.inventory import count
+    from replication.data.packs import classes_of
+
+    for name in map(catalogue.data_set, a.names):
+        folder = official.get(name.name, a.all)
+        counts = [count(path) for path in classes_of(name.name).values()]
+        print(f"{name.name}: {sum(counts)} images of {len(counts)} classes in {folder}")
 
 
 def _data_pack(a: argparse.Namespace) -> None:
-    from replication.data.catalogue import DATA_SETS
-    from replication.data.packs import open_pack, pack
-    from replication.evidence.store import default_path
+    from replication.data.packs import classes_of, folder_of, open_pack, pack, place
 
-    if a.name not in DATA_SETS and not a.name.startswith("folder:"):
-        raise ValueError(f"unknown data set {a.name!r}: allowed are {', '.join(DATA_SETS)} and folder:PATH")
-    folder = Path(a.name.removeprefix("folder:")) if a.name not in DATA_SETS else DATA_SETS[a.name].folder()
-    where = default_path().parent / "packs" / f"{folder.name}-{a.pixels}"
-    source = open_pack(pack(folder, a.pixels, where, a.skip_broken))
-    print(f"{len(source.images)} images of {source.n_labels} classes packed in {where}, digest {source.digest}")
+    classes_of(a.name)
+    where = pack(folder_of(a.name), a.pixels, place(a.name, a.pixels), a.skip_broken)
+    source = open_pack(where)
+    left_out = json.loads((where / "pack.json").read_text())["broken"]
+    print(f"{len(source.images)} images of {source.n_labels} classes packed in {where}, digest {source.digest}"
+          + (f"; {len(left_out)} broken files left out" if left_out else ""))  # fmt: skip
 
 
 def _names(text: str) -> list[str]:
@@ -193,9 +188,13 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
         sub.add_argument("--workers", type=int, help="processes (default: one a core)")
 
+    def data_option(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--data", type=Path, metavar="PATH", help="folder of the image sets (default: REPLICATION_DATA)")
+
     def places(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--settings", type=_names, default=(), help="comma-separated, e.g. digits")
         sub.add_argument("--networks", type=_names, default=(), help="comma-separated, e.g. simple_cnn,mlp")
+        data_option(sub)
         machine(sub)
 
     run = verb("run", _run, "train what the claims need and the store lacks; published results are not consulted")
@@ -213,11 +212,13 @@ def parser() -> argparse.ArgumentParser:
     execute.add_argument("--in-place", action="store_true", help="rewrite the committed outputs in book/")
     execute.add_argument("--out", type=Path, metavar="FOLDER", help="default: book/_build/executed")
     execute.add_argument("-p", dest="parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    data_option(execute)
     execute.add_argument("--workers", type=int, help="notebooks at a time (default: one a core)")
 
     verdicts = verb("verdicts", _verdicts, "print the scoreboard")
     verdicts.add_argument("--seeds", type=int, default=0, help="train and judge so many seeds here (default: published)")
     verdicts.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
+    data_option(verdicts)
 
     verb("publish", _publish, "write the local store's results of the designs to results/ with a manifest")
 
@@ -228,17 +229,23 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument("--cells", type=int, default=3, help="cells to retrain (default 3; 0: sums only)")
     verify.add_argument("--seeds", type=int, default=10, help="seeds of each (default 10)")
     verify.add_argument("--sample", type=int, help="seed of the random choice (default: a new one every time)")
+    data_option(verify)
     machine(verify)
 
     merge = verb("merge", _merge, "add the runs of another store, such as one written by `run --out`")
     merge.add_argument("file", type=Path)
 
     data = verb("data", None, "the data sets").add_subparsers(required=True, metavar="COMMAND")
-    verb("list", _data_list, "what is here, its size, licence and citation", into=data)
+    data_option(verb("list", _data_list, "what is here, its size, settings, licence and citation", into=data))
+    fetch = verb("fetch", _data_fetch, "get sets of images from their official sources, as one folder a class", into=data)
+    fetch.add_argument("names", nargs="+", metavar="NAME", help="plantvillage, cracks, skin or cifar10")
+    fetch.add_argument("--all", action="store_true", help="take every image, not only those that are listed")
+    data_option(fetch)
     pack = verb("pack", _data_pack, "decode a set of images once into a memory-mapped array", into=data)
     pack.add_argument("name", metavar="NAME", help="plantvillage, cracks, skin, cifar10, or folder:PATH")
     pack.add_argument("--pixels", type=int, default=32, help="side of the square images (default 32)")
     pack.add_argument("--skip-broken", action="store_true", help="leave out files that are no whole images")
+    data_option(pack)
     return top
 
 
@@ -246,6 +253,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Carry out one command; errors that a user can mend are one sentence on stderr and exit status 2."""
     a = parser().parse_args(arguments)
     try:
+        if getattr(a, "data", None):
+            if a.action is not _data_fetch and not a.data.is_dir():
+                raise ValueError(f"--data {a.data} is no folder: it holds one folder a data set, such as cracks/")
+            os.environ["REPLICATION_DATA"] = str(a.data.resolve())  # worker processes read it too
         a.action(a)
     except (ValueError, OSError) as error:
         print(f"replication: {error}", file=sys.stderr)

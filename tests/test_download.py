@@ -17,7 +17,11 @@ SUM = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves CONTENT; the path says how: /range, /norange, /cut (ends early, once at each place), /gone, /busy."""
+    """Serves CONTENT; the path says how.
+
+    /range, /norange, /cut (ends early, twice), /slow (1.3 MB an answer), /always-cut (1000 bytes an answer), /gone,
+    /busy and /wait (refuse twice).
+    """
 
     def log_message(self, *_):
         pass
@@ -25,19 +29,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         seen = self.server.seen
         seen.append((self.path, self.headers.get("Range")))
-        if self.path == "/gone" or (self.path == "/busy" and len(seen) < 3):
-            return self.send_error(404 if self.path == "/gone" else 503)
+        if self.path == "/gone" or (self.path in ("/busy", "/wait") and len(seen) < 3):
+            return self.send_error({"/gone": 404, "/busy": 503, "/wait": 429}[self.path])
         start = 0
         if self.headers.get("Range") and self.path != "/norange":
             start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
             if start >= len(CONTENT):
-                return self.send_error(416)
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{len(CONTENT)}")
+                self.send_header("Content-Length", "0")
+                return self.end_headers()
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(CONTENT) - start))
         self.end_headers()
         end = start + 1_300_000 if self.path in ("/cut", "/norange") and len(seen) < 3 else len(CONTENT)
-        if self.path == "/always-cut":
-            end = start + 1000
+        if self.path in ("/always-cut", "/slow"):
+            end = start + (1000 if self.path == "/always-cut" else 1_300_000)
         self.wfile.write(CONTENT[start:end])
 
 
@@ -45,7 +52,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def server():
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as it:
         it.seen = []
-        thread = threading.Thread(target=it.serve_forever, daemon=True)
+        thread = threading.Thread(target=it.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         it.url = f"http://127.0.0.1:{it.server_port}"
         yield it
@@ -69,6 +76,32 @@ def test_cut_connection_is_continued_where_it_broke(server, tmp_path):
 
 def test_server_without_range_starts_over(server, tmp_path):
     assert fetch(f"{server.url}/norange", tmp_path / "file", SUM, wait=0).read_bytes() == CONTENT
+
+
+def test_attempts_that_bring_something_do_not_count(server, tmp_path):
+    assert fetch(f"{server.url}/slow", tmp_path / "file", SUM, retries=0, wait=0).read_bytes() == CONTENT
+    assert len(server.seen) == 3
+
+
+def test_a_part_that_is_longer_than_the_file_is_fetched_anew(server, tmp_path):
+    (tmp_path / "file.part").write_bytes(CONTENT + b"of a larger file that was there before")
+    assert fetch(f"{server.url}/range", tmp_path / "file", wait=0).read_bytes() == CONTENT
+
+
+def test_a_full_disk_is_one_sentence_and_no_further_attempt(server, tmp_path):
+    (tmp_path / "file.part").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=f"file cannot be written to {tmp_path}: No space left on device"):
+        fetch(f"{server.url}/range", tmp_path / "file", SUM)
+    assert len(server.seen) == 1 and not (tmp_path / "file").exists()
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar.gz"])
+def test_an_archive_larger_than_the_disk_is_not_begun(tmp_path, monkeypatch, name):
+    path = archive(tmp_path / name, "one")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
+    with pytest.raises(OSError, match=rf"{name} cannot be unpacked to .*: the disk is full"):
+        unpack(path, tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
 def test_a_later_call_continues(server, tmp_path):
@@ -99,7 +132,10 @@ def test_refusal_is_final_and_overload_is_not(server, tmp_path):
     with pytest.raises(ConnectionError, match="answered 404"):
         fetch(f"{server.url}/gone", tmp_path / "file", wait=0)
     assert len(server.seen) == 1
-    assert fetch(f"{server.url}/busy", tmp_path / "file", SUM, wait=0).read_bytes() == CONTENT
+    for path in ("busy", "wait"):
+        server.seen.clear()
+        assert fetch(f"{server.url}/{path}", tmp_path / path, SUM, wait=0).read_bytes() == CONTENT
+        assert len(server.seen) == 3
 
 
 def archive(path, *members):

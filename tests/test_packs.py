@@ -2,6 +2,11 @@
 
 import io
 import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -10,10 +15,20 @@ import pytest
 from PIL import Image
 
 from replication.cli import main
-from replication.data.packs import classes, decode, encoded, group, open_pack, pack
+from replication.data.catalogue import DATA_SETS
+from replication.data.packs import classes, decode, encoded, group, open_pack, pack, packed, place
+from replication.data.whole import whole
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (24, 16, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """This machine's folder, empty, and no data given."""
+    monkeypatch.setenv("REPLICATION_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("REPLICATION_DATA", "")  # also undoes what --data sets
+    return tmp_path / "home"
 
 
 def file(image, kind="PNG", **options):
@@ -169,16 +184,183 @@ def test_neighbouring_photos_form_a_group(name, other, together):
     assert (group(name) == group(other)) == together
 
 
-def test_command_packs_a_folder_and_names_what_is_allowed(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("REPLICATION_STORE", str(tmp_path / "home" / "store.sqlite"))
-    data_set(tmp_path / "my set", one={"a.png": PLAIN}, two={"b.png": PLAIN})
-    assert main(["data", "pack", f"folder:{tmp_path / 'my set'}", "--pixels", "16"]) == 0
-    assert "2 images of 2 classes" in capsys.readouterr().out
+def bits(kind, mode):
+    """The ramp in an encoding of its own."""
+    ramp = np.linspace(0, 255, 256, dtype=np.uint8).reshape(16, 16)
+    image = {"I;16": Image.fromarray(ramp.astype(np.uint16) * 257), "I": Image.fromarray(ramp.astype(np.int32) * 257),
+             "1": Image.fromarray(ramp > 127)}.get(mode)  # fmt: skip
+    return file(image or Image.fromarray(ramp).convert(mode), kind), ramp
+
+
+@pytest.mark.parametrize("kind, mode", [
+    ("PNG", "L"), ("PNG", "LA"), ("PNG", "P"), ("PNG", "RGBA"), ("PNG", "I;16"),
+    ("TIFF", "I"), ("TIFF", "CMYK"), ("TIFF", "L"), ("BMP", "L"), ("WEBP", "RGBA"),
+])  # fmt: skip
+def test_every_kind_of_image_shows_the_same(kind, mode):
+    content, ramp = bits(kind, mode)
+    seen = decode(content, 16).astype(int)
+    assert seen.shape == (3, 16, 16) and np.abs(seen - ramp).max() <= (12 if kind == "WEBP" else 1)
+    black_and_white, ramp = bits("PNG", "1")
+    assert (decode(black_and_white, 16) == np.where(ramp > 127, 255, 0)).all()
+
+
+@pytest.mark.parametrize("mark", range(1, 9))
+def test_every_exif_mark_is_turned_upright(mark):
+    square = Image.fromarray(NOISE[:16])
+    stored = {  # how a camera stores the upright picture under each mark
+        1: square,
+        2: square.transpose(Image.Transpose.FLIP_LEFT_RIGHT), 3: square.transpose(Image.Transpose.ROTATE_180),
+        4: square.transpose(Image.Transpose.FLIP_TOP_BOTTOM), 5: square.transpose(Image.Transpose.TRANSPOSE),
+        6: square.transpose(Image.Transpose.ROTATE_90), 7: square.transpose(Image.Transpose.TRANSVERSE),
+        8: square.transpose(Image.Transpose.ROTATE_270),
+    }[mark]  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112] = mark
+    assert (decode(file(stored, exif=exif), 16) == NOISE[:16].transpose(2, 0, 1)).all()
+
+
+def test_hidden_files_are_no_images(tmp_path):
+    folder = data_set(tmp_path / "set", one={"a.png": PLAIN, "._a.png": b"what macOS adds"})
+    assert [name for name, _ in encoded(folder / "one")] == ["a.png"]
+    with tarfile.open(tmp_path / "one.tar", "w") as archive:
+        archive.add(folder / "one", "one")
+    assert [name for name, _ in encoded(tmp_path / "one.tar")] == ["a.png"]
+
+
+def test_an_image_too_large_to_be_one_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match=r"1 of 1 files of .* the first is 'a.png' .*decompression bomb"):
+        pack(data_set(tmp_path / "set", one={"a.png": PLAIN}), 16, tmp_path / "pack")
+
+
+PACK = """import sys
+from pathlib import Path
+from replication.data.packs import pack
+pack(Path(sys.argv[1]), 16, Path(sys.argv[2]))"""
+
+
+def test_what_a_killed_process_left_is_cleared_by_the_next(tmp_path):
+    """The process stops itself by SIGKILL while it writes."""
+    folder = data_set(tmp_path / "set", one={"a.png": PLAIN}, two={"b.png": PLAIN})
+    kill = ("import os, numpy, signal; save = numpy.save\n"
+            "def half(path, array): save(path, array); os.kill(os.getpid(), signal.SIGKILL)\n"
+            "numpy.save = half\n")  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", kill + PACK, folder, tmp_path / "pack"], capture_output=True)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = {p.name for p in tmp_path.iterdir()} - {"set"}
+    assert left.startswith(".pack.") and (tmp_path / left / "images.npy").is_file()
+    with pytest.raises(ValueError, match="no pack at"):
+        open_pack(tmp_path / "pack")
+    assert len(open_pack(pack(folder, 16, tmp_path / "pack")).images) == 2
+    assert {p.name for p in tmp_path.iterdir()} == {"set", "pack"}
+
+
+def test_what_a_living_process_writes_is_left_alone(tmp_path):
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        theirs = tmp_path / f".pack.{platform.node()}.{other.pid}"
+        elsewhere = tmp_path / ".pack.another-machine.1"
+        for path in (theirs, elsewhere):
+            path.mkdir()
+        with whole(tmp_path / "pack"):
+            pass
+        assert theirs.is_dir() and elsewhere.is_dir() and (tmp_path / "pack").is_dir()
+    finally:
+        other.communicate(b"\n")
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
+    """The system refuses files above 4 kB, as it would on a full disk."""
+    folder = data_set(tmp_path / "set", one={f"{i}.png": PLAIN for i in range(9)})
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", limit + PACK, folder, tmp_path / "pack"], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith(f"OSError: no pack can be written to {tmp_path / 'pack'}: ") and said.endswith(
+        "it needs 0.0 MB"
+    )
+    assert [p.name for p in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_pack_that_cannot_be_placed_is_one_sentence(tmp_path):
+    folder = data_set(tmp_path / "set", one={"a.png": PLAIN})
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match="no pack can be written to"):
+        pack(folder, 16, tmp_path / "file" / "pack")
+
+
+def test_command_packs_a_folder_and_names_what_is_allowed(tmp_path, home, capsys):
+    data_set(tmp_path / "my set", one={"a.png": PLAIN, "cut.png": PLAIN[:99]}, two={"ä 葉.png": PLAIN})
+    command = ["data", "pack", f"folder:{tmp_path / 'my set'}", "--pixels", "16"]
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert "1 of 2 files" in said and "'cut.png'" in said and "--skip-broken" in said and said.count("\n") == 1
+    assert not home.exists()
+    assert main([*command, "--skip-broken"]) == 0
+    assert capsys.readouterr().out.endswith("; 1 broken files left out\n")
+    assert len(packed(f"folder:{tmp_path / 'my set'}", 16).images) == 2, "the pack without the broken file is used"
     assert main(["data", "pack", "leaves"]) == 2
     assert "allowed are plantvillage, cracks, skin, cifar10 and folder:PATH" in capsys.readouterr().err
-    monkeypatch.delenv("REPLICATION_DATA", raising=False)
+
+
+def test_a_set_that_is_not_here_says_how_to_get_it(tmp_path, home, capsys):
+    for command in (["data", "pack", "cracks"], ["run", "base", "--settings", "cracks", "--networks", "simple_cnn"]):
+        assert main(command) == 2
+        said = capsys.readouterr().err
+        assert f"no data set at {home / 'data' / 'cracks'}" in said and said.count("\n") == 1
+        assert "`replication data fetch cracks` gets it, or REPLICATION_DATA or --data PATH names the folder" in said
+    part = home / "data" / ".downloads" / "cracks" / "cracks.rar.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(bytes(2_000_000))
     assert main(["data", "pack", "cracks"]) == 2
-    assert "REPLICATION_DATA is not set" in capsys.readouterr().err
+    assert "`replication data fetch cracks` goes on with it (2.0 MB are here)" in capsys.readouterr().err
+    assert main(["data", "list", "--data", str(tmp_path / "nowhere")]) == 2
+    assert capsys.readouterr().err == (
+        f"replication: --data {tmp_path / 'nowhere'} is no folder: it holds one folder a data set, such as cracks/\n"
+    )
+
+
+def test_a_set_is_found_where_it_is_given_or_was_fetched(tmp_path, home, monkeypatch):
+    given = tmp_path / "given"
+    cracks = DATA_SETS["cracks"]
+    assert cracks.folder() == home / "data" / "cracks"
+    monkeypatch.setenv("REPLICATION_DATA", str(given))
+    assert cracks.folder() == given / "cracks", "where the next fetch puts it"
+    (home / "data" / "cracks").mkdir(parents=True)
+    assert cracks.folder() == home / "data" / "cracks"
+    (given / "cracks").mkdir(parents=True)
+    assert cracks.folder() == given / "cracks"
+
+
+def test_a_set_is_packed_at_first_use_and_again_when_it_changes(tmp_path, home, monkeypatch):
+    monkeypatch.setenv("REPLICATION_DATA", str(tmp_path))
+    data_set(tmp_path / "cracks", negative={"a.png": PLAIN}, positive={"b.png": PLAIN})
+    first = packed("cracks", 16)
+    assert first.classes == ("negative", "positive") and first.licence == "CC BY 4.0"
+    written = (place("cracks", 16) / "pack.json").stat().st_mtime_ns
+    assert packed("cracks", 16).digest == first.digest
+    assert (place("cracks", 16) / "pack.json").stat().st_mtime_ns == written
+    data_set(tmp_path / "cracks", negative={"c.png": PLAIN})
+    assert len(packed("cracks", 16).images) == 3
+    shutil.rmtree(tmp_path / "cracks")
+    assert len(packed("cracks", 16).images) == 3, "a pack is enough"
+
+
+def test_list_says_what_is_here_and_what_is_not(tmp_path, home, capsys):
+    data_set(tmp_path / "cracks", negative={"a.png": PLAIN, "b c.png": PLAIN}, positive={"ä.png": PLAIN})
+    assert main(["data", "pack", "cracks", "--pixels", "16", "--data", str(tmp_path)]) == 0
+    capsys.readouterr()
+    assert main(["data", "list", "--data", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    for text in (
+        f"cracks: 3 images of 2 classes, 0.0 MB in {tmp_path / 'cracks'}\n  images: negative 2, positive 1\n"
+        "  not as listed: negative 2 of 2500, positive 1 of 1500\n",
+        f"packed at 16 pixels (digest {packed('cracks', 16).digest})", "settings: cracks\n", "licence: CC BY 4.0",
+        "Özgenel", f"skin: not here: no data set at {tmp_path / 'skin'}", "`replication data fetch skin` gets it",
+    ):  # fmt: skip
+        assert text in said, text
 
 
 @pytest.mark.data

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import shutil
 import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from tqdm import tqdm
 
 from replication.data.catalogue import DATA_SETS
 from replication.data.sources import Source, digest
+from replication.data.whole import whole
 from replication.places import home
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -37,7 +37,7 @@ def decode(data: bytes, pixels: int) -> np.ndarray:
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # Pillow would clip 16 bits to 8 instead of scaling them
         image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
-    if "A" in image.mode or "transparency" in image.info:
+    if image.mode.endswith(("A", "a")) or "transparency" in image.info:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     square = ImageOps.fit(image.convert("RGB"), (pixels, pixels), Image.Resampling.BOX)
@@ -54,8 +54,20 @@ def classes(folder: Path) -> dict[str, Path]:
         elif suffix:
             found[path.name.removesuffix(suffix)] = path
     if not found:
-        raise ValueError(f"no data set at {folder}: found no folder and no tar archive of images, one a class is needed")
+        raise ValueError(
+            f"no data set at {folder}: found no folder and no tar archive of images, one a class is needed"
+        )
     return found
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of that name is taken for an image; hidden ones, such as macOS adds to archives, are not."""
+    return not Path(name).name.startswith(".") and Path(name).suffix.lower() in IMAGES
+
+
+def images_of(folder: Path) -> list[Path]:
+    """All image files below a folder, by name."""
+    return sorted(path for path in folder.rglob("*") if is_image(path.name) and path.is_file())
 
 
 def encoded(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -64,12 +76,12 @@ def encoded(path: Path) -> Iterator[tuple[str, bytes]]:
     ValueError for an archive that is cut short or none at all.
     """
     if path.is_dir():
-        for file in sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGES):
+        for file in images_of(path):
             yield file.relative_to(path).as_posix(), file.read_bytes()
         return
     try:
         with tarfile.open(path) as archive:
-            members = (m for m in archive.getmembers() if m.isfile() and Path(m.name).suffix.lower() in IMAGES)
+            members = (m for m in archive.getmembers() if m.isfile() and is_image(m.name))
             for member in sorted(members, key=lambda m: m.name):
                 yield Path(member.name).name, archive.extractfile(member).read()
     except (tarfile.TarError, EOFError, OSError) as error:
@@ -88,7 +100,7 @@ def _decoded(path: Path, pixels: int, skip_broken: bool) -> tuple[np.ndarray, li
     def one(item: tuple[str, bytes]) -> np.ndarray | Exception:
         try:
             return decode(item[1], pixels)
-        except (OSError, SyntaxError, ValueError) as error:
+        except Exception as error:  # Pillow's decoders let out whatever they stumble on
             return error
 
     items = list(encoded(path))
@@ -110,7 +122,8 @@ def pack(folder: Path, pixels: int, where: Path, skip_broken: bool = False) -> P
     """Decode a data set (one archive or folder a class) to `where`, and return `where`.
 
     Written beside it and renamed when whole: what is there is never half of a pack. Files: `images.npy`
-    (N, 3, P, P) uint8, `labels.npy` (N,), `groups.npy` (N,), `pack.json`. ValueError for an empty or broken set.
+    (N, 3, P, P) uint8, `labels.npy` (N,), `groups.npy` (N,), `pack.json`. ValueError for an empty or broken set,
+    OSError where the pack cannot be written.
     """
     if pixels < 8:
         raise ValueError(f"pixels = {pixels} is too small: at least 8")
@@ -121,21 +134,17 @@ def pack(folder: Path, pixels: int, where: Path, skip_broken: bool = False) -> P
     names = [f"{c}/{name}" for c, (_, kept, _) in zip(found, parts) for name in kept]
     _, groups = np.unique([f"{c}/{group(name)}" for c, (_, kept, _) in zip(found, parts) for name in kept],
                           return_inverse=True)  # fmt: skip
-    temporary = where.with_name(f".{where.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name, array in (("images", images), ("labels", labels), ("groups", groups)):
-        np.save(temporary / f"{name}.npy", array)
-    about = {"classes": list(found), "pixels": pixels, "names": names, "digest": digest(images, labels, groups), "inputs": _inputs(found),
-             "broken": [f"{c}/{name}" for c, (*_, broken) in zip(found, parts) for name in broken]}  # fmt: skip
-    (temporary / "pack.json").write_text(json.dumps(about, ensure_ascii=False, indent=1))
-    shutil.rmtree(where, ignore_errors=True)
+    about = {
+        "classes": list(found), "pixels": pixels, "names": names, "digest": digest(images, labels, groups),
+        "inputs": _inputs(found), "broken": [f"{c}/{name}" for c, (*_, broken) in zip(found, parts) for name in broken],
+    }  # fmt: skip
     try:
-        temporary.replace(where)
-    except OSError:  # another process has packed the same at the same time
-        shutil.rmtree(temporary, ignore_errors=True)
-        if not (where / "pack.json").is_file():
-            raise
+        with whole(where) as temporary:
+            for name, array in (("images", images), ("labels", labels), ("groups", groups)):
+                np.save(temporary / f"{name}.npy", array)
+            (temporary / "pack.json").write_text(json.dumps(about, ensure_ascii=False, indent=1))
+    except OSError as error:
+        raise OSError(f"no pack can be written to {where}: {error}; it needs {images.nbytes / 1e6:.1f} MB") from error
     return where
 
 
@@ -158,9 +167,31 @@ def open_pack(where: Path, licence: str = "", citation: str = "") -> Source:
     about = _about(where)
     images = np.load(where / "images.npy", mmap_mode="r")
     labels, groups = (np.load(where / f"{name}.npy") for name in ("labels", "groups"))
-    return Source(
-        where.name, images, labels, groups, tuple(about["classes"]), about["digest"], licence, citation
-    )
+    return Source(where.name, images, labels, groups, tuple(about["classes"]), about["digest"], licence, citation)
+
+
+def folder_of(name: str) -> Path:
+    """Where the images of a data set of the catalogue or of `folder:PATH` lie or would lie. ValueError else."""
+    if name in DATA_SETS:
+        return DATA_SETS[name].folder()
+    if not name.startswith("folder:") or name == "folder:":
+        raise ValueError(f"unknown data set {name!r}: allowed are {', '.join(DATA_SETS)} and folder:PATH")
+    return Path(name.removeprefix("folder:")).resolve()
+
+
+def classes_of(name: str) -> dict[str, Path]:
+    """The classes of a data set, see `folder_of`. ValueError says how to get one that is not here."""
+    try:
+        return classes(folder_of(name))
+    except ValueError as error:
+        raise ValueError(f"{error}; {DATA_SETS[name].how_to_get()}" if name in DATA_SETS else str(error)) from error
+
+
+def place(name: str, pixels: int) -> Path:
+    """Where the pack of a data set, see `folder_of`, is kept on this machine."""
+    path = folder_of(name)
+    label = name if name in DATA_SETS else f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    return home() / "packs" / f"{label}-{pixels}"
 
 
 def packed(name: str, pixels: int) -> Source:
@@ -168,19 +199,14 @@ def packed(name: str, pixels: int) -> Source:
 
     A pack is enough: the files it was made of may be gone. ValueError for an unknown name and where there is neither.
     """
-    if not name.startswith("folder:") and name not in DATA_SETS:
-        raise ValueError(f"unknown data set {name!r}: allowed are {', '.join(DATA_SETS)} and folder:PATH")
-    data_set = DATA_SETS.get(name)
+    where, data_set = place(name, pixels), DATA_SETS.get(name)
+    known = (where / "pack.json").is_file()
     try:
-        folder = data_set.folder() if data_set else Path(name.removeprefix("folder:"))
-        found = classes(folder)
+        found = classes_of(name)
     except ValueError:
-        folder = found = None
-    label = name if data_set else f"{Path(name).name}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-    where = home() / "packs" / f"{label}-{pixels}"
-    if not (where / "pack.json").is_file() or found and _inputs(found) != _about(where)["inputs"]:
-        if not found:
-            raise ValueError(f"no images of {name!r}: `replication data fetch {name}` gets them, or REPLICATION_DATA names "
-                             "the folder where they are" if data_set else f"no images in {name!r}")  # fmt: skip
-        pack(folder, pixels, where)
+        if not known:
+            raise
+    else:
+        if not known or _inputs(found) != _about(where)["inputs"]:
+            pack(folder_of(name), pixels, where)
     return open_pack(where, *((data_set.licence, data_set.citation) if data_set else ()))
