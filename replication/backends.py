@@ -111,6 +111,14 @@ def _failed(future: Future) -> bool:
     return future.cancelled() or future.exception() is not None
 
 
+def at_hand(setting: str) -> bool:
+    """Whether the data of a setting is on this machine."""
+    try:
+        return bool(data_digest(setting))
+    except ValueError:
+        return False
+
+
 def key_of(run: Run) -> str:
     """The key of a run on the data and the checkpoint of this machine."""
     return run.key(data_digest(run.setting), checkpoint_digest(run.init))

@@ -104,7 +104,8 @@ def batch_size(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Ent
         yield from _entries(setting, network, PAIR, seeds, "equal epochs", n, batch_size=n)
         if embedded(setting):
             yield from _entries(setting, network, READINGS, seeds, "equal epochs", n, ("own",), batch_size=n)
-        yield from _entries(setting, network, PAIR, seeds, "equal updates", n, batch_size=n, updates=BASE_UPDATES)
+        if embedded(setting) or n <= 128:  # 150 updates of 256 cost as much as four base runs
+            yield from _entries(setting, network, PAIR, seeds, "equal updates", n, batch_size=n, updates=BASE_UPDATES)
 
 
 def generality(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
@@ -213,6 +214,17 @@ def n_seeds(claim: str, setting: str = "digits") -> int:
     return SEEDS.get(claim, 20) if embedded(setting) else IMAGE_SEEDS
 
 
+def planned(claim: str, setting: str) -> bool:
+    """Whether a design has a cell on a setting when none is asked for by name.
+
+    A setting that is in no plan, such as a folder of one's own, gets those claims that need no further choice.
+    """
+    anywhere = {s for settings in CELLS.values() for s in settings}.union(IMAGES)
+    if setting not in anywhere:
+        return claim == "base" or claim not in CELLS
+    return setting in CELLS.get(claim, ("digits", *IMAGES))
+
+
 def cells(claim: str, settings: Sequence[str] = (), networks: Sequence[str] = ()) -> list[tuple[str, str]]:
     """(setting, network) of every cell of a claim, or of those asked for; ValueError names what there is.
 
@@ -254,8 +266,15 @@ def entries(
 def runs(
     claims: Sequence[str] = (), settings: Sequence[str] = (), networks: Sequence[str] = (), seeds: int | None = None
 ) -> list[Run]:
-    """Every run the claims need, each once, ordered so that whatever is finished first is worth most: seed by seed."""
-    wanted = {e.run: None for claim in claims or DESIGNS for _, e in entries(claim, settings, networks, seeds)}
+    """Every run the claims need, each once, ordered so that whatever is finished first is worth most: seed by seed.
+
+    Without a claim: what all claims have planned, on the settings given. Errors: as `entries`.
+    """
+    wanted = {}
+    for claim in claims or DESIGNS:
+        there = settings if claims else [s for s in settings if planned(claim, setting_of(s).name)]
+        if there or not settings:
+            wanted |= {e.run: None for _, e in entries(claim, there, networks, seeds)}
     return sorted(wanted, key=lambda run: run.seed)
 
 

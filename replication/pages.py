@@ -1,23 +1,25 @@
 """What a notebook of the book shows: checked parameters in, tables, figures and verdicts out."""
 
+import contextlib
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from IPython.display import HTML, Markdown
+from matplotlib.figure import Figure
 
 from replication import designs
 from replication.claims import CLAIMED_F1, CLAIMED_GAIN, CLAIMS
 from replication.criteria import epochs_to_target, reading
-from replication.evidence import published
+from replication.evidence import figures, published
 from replication.evidence import statistics as st
-from replication.evidence.effects import BEYOND, INSIDE, Curve
+from replication.evidence.effects import Curve, Effect
 from replication.evidence.frame import arm_and_readout, complete, frame, table, values
 from replication.evidence.metrics import log_softmax
 from replication.parameters import Parameters, parameters
-from replication.tables import badge, effect_table, shown
+from replication.tables import badge, design_table, difference_rows, effect_table, pair_rows, shown
 from replication.verdicts import Judgement, effects, judge
 
 
@@ -36,6 +38,8 @@ class Page:
     def __init__(self, name: str, asked: Parameters):
         self.name, self.asked, self.local = name, asked, asked.seeds > 0
         settings, networks = (tuple(filter(None, text.split(","))) for text in (asked.settings, asked.networks))
+        if self.local and not settings and designs.planned(name, "digits"):
+            settings = ("digits",)  # what every machine has, and trains in minutes
         seeds = asked.seeds or None
         self.entries = designs.entries(name, settings, networks, seeds)
         self.results = self._trained(settings, networks, seeds) if self.local else _published(settings)
@@ -66,26 +70,7 @@ class Page:
 
     def design(self) -> HTML:
         """The design as a table: what varies, over which seeds, how many runs."""
-        rows = {}
-        for (setting, network), e in self.entries:
-            key = (setting, network, e.variant or "base", e.arm)
-            row = rows.setdefault(key, {"levels": {}, "seeds": set(), "rates": {}, "runs": set()})
-            row["levels"][e.level] = None
-            row["seeds"].add(e.run.seed)
-            row["rates"][f"{e.run.learning_rate:g}"] = None
-            row["runs"].add(e.run)
-        made = [
-            {"cell": " / ".join(key[:2]), "variant": key[2], "arm": key[3]}
-            | {
-                "levels": ", ".join(f"{v:g}" for v in row["levels"]) if len(row["levels"]) > 1 else "",
-                "learning rates": ", ".join(row["rates"]),
-                "seeds": f"{min(row['seeds'])}–{max(row['seeds'])}",
-                "runs": len(row["runs"]),
-            }
-            for key, row in rows.items()
-        ]
-        table_ = pd.DataFrame(made)
-        return shown(table_.drop(columns=[c for c in ("cell", "variant", "levels") if table_[c].nunique() == 1]))
+        return design_table(self.entries)
 
     @property
     def complete(self) -> bool:
@@ -97,19 +82,42 @@ class Page:
         """(setting, network) of every cell."""
         return list(dict.fromkeys(place for place, _ in self.entries))
 
+    @property
+    def first(self) -> str:
+        """The setting of the first cell, as words for a sentence."""
+        return f"`{self.places[0][0]}`"
+
     def part(self, rate: str = "own", **where) -> pd.DataFrame:
         """Rows of the frame at one learning rate, of the first cell unless `where` names another; for figures.
 
         ValueError while runs are missing.
         """
         setting, network = self.places[0]
+        asked = {"cell_setting": setting, "cell_network": network} | where
         rows = self.frame[self.frame["rate"] == rate]
-        for column, value in ({"cell_setting": setting, "cell_network": network} | where).items():
+        for column, value in asked.items():
             rows = rows[rows[column] == value]
         if not complete(rows):
             what = "runs are missing" if self.local else "nothing is published; with seeds > 0 it is trained here"
-            raise ValueError(f"no complete results of {self.name} for {setting} / {network}: {what}")
+            raise ValueError(
+                f"no complete results of {self.name} for {asked['cell_setting']} / {asked['cell_network']}: {what}"
+            )
         return rows
+
+    def parts(self, rate: str = "own", **where) -> dict[str, pd.DataFrame]:
+        """The rows of `part` for every cell whose runs are all there, by its name `setting / network`."""
+        found = {}
+        for setting, network in self.places:
+            with contextlib.suppress(ValueError):
+                found[f"{setting} / {network}"] = self.part(rate, cell_setting=setting, cell_network=network, **where)
+        return found
+
+    def draw(self, figure: Callable, *arguments, rate: str = "own", setting: str, **where) -> Figure | HTML:
+        """A figure of one setting's part (simple CNN), or a line that says that there are no results of it here."""
+        try:
+            return figure(self.part(rate, cell_setting=setting, cell_network="simple_cnn", **where), *arguments)
+        except ValueError as error:
+            return HTML(f"<p><em>No figure here: {error}.</em></p>")
 
     def contrast(self, arm: str, other: str = "plain", metric: str = "f1_minority", rate: str = "own",
                  digits: int = 2, **where) -> str:  # fmt: skip
@@ -134,15 +142,29 @@ class Page:
 
         An arm may be named with a readout, e.g. `plain · logit_adjusted`.
         """
-        part, rows = self.part(rate, **where), []
-        for pair in pairs:
-            a, b = (values(part, arm, readout=readout) for arm, readout in map(arm_and_readout, pair))
-            d = a - b
-            low, high = st.bca(d)
-            rows.append({"difference": " − ".join(pair), "n": len(d), "from": f"{b.mean():.2f}", "to": f"{a.mean():.2f}",
-                         "mean": f"{d.mean():+.3f}", "95 % interval": f"{low:+.2f} to {high:+.2f}",
-                         "median": f"{np.median(d):+.3f}"})  # fmt: skip
-        return shown(pd.DataFrame(rows))
+        return shown(pd.DataFrame(difference_rows(self.part(rate, **where), pairs)))
+
+    def by_cell(
+        self, pairs: list[tuple[str, str]], rates: Sequence[str] = ("own", "shared"), metric: str = "f1_minority", **where
+    ) -> HTML:
+        """The same for every cell whose runs are all there, side by side."""
+        rows = [
+            {"cell": cell, "rate": rate} | row
+            for rate in rates
+            for cell, part in self.parts(rate, **where).items()
+            for row in difference_rows(part, pairs, metric)
+        ]
+        made = pd.DataFrame(rows)
+        return shown(made.drop(columns=[c for c in ("difference", "rate") if len(made) and made[c].nunique() == 1]))
+
+    def forest(self, effect: str, label: str, rate: str = "own", margin: bool = True) -> Figure | HTML:
+        """One effect of the verdict in every cell: every seed, mean and interval in the colour of the cell's verdict."""
+        rows = [
+            {"label": " / ".join(filter(None, c.cell)), "d": e.d, "verdict": c.verdict}
+            for c in self.judgement.cells
+            if isinstance(e := c.measures.get(rate, {}).get(effect), Effect) and np.isfinite(e.d).all()
+        ]
+        return figures.forest(rows, label, margin) if rows else HTML("<p><em>No results to show yet.</em></p>")
 
     def metric_table(self, metrics: tuple[str, ...], rate: str = "own") -> HTML:
         """Means over seeds of some metrics of `plain` and `final_bn`, and the seeds where they are defined."""
@@ -167,6 +189,15 @@ class Page:
         """Whether the base gain is one of representation or of threshold, see `criteria.reading`."""
         measures = self.judgement.cells[0].measures
         return reading(measures["own"]) if measures else "undecided"
+
+    def readings(self) -> HTML:
+        """The same for every cell and learning rate."""
+        rows = [
+            {"cell": " / ".join(c.cell)} | {rate: reading(measures) for rate, measures in c.measures.items()}
+            for c in self.judgement.cells
+            if c.measures
+        ]
+        return shown(pd.DataFrame(rows))
 
     def hitting(self, rate: str = "own") -> dict[str, np.ndarray]:
         """Epochs to the target of the training-time design (n,) by arm, NaN where it was never reached."""
@@ -221,20 +252,12 @@ class Page:
 
     def pairs(self, name: str, rate: str = "own", most: int = 15) -> HTML:
         """The largest pairwise differences of a curve, with simultaneous intervals."""
-        rows = []
-        for c in self.judgement.cells:
-            curve = c.measures.get(rate, {}).get(name)
-            if not isinstance(curve, Curve):
-                continue
-            p = curve.pairs
-            for (i, j), d, low, high in zip(p.pairs, p.difference, p.low, p.high):
-                apart = low > BEYOND or high < -BEYOND
-                rows.append({
-                    "cell": " / ".join(c.cell), "levels": f"{curve.levels[i]:g} − {curve.levels[j]:g}",
-                    "difference": d, "low": low, "high": high,
-                    "shown": "differ by more than 0.05" if apart else
-                    "equal within 0.05" if low > -INSIDE and high < INSIDE else "open",
-                })  # fmt: skip
+        rows = [
+            row
+            for c in self.judgement.cells
+            if isinstance(curve := c.measures.get(rate, {}).get(name), Curve)
+            for row in pair_rows(" / ".join(c.cell), curve)
+        ]
         made = pd.DataFrame(rows)
         if len(made):
             made = made.sort_values("difference", key=np.abs, ascending=False, kind="stable").head(most).round(3)

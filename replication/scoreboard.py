@@ -42,6 +42,19 @@ def _in_words(cell: CellVerdict, name: str, label: str) -> str:
     return f"{label}: no result"
 
 
+SHOWN = ("digits", "plantvillage/apple")
+"""settings whose cells stand for a claim where there is no room for all"""
+
+
+def _linked(name: str, title: str) -> str:
+    return f'<a href="{PAGE_OF.get(name, name)}.html">{title}</a>'
+
+
+def _html_table(heads: tuple[str, ...], lines: str) -> HTML:
+    head = "".join(f"<th>{text}</th>" for text in heads)
+    return HTML(f'<table class="table"><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>')
+
+
 class Scoreboard:
     """Every claim's judgement on the published results, or on runs of this machine if `seeds` asks for them."""
 
@@ -50,12 +63,18 @@ class Scoreboard:
         self.judgements = {name: Page(name, asked).judgement for name in CLAIMS}
 
     def rows(self) -> pd.DataFrame:
-        """One row a claim: what it says, the verdict, what was found in its first cell, and why."""
+        """One row a claim: what it says, the verdict, what was found in its first cell on digits and on apple, and why."""
+
+        def found(name: str, cells: list[CellVerdict]) -> str:
+            first = {c.cell[0]: c for c in reversed(cells) if c.measures}
+            here = [s for s in SHOWN if s in first] or list(first)[:1]
+            return "; ".join(f"{s}: {_in_words(first[s], *HEADLINES[name])}" for s in here) or "no result"
+
         return pd.DataFrame(
             {
                 "claim": j.claim.title,
                 "verdict": j.verdict,
-                "found": "; ".join(_in_words(c, *HEADLINES[name]) for c in j.cells[:1]),
+                "found": found(name, j.cells),
                 "cells": len(j.cells),
                 "why": j.reason,
             }
@@ -65,12 +84,27 @@ class Scoreboard:
     def html(self) -> HTML:
         """The rows as an HTML table for the index, each claim linked to its page, each verdict a badge."""
         lines = "".join(
-            f'<tr><td><a href="{PAGE_OF.get(name, name)}.html">{row["claim"]}</a></td>'
+            f'<tr><td>{_linked(name, row["claim"])}</td>'
             f"<td>{badge(row['verdict'])}</td><td>{row['found']}</td><td>{row['why']}</td></tr>"
             for name, row in zip(self.judgements, self.rows().to_dict("records"))
         )
-        heads = "".join(f"<th>{head}</th>" for head in ("claim", "verdict", "found in its first cell", "why"))
-        return HTML(f'<table class="table"><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>')
+        return _html_table(("claim", "verdict", "found", "why"), lines)
+
+    def matrix(self) -> HTML:
+        """Claims by settings: the verdict of every cell as a badge, and the headline effect of the setting's first cell."""
+        settings = list(dict.fromkeys(c.cell[0] for j in self.judgements.values() for c in j.cells))
+
+        def entry(name: str, cells: list[CellVerdict]) -> str:
+            counts = {v: sum(c.verdict == v for c in cells) for v in dict.fromkeys(c.verdict for c in cells)}
+            text = "<br>".join(badge(v) + (f"\u00a0×\u00a0{n}" if n > 1 else "") for v, n in counts.items())
+            effect = cells[0].measures.get("own", {}).get(HEADLINES[name][0]) if cells else None
+            return text + (f"<br>{effect.d.mean():+.2f}" if isinstance(effect, Effect) else "")
+
+        lines = ""
+        for name, j in self.judgements.items():
+            columns = (entry(name, [c for c in j.cells if c.cell[0] == s]) for s in settings)
+            lines += f"<tr><td>{_linked(name, j.claim.title)}</td>{''.join(f'<td>{text}</td>' for text in columns)}</tr>"
+        return _html_table(("claim", *settings), lines)
 
     def cells(self) -> pd.DataFrame:
         """One row a cell of a claim: its verdict and the headline effect at each arm's own learning rate."""
@@ -107,20 +141,20 @@ class Scoreboard:
         return pd.DataFrame(rows)
 
     def figure(self) -> Figure:
-        """The headline effects in minority F1, every seed visible; curves and epochs have figures of their own."""
-        from replication.evidence.figures import scoreboard
+        """The headline effects on digits and apple, every seed visible; curves and epochs have figures of their own."""
+        from replication.evidence.figures import forest
 
         rows = []
         for name, j in self.judgements.items():
             effect, label = HEADLINES[name]
             for c in j.cells:
                 e = c.measures.get("own", {}).get(effect)
-                if isinstance(e, Effect) and effect != "epochs_saved" and np.isfinite(e.d).all():
-                    where = ", ".join(filter(None, c.cell[1:])) if len(j.cells) > 1 else ""
-                    where = where.removeprefix("simple_cnn, ")
-                    rows.append({"label": f"{name}: {label}" + (f"\n({where})" if where else ""), "d": e.d,
+                shown = c.cell[0] in SHOWN and isinstance(e, Effect) and np.isfinite(e.d).all()
+                if shown and effect != "epochs_saved":
+                    where = ", ".join(part for part in c.cell if part not in ("", "simple_cnn"))
+                    rows.append({"label": f"{name}: {label}\n({where})", "d": e.d,
                                  "verdict": c.verdict})  # fmt: skip
-        return scoreboard(rows)
+        return forest(rows)
 
 
 def open_scoreboard(namespace: Mapping[str, object]) -> Scoreboard:

@@ -1,9 +1,15 @@
 """Tables and badges as a page shows them."""
 
 import re
+from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 from IPython.display import HTML
+
+from replication.evidence import statistics as st
+from replication.evidence.effects import BEYOND, INSIDE, Curve
+from replication.evidence.frame import arm_and_readout, values
 
 
 def effect_table(rows: list[dict]) -> pd.DataFrame:
@@ -32,3 +38,53 @@ def shown(rows: pd.DataFrame) -> HTML:
     with pd.option_context("display.max_colwidth", None):  # else pandas cuts long reasons short
         text = rows.to_html(index=False, border=0, classes="table", justify="left")
     return HTML(re.sub("`(.*?)`", r"<code>\1</code>", text))
+
+
+def design_table(entries: Iterable) -> HTML:
+    """A design's entries with their (setting, network): what varies, over which seeds, how many runs."""
+    rows = {}
+    for (setting, network), e in entries:
+        key = (f"{setting} / {network}", e.variant or "base", e.arm)
+        row = rows.setdefault(key, {"levels": {}, "seeds": set(), "rates": {}, "runs": set()})
+        row["levels"][e.level] = None
+        row["seeds"].add(e.run.seed)
+        row["rates"][f"{e.run.learning_rate:g}"] = None
+        row["runs"].add(e.run)
+    made = pd.DataFrame(
+        dict(zip(("cell", "variant", "arm"), key))
+        | {
+            "levels": ", ".join(f"{v:g}" for v in row["levels"]) if len(row["levels"]) > 1 else "",
+            "learning rates": ", ".join(row["rates"]),
+            "seeds": f"{min(row['seeds'])}–{max(row['seeds'])}",
+            "runs": len(row["runs"]),
+        }
+        for key, row in rows.items()
+    )
+    return shown(made.drop(columns=[c for c in ("cell", "variant", "levels") if made[c].nunique() == 1]))
+
+
+def difference_rows(part: pd.DataFrame, pairs: Iterable[tuple[str, str]], metric: str = "f1_minority", **where) -> list[dict]:
+    """Paired differences of pairs of arms in one cell, with unadjusted 95 % BCa intervals; one row a pair."""
+    rows = []
+    for pair in pairs:
+        a, b = (values(part, arm, metric, readout, **where) for arm, readout in map(arm_and_readout, pair))
+        d = a - b
+        low, high = st.bca(d)
+        rows.append({"difference": " − ".join(pair), "n": len(d), "from": f"{b.mean():.2f}", "to": f"{a.mean():.2f}",
+                     "mean": f"{d.mean():+.3f}", "95 % interval": f"{low:+.2f} to {high:+.2f}",
+                     "median": f"{np.median(d):+.3f}"})  # fmt: skip
+    return rows
+
+
+def pair_rows(cell: str, curve: Curve) -> list[dict]:
+    """Every pairwise difference of a curve with its simultaneous interval."""
+    p, rows = curve.pairs, []
+    for (i, j), d, low, high in zip(p.pairs, p.difference, p.low, p.high):
+        apart = low > BEYOND or high < -BEYOND
+        rows.append({
+            "cell": cell, "levels": f"{curve.levels[i]:g} − {curve.levels[j]:g}",
+            "difference": d, "low": low, "high": high,
+            "shown": "differ by more than 0.05" if apart else
+            "equal within 0.05" if low > -INSIDE and high < INSIDE else "open",
+        })  # fmt: skip
+    return rows

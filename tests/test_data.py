@@ -344,7 +344,7 @@ IMAGE_ENTRIES = {
     "base": 10 * (2 * 3 * 3 + 2) + 4 * 10 * 2 * 3 * 2 + 10 * 2 * 3,
     "removal": 5 * 10 * 2 * 3,
     "ratio": 10 * (8 + 4) * 2 * 2,
-    "batch_size": 10 * 6 * 2 * 2 * 2,
+    "batch_size": 10 * (6 + 5) * 2 * 2,
     "generality": 5 * 10 * 2 * 3,
     "majorities": 10 * 2 * 2 * 2 * 2 * (2 + 1 + 2),
     "sigmoid": 5 * 10 * 6 * 3,

@@ -197,6 +197,24 @@ def gains(frame: pd.DataFrame, comparisons: Sequence[tuple[str, str, str, dict]]
 
 
 @_closed
+def cells(parts: dict[str, pd.DataFrame], arms: Sequence[str], metric: str = "f1_minority", **where) -> Figure:
+    """The metric of some arms in several cells, in rows: every seed, mean and interval; `parts` by the cell's name."""
+    fig, ax = plt.subplots(figsize=(8, 1 + 0.3 * len(parts) * len(arms)), layout="constrained")
+    labels = []
+    for cell, part in parts.items():
+        for arm in arms:
+            name, readout = arm_and_readout(arm)
+            colour = COLOURS.get(arm, _colour(arm))
+            _points(ax, len(labels), values(part, name, metric, readout, **where), colour, horizontal=True)
+            labels.append(f"{cell}: {arm}")
+    ax.set_yticks(range(len(labels)), labels, fontsize=9)
+    ax.invert_yaxis()
+    ax.axvline(ALWAYS_MINORITY, color="black", ls=":", lw=1)
+    ax.set(xlabel="minority F1 (dotted: always saying minority)", xlim=(-0.03, 1.03))
+    return fig
+
+
+@_closed
 def reached(hitting: dict[str, np.ndarray], cap: int) -> Figure:
     """Share of runs that have reached the target by each epoch; `hitting` epochs (n,) by arm, NaN for never."""
     fig, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
@@ -251,14 +269,19 @@ def reliability(probabilities: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figu
 
 
 @_closed
-def scoreboard(effects: Sequence[dict]) -> Figure:
+def forest(effects: Sequence[dict], label: str = "difference in minority F1 (shaded: smaller than 0.05)",
+           margin: bool = True) -> Figure:  # fmt: skip
     """One row an effect with keys `label`, `d` (n,), `verdict`: every seed, mean and interval in the verdict's colour."""
-    fig, ax = plt.subplots(figsize=(8, 0.8 + 0.4 * len(effects)), layout="constrained")
+    fig, ax = plt.subplots(figsize=(8, 0.9 + 0.4 * len(effects)), layout="constrained")
     for y, e in enumerate(effects):
         _points(ax, y, e["d"], VERDICT_COLOURS[e["verdict"]], horizontal=True)
     ax.set_yticks(range(len(effects)), [e["label"] for e in effects], fontsize=9)
     ax.invert_yaxis()
-    _gain_axis(ax, "difference in minority F1 (shaded: smaller than 0.05)", horizontal=True)
+    if margin:
+        _gain_axis(ax, label, horizontal=True)
+    else:
+        ax.axvline(0, color="black", lw=0.8)
+        ax.set_xlabel(label)
     present = list(dict.fromkeys(e["verdict"] for e in effects))
     handles = [plt.Line2D([], [], marker="D", ls="", color=VERDICT_COLOURS[v], label=v) for v in present]
     fig.legend(handles=handles, fontsize=9, frameon=False, loc="outside upper center", ncols=len(handles))
