@@ -46,14 +46,13 @@ class Page:
         self.frame = frame(self.entries, self.results)
 
     def _trained(self, settings, networks, seeds) -> pd.DataFrame:
-        from replication.backends import carry_out_all
+        from replication.backends import carry_out_all, key_of
         from replication.evidence.store import Store, default_path
 
         runs = designs.runs([self.name], settings, networks, seeds)
         with Store(default_path()) as store:
             carry_out_all(runs, store, self.asked.device)
-            wanted = set(runs)
-            return table(r for r in store.results() if r.run in wanted)
+            return table(store.results({key_of(run) for run in runs}))
 
     def claim(self) -> Markdown:
         """The claim in one sentence, with its source."""

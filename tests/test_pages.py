@@ -1,0 +1,97 @@
+"""What pages show of several cells at once: complete ones side by side, the others as a sentence, never an error."""
+
+import numpy as np
+import pytest
+
+from replication import designs
+from replication.evidence import figures, published
+from replication.evidence.frame import values
+from replication.evidence.store import Store
+from replication.pages import Page, open_page
+from replication.parameters import Parameters
+from replication.scoreboard import Scoreboard
+
+PAIR = [("final_bn", "plain")]
+LEAVES, CRACKS = "plantvillage/apple / simple_cnn", "cracks / simple_cnn"
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory):
+    return tmp_path_factory.mktemp("shelf")
+
+
+@pytest.fixture(autouse=True)
+def some_published(own_store, shelf, made_up, monkeypatch):
+    """Made-up results of `removal` and `generality` on apple and cracks; the last seed of skin is missing."""
+    monkeypatch.setenv("REPLICATION_RESULTS", str(shelf))
+    if (shelf / "manifest.json").exists():
+        return
+    with Store(own_store) as store:
+        store.add_provenance({"id": "made up", "versions": {}, "hardware": "none", "device": "cpu"})
+        runs = [r for r in designs.runs(["removal"], ["plantvillage/apple", "cracks", "skin"])
+                if (r.setting, r.seed) != ("skin", 109)]  # fmt: skip
+        for run in runs:
+            store.add(made_up(run, data="images"))
+        published.publish(store, runs, [])
+
+
+def test_complete_cells_stand_side_by_side():
+    page = Page("removal", Parameters())
+    assert list(page.parts()) == [LEAVES, CRACKS] and not page.complete
+    text = page.by_cell(PAIR).data
+    assert text.count("<tr>") == 4 and text.count(LEAVES) == 2 and "skin" not in text
+    part = page.parts()[LEAVES]
+    d = values(part, "final_bn") - values(part, "plain")
+    assert len(d) == 10 and f"<td>{d.mean():+.3f}</td>" in text
+    auc = page.by_cell(PAIR, ("own",), "roc_auc").data
+    assert f"<td>{values(part, 'final_bn', 'roc_auc').mean():.2f}</td>" in auc and ">rate<" not in auc
+
+
+def test_what_is_not_there_is_said():
+    page = Page("removal", Parameters())
+    assert "no complete results of removal for skin / simple_cnn" in page.draw(
+        figures.rows, [("plain", "as_trained")], setting="skin"
+    ).data
+    assert "No results to show yet" in Page("ratio", Parameters()).forest("gain", "gain").data
+    assert Page("ratio", Parameters()).by_cell(PAIR).data.count("<td>") == 0
+
+
+def test_figures_of_cells_show_every_seed():
+    page = Page("removal", Parameters())
+    drawn = page.draw(figures.rows, [("plain", "as_trained")], setting="cracks")
+    assert len(drawn.axes[0].collections[0].get_offsets()) == 10
+    forest = page.forest("gain", "gain")
+    assert [t.get_text() for t in forest.axes[0].get_yticklabels()] == [LEAVES, CRACKS]
+    rows = figures.cells(page.parts(), ("plain", "final_bn"))
+    assert [t.get_text() for t in rows.axes[0].get_yticklabels()][:2] == [f"{LEAVES}: plain", f"{LEAVES}: final_bn"]
+
+
+def test_matrix_has_a_badge_for_every_planned_cell():
+    board = Scoreboard(Parameters())
+    text = board.matrix().data
+    badges = text.count('class="verdict')
+    by_setting = {(name, c.cell[0], c.verdict) for name, j in board.judgements.items() for c in j.cells}
+    assert badges == len(by_setting) and text.count("<tr>") == len(board.judgements) + 1
+    assert "<th>plantvillage/apple@64</th>" in text and "not run" in text
+    gain = board.judgements["generality"].cells
+    leaf = next(c for c in gain if c.cell[0] == "plantvillage/apple").measures["own"]["gain"]
+    assert f"{leaf.d.mean():+.2f}" in text and np.isfinite(leaf.d).all()
+
+
+def test_training_here_is_on_digits_unless_told_otherwise(monkeypatch):
+    seen = []
+    monkeypatch.setattr(Page, "_trained", lambda self, settings, *_: seen.append(settings) or published.read(["digits"]))
+    open_page("removal", {"seeds": 1})
+    open_page("removal", {"seeds": 1, "settings": "cracks"})
+    open_page("controls", {"seeds": 1})
+    assert seen == [("digits",), ("cracks",), ()]
+
+
+@pytest.mark.parametrize(("settings", "claims"), [
+    ((), {*designs.DESIGNS}), (("digits",), {*designs.DESIGNS} - {"controls"}),
+    (("plantvillage/tomato",), {"majorities"}),
+    (("cracks",), {"base", "removal", "generality", "sigmoid", "uncertainty"}),
+    (("folder:mine",), {"base", "removal", "generality", "sigmoid", "uncertainty"}),
+])  # fmt: skip
+def test_without_a_claim_a_setting_gets_what_is_planned_for_it(settings, claims):
+    assert {c for c in designs.DESIGNS if not settings or designs.planned(c, settings[0])} == claims
