@@ -7,7 +7,7 @@ from pathlib import Path
 from replication.data.settings import setting as setting_of
 from replication.places import home
 
-_NORMS = {
+NORMS = {
     "plain": {},
     "final_bn": {"final_norm": "bn"},
     "final_bn_slow": {"final_norm": "bn_slow"},
@@ -17,6 +17,7 @@ _NORMS = {
     "mean_only": {"final_norm": "mean_only"},
     "layer_norm": {"final_norm": "layer_norm"},
 }
+"""`plain`, and every form of the layer"""
 _VARIANTS = {
     "sigmoid": {"output": "sigmoid"},
     "sigmoids": {"output": "sigmoids"},
@@ -25,8 +26,8 @@ _VARIANTS = {
     "logit_adjusted_loss": {"loss": "logit_adjusted"},
     "oversample": {"sampling": "oversample"},
 }
-ARMS: dict[str, dict] = _NORMS | {
-    f"{norm}_{name}": _NORMS[norm] | factors for name, factors in _VARIANTS.items() for norm in ("plain", "final_bn")
+ARMS: dict[str, dict] = NORMS | {
+    f"{norm}_{name}": NORMS[norm] | factors for name, factors in _VARIANTS.items() for norm in ("plain", "final_bn")
 }
 """arm -> the factors in which it differs from `plain`"""
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from replication.arms import ARMS, PILOT_RATES, learning_rate, place
+from replication.arms import ARMS, NORMS, PILOT_RATES, learning_rate, place
 from replication.data.settings import setting as setting_of
 from replication.runs import CONFIRMATORY, Run
 
@@ -148,7 +148,7 @@ def training_time(setting: str, network: str, seeds: Sequence[int]) -> Iterator[
 
 def mechanism(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
     """Every part of the layer by itself, and every other place or form of it (beyond the paper)."""
-    yield from _entries(setting, network, _NORMS, seeds, rates=("own",))
+    yield from _entries(setting, network, NORMS, seeds, rates=("own",))
 
 
 def remedies(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
