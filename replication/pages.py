@@ -65,7 +65,7 @@ class Page:
             text = f"**Computed on this machine**, the first {self.asked.seeds} confirmatory seeds; not the published results."
         else:
             text = "**Published results**, from `results/`."
-        return Markdown(text)
+        return Markdown(f"{text} Initial weights: {', '.join(sorted({e.run.init for _, e in self.entries}))}.")
 
     def design(self) -> HTML:
         """The design as a table: what varies, over which seeds, how many runs."""
@@ -146,15 +146,18 @@ class Page:
     def by_cell(
         self, pairs: list[tuple[str, str]], rates: Sequence[str] = ("own", "shared"), metric: str = "f1_minority", **where
     ) -> HTML:
-        """The same for every cell whose runs are all there, side by side."""
-        rows = [
-            {"cell": cell, "rate": rate} | row
-            for rate in rates
-            for cell, part in self.parts(rate, **where).items()
-            for row in difference_rows(part, pairs, metric)
-        ]
-        made = pd.DataFrame(rows)
-        return shown(made.drop(columns=[c for c in ("difference", "rate") if len(made) and made[c].nunique() == 1]))
+        """The same for every cell whose runs are all there, side by side: means, mean difference and its interval."""
+        made: dict[tuple[str, str], dict] = {}
+        for rate in rates:
+            for cell, part in self.parts(rate, **where).items():
+                for row in difference_rows(part, pairs, metric):
+                    name = cell.removesuffix(" / simple_cnn")
+                    entry = made.setdefault(
+                        (name, row["difference"]), {"cell": name, "difference": row["difference"], "n": row["n"]}
+                    )
+                    entry[rate] = f"{row['from']}\u00a0→\u00a0{row['to']}, {row['mean']}\u00a0({row['95 % interval']})"
+        table_ = pd.DataFrame(made.values())
+        return shown(table_.drop(columns=["difference"] if len(pairs) == 1 and len(table_) else []).fillna(""))
 
     def forest(self, effect: str, label: str, rate: str = "own", margin: bool = True) -> Figure | HTML:
         """One effect of the verdict in every cell: every seed, mean and interval in the colour of the cell's verdict."""

@@ -8,6 +8,7 @@ from IPython.display import HTML
 from matplotlib.figure import Figure
 
 from replication.claims import CLAIMS
+from replication.criteria import CONTRADICTED, INCONCLUSIVE, NOT_ASSESSABLE, NOT_RUN, PARTLY, REPLICATED
 from replication.evidence import published, reproduction
 from replication.evidence import statistics as st
 from replication.evidence.effects import Curve, Effect
@@ -90,21 +91,28 @@ class Scoreboard:
         )
         return _html_table(("claim", "verdict", "found", "why"), lines)
 
-    def matrix(self) -> HTML:
-        """Claims by settings: the verdict of every cell as a badge, and the headline effect of the setting's first cell."""
-        settings = list(dict.fromkeys(c.cell[0] for j in self.judgements.values() for c in j.cells))
+    def by_verdict(self) -> HTML:
+        """Claims by verdicts: which cells have which, each with the mean of the effect that the criterion turns on."""
+        columns = (REPLICATED, PARTLY, CONTRADICTED, INCONCLUSIVE, f"{NOT_ASSESSABLE}, {NOT_RUN}")
 
-        def entry(name: str, cells: list[CellVerdict]) -> str:
-            counts = {v: sum(c.verdict == v for c in cells) for v in dict.fromkeys(c.verdict for c in cells)}
-            text = "<br>".join(badge(v) + (f"\u00a0×\u00a0{n}" if n > 1 else "") for v, n in counts.items())
-            effect = cells[0].measures.get("own", {}).get(HEADLINES[name][0]) if cells else None
-            return text + (f"<br>{effect.d.mean():+.2f}" if isinstance(effect, Effect) else "")
+        def chips(name: str, cells: list[CellVerdict]) -> str:
+            found: dict[str, list[float]] = {}
+            for c in cells:
+                label = c.cell[0].removeprefix("plantvillage/") + (f" {c.cell[1]}" if c.cell[1] != "simple_cnn" else "")
+                effect = c.measures.get("own", {}).get(HEADLINES[name][0])
+                label += " (not run)" if c.verdict == NOT_RUN else ""
+                found.setdefault(label, []).extend([effect.d.mean()] if isinstance(effect, Effect) else [])
+            return "<br>".join(
+                label.replace(" ", "\u00a0") + ("\u00a0" + ",\u00a0".join(f"{v:+.2f}" for v in means) if means else "")
+                for label, means in found.items()
+            )
 
         lines = ""
         for name, j in self.judgements.items():
-            columns = (entry(name, [c for c in j.cells if c.cell[0] == s]) for s in settings)
-            lines += f"<tr><td>{_linked(name, j.claim.title)}</td>{''.join(f'<td>{text}</td>' for text in columns)}</tr>"
-        return _html_table(("claim", *settings), lines)
+            cells = ([c for c in j.cells if c.verdict in head.split(", ")] for head in columns)
+            entries = "".join(f"<td>{chips(name, part)}</td>" for part in cells)
+            lines += f"<tr><td>{_linked(name, j.claim.title)}</td>{entries}</tr>"
+        return _html_table(("claim", *columns), lines)
 
     def cells(self) -> pd.DataFrame:
         """One row a cell of a claim: its verdict and the headline effect at each arm's own learning rate."""

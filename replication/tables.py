@@ -71,7 +71,7 @@ def difference_rows(part: pd.DataFrame, pairs: Iterable[tuple[str, str]], metric
         d = a - b
         low, high = st.bca(d)
         rows.append({"difference": " − ".join(pair), "n": len(d), "from": f"{b.mean():.2f}", "to": f"{a.mean():.2f}",
-                     "mean": f"{d.mean():+.3f}", "95 % interval": f"{low:+.2f} to {high:+.2f}",
+                     "mean": f"{d.mean():+.3f}", "95 % interval": f"{low:+.2f}\u00a0to\u00a0{high:+.2f}",
                      "median": f"{np.median(d):+.3f}"})  # fmt: skip
     return rows
 

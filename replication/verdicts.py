@@ -143,7 +143,9 @@ def _over_base(cells: list[CellVerdict], identical: set[Cell]) -> tuple[str, str
     if verdict == NOT_RUN:
         reason = "no VGG19 or ResNet34 fine-tuned on PlantVillage has all its runs"
         verdict = NOT_RUN if all(c.verdict == NOT_RUN for c in analogues) else INCONCLUSIVE
-    return verdict, "; ".join((reason, *(f"analogue {' / '.join(c.cell)}: {c.verdict}" for c in analogues)))
+    run = [f"analogue {' / '.join(c.cell)}: {c.verdict}" for c in analogues if c.verdict != NOT_RUN]
+    left = len(analogues) - len(run)
+    return verdict, "; ".join((reason, *run, *([f"{left} analogue{'s' * (left > 1)} not run"] if left else [])))
 
 
 def _over_generality(cells: list[CellVerdict]) -> tuple[str, str]:
