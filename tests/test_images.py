@@ -1,0 +1,160 @@
+"""Real images and folders of one's own, from files to results."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from replication import arms, backends, cli, designs
+from replication.data.settings import SETTINGS, setting
+from replication.data.sources import load
+from replication.data.splits import data_digest, indices, split
+from replication.evidence import published
+from replication.evidence.store import Store
+from replication.places import root
+from replication.runs import FACTORS, Run
+
+REAL = [name for name, s in SETTINGS.items() if s.source != "digits"]
+
+
+@pytest.fixture
+def own_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("REPLICATION_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def folder(tmp_path, own_home):
+    """Images of 16 pixels: 1310 bright ones, and 120 dark ones in each of two classes."""
+    rng = np.random.default_rng(0)
+    for name, n, base in (("gut (neu)", 1310, 140), ("kaputt", 120, 20), ("früh krank", 120, 40)):
+        (tmp_path / "eigene bilder" / name).mkdir(parents=True)
+        for i in range(n):
+            image = rng.integers(base, base + 100, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(image).save(tmp_path / "eigene bilder" / name / f"{i:04d}.png")
+    return tmp_path / "eigene bilder"
+
+
+# --- A folder of one's own ------------------------------------------------------------------------
+
+
+def test_a_folder_is_a_setting(folder):
+    run = Run(setting=f"folder:{folder}@16", epochs=1, learning_rate=3e-3, final_norm="bn")
+    parts, source = split(run), load(f"folder:{folder}", 16)
+    assert source.classes == ("früh krank", "gut (neu)", "kaputt") and source.counts.tolist() == [120, 1310, 120]
+    assert parts.train_counts.tolist() == [1000, 10] and parts.augment
+    assert [part.images.shape for part in (parts.validation, parts.test)] == [(225, 3, 16, 16), (300, 3, 16, 16)]
+    bright = parts.test.images.mean(axis=(1, 2, 3)) > 120
+    assert np.array_equal(bright, parts.test.labels == 0)  # the largest class against the others, pooled
+    result = backends.carry_out(run, "cpu", "none")
+    assert result.key == backends.key_of(run) and 0 <= result.scores["as_trained"]["f1_minority"] <= 1
+
+
+def test_a_folder_that_is_too_small_says_what_it_takes(folder):
+    with pytest.raises(ValueError, match="n_majority = 1011 asks for too many .* so at most 1010 are allowed"):
+        split(Run(setting=f"folder:{folder}@16", n_majority=1011))
+    with pytest.raises(ValueError, match="n_minority = 16 asks for too many .* so at most 15 are allowed"):
+        split(Run(setting=f"folder:{folder}@16", n_minority=16))
+
+
+def test_other_images_in_the_folder_are_other_data(folder):
+    name = f"folder:{folder}@16"
+    before = data_digest(name)
+    (folder / "kaputt" / "0000.png").unlink()
+    for cached in (load, data_digest):  # as a new process would
+        cached.cache_clear()
+    assert data_digest(name) != before
+
+
+def test_rates_of_a_folder_are_kept_by_this_machine(folder, own_home, own_store, made_up, monkeypatch, capsys):
+    name = f"folder:{folder}"
+    with pytest.raises(ValueError, match="no learning rate chosen for arm 'plain' on 'folder:"):
+        designs.runs(["base"], [name], seeds=1)
+
+    def carry_out_all(runs, store, *_):
+        for run in runs:
+            store.add(made_up(run, validation_f1_macro=1 - abs(run.learning_rate - 1e-2)))
+
+    monkeypatch.setattr(backends, "carry_out_all", carry_out_all)
+    before = arms.PUBLISHED_RATES.read_text()
+    assert cli.main(["tune", "--settings", name]) == 0
+    assert arms.PUBLISHED_RATES.read_text() == before
+    assert capsys.readouterr().out == f"chosen learning rates written to {own_home / 'rates.json'}\n"
+    assert arms.learning_rate(name, "simple_cnn", "final_bn_sigmoid", "shared") == 1e-2
+    assert {run.learning_rate for run in designs.runs(["base", "sigmoid"], [name], seeds=1)} == {1e-2}
+    assert arms.chosen_rates()["digits/simple_cnn"]["plain"] == 3e-2
+
+
+@pytest.mark.parametrize("name", ["folder:/no/such/folder", "cracks"])
+def test_images_that_are_not_here_are_one_sentence(name, own_home, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("REPLICATION_DATA", str(tmp_path / "nothing"))
+    load.cache_clear()
+    data_digest.cache_clear()
+    assert not backends.at_hand(name)
+    with pytest.raises(ValueError, match="no data set at") as error:
+        split(Run(setting=name))
+    assert "\n" not in str(error.value)
+    assert name != "cracks" or "replication data fetch cracks" in str(error.value)
+    load.cache_clear()
+
+
+def test_what_is_published_need_not_be_trained_again(own_store, tmp_path, made_up, monkeypatch, capsys):
+    monkeypatch.setenv("REPLICATION_RESULTS", str(tmp_path / "results"))
+    runs = designs.runs(["generality"], networks=["logistic"], seeds=2)
+    with Store(own_store) as store:
+        store.add_provenance({"id": "made up", "versions": {}, "hardware": "none", "device": "cpu"})
+        for run in runs[:-1]:
+            store.add(made_up(run))
+        published.publish(store, runs, [])
+    command = ["run", "generality", "--networks", "logistic", "--seeds", "2", "--unpublished", "--device", "cpu"]
+    assert cli.main([*command, "--out", str(tmp_path / "other.sqlite")]) == 0
+    assert capsys.readouterr().out.startswith("1 runs trained, 1 of 1 in ")
+
+
+# --- The real sets --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def data():
+    if not os.environ.get("REPLICATION_DATA"):
+        pytest.skip("REPLICATION_DATA does not name the image data sets")
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", REAL)
+def test_every_planned_split_can_be_drawn(name, data):
+    s = setting(name)
+    source = load(s.source, s.pixels)
+    runs = {r for r in designs.runs() if r.setting == name}
+    sizes = {(r.n_majority, r.n_minority, r.seed) for r in runs}
+    assert sizes or name == "plantvillage/tomato"
+    for n_majority, n_minority, seed in sizes:
+        parts = indices(source, s, n_majority, n_minority, seed)
+        numbers = [set(np.concatenate(part)) for part in parts.values()]
+        assert sum(map(len, numbers)) == len(set.union(*numbers))
+        if s.grouped:
+            groups = [set(source.groups[list(part)]) for part in numbers]
+            assert not groups[0] & groups[1] and not (groups[0] | groups[1]) & groups[2]
+
+
+def published_rows(name):
+    rows = published.read([name], root() / "results")
+    if rows.empty:
+        pytest.skip(f"nothing is published on {name}")
+    return rows[(rows["setting"] == name) & (rows["readout"] == "as_trained")]
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["plantvillage/apple", "cracks", "skin", "cifar10"])
+def test_published_results_are_of_these_images(name, data):
+    assert set(published_rows(name)["data"]) == {data_digest(name)}
+
+
+@pytest.mark.data
+def test_a_published_run_comes_out_again(data):
+    rows = published_rows("plantvillage/apple")
+    row = rows[(rows["epochs"] == 10) & (rows["n_majority"] == 100)].iloc[0]  # the shortest ones
+    result = backends.carry_out(Run(**row[list(FACTORS)].to_dict()), "cpu", "none")
+    # to the bit on the same kind of machine; rounding grows in training elsewhere
+    assert result.scores["as_trained"]["f1_minority"] == pytest.approx(row["f1_minority"], abs=0.2)
