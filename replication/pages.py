@@ -32,6 +32,11 @@ PAGE_OF = {"training_time": "base"}
 """claims that share a notebook with another"""
 
 
+def cell_name(cell: Sequence[str]) -> str:
+    """A cell in words: its setting, its network where not the simple CNN, and its variant."""
+    return " / ".join(part for part in cell if part not in ("", "simple_cnn"))
+
+
 class Page:
     """One claim (or a design beyond the claims) with the results that the notebook's parameters ask for."""
 
@@ -104,11 +109,11 @@ class Page:
         return rows
 
     def parts(self, rate: str = "own", **where) -> dict[str, pd.DataFrame]:
-        """The rows of `part` for every cell whose runs are all there, by its name `setting / network`."""
+        """The rows of `part` for every cell whose runs are all there, by its name, see `cell_name`."""
         found = {}
         for setting, network in self.places:
             with contextlib.suppress(ValueError):
-                found[f"{setting} / {network}"] = self.part(rate, cell_setting=setting, cell_network=network, **where)
+                found[cell_name((setting, network))] = self.part(rate, cell_setting=setting, cell_network=network, **where)
         return found
 
     def draw(self, figure: Callable, *arguments, rate: str = "own", setting: str, **where) -> Figure | HTML:
@@ -151,9 +156,8 @@ class Page:
         for rate in rates:
             for cell, part in self.parts(rate, **where).items():
                 for row in difference_rows(part, pairs, metric):
-                    name = cell.removesuffix(" / simple_cnn")
                     entry = made.setdefault(
-                        (name, row["difference"]), {"cell": name, "difference": row["difference"], "n": row["n"]}
+                        (cell, row["difference"]), {"cell": cell, "difference": row["difference"], "n": row["n"]}
                     )
                     entry[rate] = f"{row['from']}\u00a0→\u00a0{row['to']}, {row['mean']}\u00a0({row['95 % interval']})"
         table_ = pd.DataFrame(made.values())
@@ -162,7 +166,7 @@ class Page:
     def forest(self, effect: str, label: str, rate: str = "own", margin: bool = True) -> Figure | HTML:
         """One effect of the verdict in every cell: every seed, mean and interval in the colour of the cell's verdict."""
         rows = [
-            {"label": " / ".join(filter(None, c.cell)), "d": e.d, "verdict": c.verdict}
+            {"label": cell_name(c.cell), "d": e.d, "verdict": c.verdict}
             for c in self.judgement.cells
             if isinstance(e := c.measures.get(rate, {}).get(effect), Effect) and np.isfinite(e.d).all()
         ]
@@ -195,7 +199,7 @@ class Page:
     def readings(self) -> HTML:
         """The same for every cell and learning rate."""
         rows = [
-            {"cell": " / ".join(c.cell)} | {rate: reading(measures) for rate, measures in c.measures.items()}
+            {"cell": cell_name(c.cell)} | {rate: reading(measures) for rate, measures in c.measures.items()}
             for c in self.judgement.cells
             if c.measures
         ]

@@ -12,7 +12,7 @@ from replication.parameters import Parameters
 from replication.scoreboard import Scoreboard
 
 PAIR = [("final_bn", "plain")]
-LEAVES, CRACKS = "plantvillage/apple / simple_cnn", "cracks / simple_cnn"
+LEAVES, CRACKS = "plantvillage/apple", "cracks"
 
 
 @pytest.fixture(scope="module")
