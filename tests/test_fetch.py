@@ -7,6 +7,7 @@ import http.server
 import io
 import os
 import pickle
+import re
 import shutil
 import struct
 import tarfile
@@ -19,9 +20,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from replication.cli import main
+from replication.cli import main, parser
 from replication.data import catalogue, listed, official
 from replication.data.packs import classes, encoded, packed
+from replication.data.settings import SETTINGS
 
 RNG = np.random.default_rng(0)
 needs_bsdtar = pytest.mark.skipif(
@@ -544,6 +546,29 @@ def test_committed_lists(name, total):
             listed.BITS,
         )
     assert official.class_names("cifar10") == official.CIFAR10 and listed.listed("cifar10") == {}
+
+
+PAGE = (Path(__file__).parents[1] / "book" / "data.md").read_text()
+
+
+def test_the_data_page_says_what_the_code_does():
+    for data_set in catalogue.DATA_SETS.values():
+        for file in data_set.files:
+            assert file.url in PAGE and file.sha256 in PAGE
+        assert data_set.licence.partition(" (")[0].partition(";")[0] in PAGE
+        for c, images in listed.listed(data_set.name).items():
+            assert re.search(rf"^\| `{c}` \|.*\b{len(images.names)}\b", PAGE, re.MULTILINE), c
+    named = set(re.findall(r"`((?:digits|plantvillage|cracks|skin|cifar10)(?:/\w+)*)`", PAGE))
+    assert named - {"plantvillage/"} <= set(SETTINGS) | set(catalogue.DATA_SETS)
+    plain = {name for name in SETTINGS if "v" not in name.rpartition("/")[2]}
+    assert plain - {"plantvillage/pepper", "plantvillage/tomato"} <= named
+
+
+def test_commands_of_the_data_page_are_ones_that_there_are():
+    commands = re.findall(r"^\.venv/bin/replication (.*)$", PAGE, re.MULTILINE)
+    assert len(commands) > 4
+    for command in commands:
+        assert parser().parse_args(command.split()).action
 
 
 needs_data = pytest.mark.skipif(not os.environ.get("REPLICATION_DATA"), reason="REPLICATION_DATA is not set")

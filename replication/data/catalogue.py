@@ -38,8 +38,8 @@ class DataSet:
         return next((place for place in places if place.is_dir()), places[0])
 
     def downloads(self) -> Path:
-        """Where official files are kept until the set is whole."""
-        return roots()[0] / ".downloads" / self.name
+        """Where official files are kept until the set is whole: beside it, so that images move without being copied."""
+        return self.folder().parent / ".downloads" / self.name
 
     def how_to_get(self) -> str:
         """One clause: the command that fetches it, how much of it is fetched, and where else it may be."""

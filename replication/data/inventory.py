@@ -6,7 +6,7 @@ from pathlib import Path
 
 from replication.data.catalogue import DATA_SETS, DataSet
 from replication.data.listed import listed
-from replication.data.packs import classes_of, images_of, is_image, open_pack, place
+from replication.data.packs import classes_of, images_of, is_image, open_pack, place, size_of
 from replication.data.settings import SETTINGS
 from replication.data.sources import SOURCES, load
 
@@ -20,10 +20,6 @@ def count(path: Path) -> int:
             return sum(member.isfile() and is_image(member.name) for member in archive)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise ValueError(f"archive {path} cannot be read to its end: {error}") from error
-
-
-def _size(path: Path) -> int:
-    return sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) if path.is_dir() else path.stat().st_size
 
 
 def packs(name: str) -> dict[int, Path]:
@@ -45,7 +41,7 @@ def _here(data_set: DataSet) -> list[str]:
     found = classes_of(data_set.name)
     counts = {c: count(path) for c, path in found.items()}
     expected = {c: len(images.names) for c, images in listed(data_set.name).items()}
-    megabytes = sum(map(_size, found.values())) / 1e6
+    megabytes = sum(map(size_of, found.values())) / 1e6
     others = [f"{c} {counts.get(c, 0)} of {n}" for c, n in expected.items() if counts.get(c, 0) != n]
     lines = [
         f"{data_set.name}: {sum(counts.values())} images of {len(found)} classes, "
@@ -73,7 +69,7 @@ def report() -> list[str]:
         except ValueError as error:
             lines.append(f"{name}: not here: {error}")
         if found := packs(name):
-            megabytes = sum(map(_size, found.values())) / 1e6
+            megabytes = sum(map(size_of, found.values())) / 1e6
             sizes = ", ".join(f"{pixels} pixels (digest {open_pack(path).digest})" for pixels, path in found.items())
             lines.append(f"  packed at {sizes}, {megabytes:.1f} MB in {place(name, 0).parent}")
         else:

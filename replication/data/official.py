@@ -51,7 +51,7 @@ def get(name: str, everything: bool = False) -> Path:
     try:
         downloads.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OSError(f"{name} cannot be put into {downloads.parent.parent}: {error.strerror}") from error
+        raise OSError(f"{name} cannot be put into {target.parent}: {error.strerror}") from error
     unpacked = downloads / "unpacked"
     try:
         for file in source.files:

@@ -148,12 +148,21 @@ def pack(folder: Path, pixels: int, where: Path, skip_broken: bool = False) -> P
     return where
 
 
+def size_of(path: Path | str) -> int:
+    """Bytes of a file, or of all files below a folder."""
+    if not os.path.isdir(path):
+        return os.stat(path).st_size
+    with os.scandir(path) as entries:  # several times as fast as Path.rglob
+        return sum(
+            size_of(entry.path) if entry.is_dir(follow_symlinks=False) else entry.stat().st_size
+            for entry in entries
+            if entry.is_dir(follow_symlinks=False) or entry.is_file()
+        )
+
+
 def _inputs(found: dict[str, Path]) -> dict[str, int]:
     """Bytes of every class as it lies on the disk: tells a pack of other data of the same name."""
-    return {
-        name: sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) if path.is_dir() else path.stat().st_size
-        for name, path in found.items()
-    }
+    return {name: size_of(path) for name, path in found.items()}
 
 
 def _about(where: Path) -> dict:
