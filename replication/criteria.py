@@ -218,14 +218,24 @@ def measure_uncertainty(part: pd.DataFrame, m: int) -> Measures:
     def difference(metric: str) -> Effect:
         return Effect(values(part, "final_bn", metric) - values(part, "plain", metric), margin=0.0)
 
-    loss, f1 = (values(part, "final_bn", name) for name in ("validation_nll", "test_f1_minority"))
-    at_least_loss = np.array([f[int(np.nanargmin(v))] if np.isfinite(v).any() else 0.0 for v, f in zip(loss, f1)])
-    stopped = at_least_loss - np.array([f[-1] for f in f1])
+    stopped, _ = at_least_loss(part, "validation_nll")
     return {
         "gain": _gain(part),
         **{name: difference(name) for name in ("confidence_train", "nll_train", "nll", "brier_train", "brier")},
         "f1_at_least_loss_minus_last": Effect(stopped, margin=-st.MARGIN),
     }
+
+
+def at_least_loss(part: pd.DataFrame, loss: str) -> tuple[np.ndarray, np.ndarray]:
+    """Within `final_bn`: test F1 at the epoch of least validation loss minus that of the last epoch, and that epoch.
+
+    Both (n,). `loss`: `validation_nll`, of the validation images as they are, or `validation_nll_train`, of these
+    weighted to training prevalence. F1 0 where no epoch has a finite loss.
+    """
+    losses, f1 = (values(part, "final_bn", name) for name in (loss, "test_f1_minority"))
+    least = [int(np.nanargmin(v)) if np.isfinite(v).any() else -1 for v in losses]
+    difference = [(f[k] if k >= 0 else 0.0) - f[-1] for f, k in zip(f1, least)]
+    return np.array(difference), np.array(least) + 1
 
 
 def decide_uncertainty(m: Measures) -> Decision:

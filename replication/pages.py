@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from replication import designs
 from replication.claims import CLAIMED_F1, CLAIMED_GAIN, CLAIMS
-from replication.criteria import epochs_to_target, reading
+from replication.criteria import at_least_loss, epochs_to_target, reading
 from replication.evidence import figures, published
 from replication.evidence import statistics as st
 from replication.evidence.effects import Curve, Effect
@@ -205,6 +205,18 @@ class Page:
         ]
         return shown(pd.DataFrame(rows))
 
+    def least_loss(self, rate: str = "own") -> HTML:
+        """What stopping at the least validation loss costs, for the loss as it is and at training prevalence, by cell."""
+        rows = []
+        for cell, part in self.parts(rate).items():
+            for name, label in (("validation_nll", "validation set"), ("validation_nll_train", "training")):
+                d, epoch = at_least_loss(part, name)
+                low, high = st.bca(d)
+                rows.append({"cell": cell, "prevalence of the loss": label, "n": len(d), "mean": f"{d.mean():+.3f}",
+                             "95 % interval": f"{low:+.2f}\u00a0to\u00a0{high:+.2f}",
+                             "mean epoch": f"{epoch.mean():.1f}"})  # fmt: skip
+        return shown(pd.DataFrame(rows))
+
     def hitting(self, rate: str = "own") -> dict[str, np.ndarray]:
         """Epochs to the target of the training-time design (n,) by arm, NaN where it was never reached."""
         return {arm: epochs_to_target(self.part(rate), arm) for arm in designs.PAIR}
@@ -308,7 +320,7 @@ def pilots(arms: tuple[str, ...], place: tuple[str, str] = ("digits", "simple_cn
     chosen = [
         ((setting, network), designs.Entry("pilot", "own", arm, run.learning_rate, run))
         for _, arm, run in designs.pilots([setting], [network])
-        if arm in arms
+        if arm in {arm_and_readout(name)[0] for name in arms}
     ]
     return frame(chosen, rows)
 

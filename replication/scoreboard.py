@@ -101,9 +101,11 @@ class Scoreboard:
                 label = c.cell[0].removeprefix("plantvillage/") + (f" {c.cell[1]}" if c.cell[1] != "simple_cnn" else "")
                 effect = c.measures.get("own", {}).get(HEADLINES[name][0])
                 label += " (not run)" if c.verdict == NOT_RUN else ""
+                if c.verdict == PARTLY and len({verdict for verdict, _ in c.by_rate.values()}) > 1:
+                    label += " (" + ", ".join(f"{rate} {verdict}" for rate, (verdict, _) in c.by_rate.items()) + ")"
                 found.setdefault(label, []).extend([effect.d.mean()] if isinstance(effect, Effect) else [])
             return "<br>".join(
-                label.replace(" ", "\u00a0") + ("\u00a0" + ",\u00a0".join(f"{v:+.2f}" for v in means) if means else "")
+                label + (": " + ", ".join(f"{v:+.2f}" for v in means) if means else "")
                 for label, means in found.items()
             )
 

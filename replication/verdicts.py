@@ -124,7 +124,8 @@ def _over_cells(cells: list[CellVerdict]) -> tuple[str, str]:
     words = ", ".join(f"{v} in {n}" for v, n in counts.items()) + f" of {len(cells)} cells"
     if len(counts) == 1:
         return next(iter(counts)), f"{words}, the first: {decided[0].reason}"
-    return PARTLY, words
+    somewhere = sum(REPLICATED in {verdict for verdict, _ in c.by_rate.values()} for c in cells)
+    return PARTLY, f"{words}; at some learning rate replicated in {somewhere}"
 
 
 K20_NETWORKS = ("vgg19", "vgg19_bn", "resnet34")
@@ -160,9 +161,10 @@ def _over_generality(cells: list[CellVerdict]) -> tuple[str, str]:
 
     sets = len({c.cell[0] for c in outside})
     more, less = (sum(c.verdict == v for c in outside) for v in (REPLICATED, CONTRADICTED))
+    some = sum(c.verdict == PARTLY for c in outside)
     words = (
-        f"the gain exceeds 0.05 in {more} and lies below it in {less} of {len(outside)} cells outside PlantVillage "
-        f"({sets} data set{'s' * (sets > 1)})"
+        f"the gain exceeds 0.05 at every kind of rate in {more}, only at some in {some}, and lies below it in {less} of "
+        f"{len(outside)} cells outside PlantVillage ({sets} data set{'s' * (sets > 1)})"
     )
     if most(outside, REPLICATED) and most(simple, REPLICATED):
         return REPLICATED, words

@@ -52,7 +52,11 @@ class Effect:
     def needed(self) -> str:
         """How many seeds would decide, in words."""
         n = st.seeds_needed(self.d, self.margin) if np.isfinite(self.d).all() else None
-        return f"about {n} seeds would decide at the observed spread" if n else "no number of seeds would decide"
+        if not n:
+            return "no number of seeds would decide"
+        if n <= self.n:
+            return f"{self.n} seeds decide before the adjustment over cells, not after it"
+        return f"at least about {n} seeds would decide at the observed spread, more after the adjustment over cells"
 
 
 @dataclass

@@ -158,11 +158,15 @@ def rows(
 
 @_closed
 def rates(frame: pd.DataFrame, arms: Sequence[str], metric: str = "f1_minority") -> Figure:
-    """The metric over learning rates (the frame's `level`), every seed, mean and interval, one line an arm."""
+    """The metric over learning rates (the frame's `level`), every seed, mean and interval, one line an arm.
+
+    An arm may be named with a readout, e.g. `plain · logit_adjusted`.
+    """
     fig, ax = plt.subplots(figsize=(7.5, 4), layout="constrained")
     levels = sorted(frame["level"].unique())
     for k, arm in enumerate(arms):
-        d = np.stack([values(frame, arm, metric, level=n) for n in levels], axis=1)
+        name, readout = arm_and_readout(arm)
+        d = np.stack([values(frame, name, metric, readout, level=n) for n in levels], axis=1)
         x = np.array(levels) * 1.06 ** (k - (len(arms) - 1) / 2)
         low, high = np.transpose([st.bca(v) for v in d.T])
         line = _line(arm)
