@@ -284,6 +284,9 @@ def pilots(settings: Sequence[str] = (), networks: Sequence[str] = ()) -> list[t
     The small networks beside the first are part of the generality claim alone and are tuned for its two arms; on real
     images the arms are those of the claims that have cells there.
     """
+    for name in networks:
+        body(name)
+
     def arms(setting: str, network: str) -> Iterable[str]:
         if network in NETWORKS[1:]:
             return PAIR
@@ -299,6 +302,7 @@ def pilots(settings: Sequence[str] = (), networks: Sequence[str] = ()) -> list[t
         )
         for setting in settings or TUNED
         for network in networks or TUNED.get(setting, NETWORKS[:1])
+        if settings or network in TUNED[setting]
         for seed in (PILOT_SEEDS if embedded(setting) else PILOT_SEEDS[:3])
         for arm in arms(setting, network)
         for rate in PILOT_RATES
