@@ -1,5 +1,7 @@
 """Notebooks in, executed notebooks out: papermill over the book, several at a time, promoting only successes."""
 
+import base64
+import io
 import json
 import os
 import shutil
@@ -9,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from PIL import Image
 from tqdm import tqdm
 
 from replication.places import root
@@ -16,9 +19,23 @@ from replication.places import root
 TIMEOUT = 3600
 
 
+def _smaller(png: str) -> str:
+    """A figure, base64, with a palette of 256 colours: a third of the bytes, and no difference to the eye."""
+    image = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").quantize(256)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
 def _without_traces(notebook: Path) -> None:
-    """Take papermill's paths and times out of a notebook: they differ at every execution and tell of the machine."""
+    """Take papermill's paths and times out of a notebook: they differ at every execution and tell of the machine.
+
+    Figures get smaller, so that a notebook stays small enough for git.
+    """
     content = json.loads(notebook.read_text())
+    for data in (o["data"] for cell in content["cells"] for o in cell.get("outputs", ()) if "data" in o):
+        if "image/png" in data:
+            data["image/png"] = _smaller(data["image/png"])
     for part in (content, *content["cells"]):
         for name in ("papermill", "execution"):
             part["metadata"].pop(name, None)

@@ -47,6 +47,14 @@ SHOWN = ("digits", "plantvillage/apple")
 """settings whose cells stand for a claim where there is no room for all"""
 
 
+def _by_rate(cell: CellVerdict) -> str:
+    """Which verdict a cell that is partly has at which kinds of learning rate; empty where they agree."""
+    rates: dict[str, list[str]] = {}
+    for rate, (verdict, _) in cell.by_rate.items():
+        rates.setdefault(verdict, []).append(rate)
+    return "; ".join(f"{', '.join(r)}: {v}" for v, r in rates.items()) if cell.verdict == PARTLY and len(rates) > 1 else ""
+
+
 def _linked(name: str, title: str) -> str:
     return f'<a href="{PAGE_OF.get(name, name)}.html">{title}</a>'
 
@@ -96,18 +104,18 @@ class Scoreboard:
         columns = (REPLICATED, PARTLY, CONTRADICTED, INCONCLUSIVE, f"{NOT_ASSESSABLE}, {NOT_RUN}")
 
         def chips(name: str, cells: list[CellVerdict]) -> str:
-            found: dict[str, list[float]] = {}
+            found: dict[str, dict[str, list[float]]] = {}
             for c in cells:
                 label = c.cell[0].removeprefix("plantvillage/") + (f" {c.cell[1]}" if c.cell[1] != "simple_cnn" else "")
-                effect = c.measures.get("own", {}).get(HEADLINES[name][0])
                 label += " (not run)" if c.verdict == NOT_RUN else ""
-                if c.verdict == PARTLY and len({verdict for verdict, _ in c.by_rate.values()}) > 1:
-                    label += " (" + ", ".join(f"{rate} {verdict}" for rate, (verdict, _) in c.by_rate.items()) + ")"
-                found.setdefault(label, []).extend([effect.d.mean()] if isinstance(effect, Effect) else [])
-            return "<br>".join(
-                label + (": " + ", ".join(f"{v:+.2f}" for v in means) if means else "")
-                for label, means in found.items()
-            )
+                effect = c.measures.get("own", {}).get(HEADLINES[name][0])
+                means = found.setdefault(_by_rate(c), {}).setdefault(label, [])
+                means += [effect.d.mean()] if isinstance(effect, Effect) else []
+            lines = []
+            for pattern, labels in found.items():
+                lines += [f"<em>{pattern}</em>"] if pattern else []
+                lines += [label + (": " + ", ".join(f"{v:+.2f}" for v in means) if means else "") for label, means in labels.items()]
+            return "<br>".join(lines)
 
         lines = ""
         for name, j in self.judgements.items():

@@ -88,3 +88,24 @@ def pair_rows(cell: str, curve: Curve) -> list[dict]:
             "equal within 0.05" if low > -INSIDE and high < INSIDE else "open",
         })  # fmt: skip
     return rows
+
+
+def cross_check(measured: dict) -> HTML:
+    """The comparison of `benchmarks/fastai_check.py`: means of both codes, their paired difference, seconds a run."""
+    rows = []
+    for arm, codes in measured["results"].items():
+        for code, runs in codes.items():
+            if code != "ours":
+                n, found = len(runs), measured["comparison"][arm][code]
+                f1, auc = found["f1_minority"], found["roc_auc"]
+                mean = {who: np.mean([run["f1_minority"] for run in codes[who][:n]]) for who in ("ours", code)}
+                seconds = {who: np.median([run["seconds"] for run in codes[who]]) for who in ("ours", code)}
+                rows.append({
+                    "arm": arm, "fastai": code.replace("_", ", "), "n": n,
+                    "F1 ours": f"{mean['ours']:.2f}", "F1 fastai": f"{mean[code]:.2f}",
+                    "difference": f"{f1['difference']:+.3f}",
+                    "95 % interval": "{:+.2f}\u00a0to\u00a0{:+.2f}".format(*f1["interval"]),
+                    "AUC difference": f"{auc['difference']:+.3f}", "agree": "yes" if found["agree"] else "no",
+                    "seconds ours": f"{seconds['ours']:.1f}", "seconds fastai": f"{seconds[code]:.1f}",
+                })  # fmt: skip
+    return shown(pd.DataFrame(rows))

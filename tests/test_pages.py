@@ -10,6 +10,7 @@ from replication.evidence.store import Store
 from replication.pages import Page, open_page
 from replication.parameters import Parameters
 from replication.scoreboard import Scoreboard
+from replication.tables import cross_check
 
 PAIR = [("final_bn", "plain")]
 LEAVES, CRACKS = "plantvillage/apple", "cracks"
@@ -98,3 +99,16 @@ def test_training_here_is_on_digits_unless_told_otherwise(monkeypatch):
 ])  # fmt: skip
 def test_without_a_claim_a_setting_gets_what_is_planned_for_it(settings, claims):
     assert {c for c in designs.DESIGNS if not settings or designs.planned(c, settings[0])} == claims
+
+
+def test_cross_check_is_the_benchmark_in_a_table():
+    run = {"f1_minority": 0.5, "roc_auc": 0.9, "seconds": 2.0}
+    found = {"f1_minority": {"n": 2, "difference": -0.25, "interval": [-0.4, 0.1]},
+             "roc_auc": {"n": 2, "difference": 0.01, "interval": [0, 0.02]}, "agree": True}  # fmt: skip
+    text = cross_check({
+        "results": {"plain": {"ours": [run] * 3, "fastai_default": [run | {"f1_minority": 0.75, "seconds": 6.0}] * 2}},
+        "comparison": {"plain": {"fastai_default": found}},
+    }).data  # fmt: skip
+    cells = [part.split("<")[0] for part in text.split("<td>")[1:]]
+    assert cells == ["plain", "fastai, default", "2", "0.50", "0.75", "-0.250", "-0.40\u00a0to\u00a0+0.10", "+0.010", "yes",
+                     "2.0", "6.0"]  # fmt: skip

@@ -454,7 +454,7 @@ def test_publishing_that_fails_leaves_what_was_published(shelf, store, made_up, 
 
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(OSError, match="no space left"):
-        published.publish(store, [run], [])
+        published.publish(store, [run], [], shelf)
     monkeypatch.undo()
     assert {path: path.read_bytes() for path in before} == before
     assert published.check(shelf)
