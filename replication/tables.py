@@ -44,7 +44,7 @@ def design_table(entries: Iterable) -> HTML:
     """A design's entries with their (setting, network): what varies, over which seeds, how many runs."""
     rows = {}
     for (setting, network), e in entries:
-        key = (f"{setting} / {network}", e.variant or "base", e.arm)
+        key = (f"{setting} / {network}".removesuffix(" / simple_cnn"), e.variant or "base", e.arm)
         row = rows.setdefault(key, {"levels": {}, "seeds": set(), "rates": {}, "runs": set()})
         row["levels"][e.level] = None
         row["seeds"].add(e.run.seed)

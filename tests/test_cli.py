@@ -19,7 +19,8 @@ from replication.parameters import Parameters, parameters
 from replication.runs import Run
 
 COMMAND = str(Path(sys.executable).with_name("replication"))
-VERBS = ["run", "tune", "execute", "verdicts", "publish", "reproduced", "verify", "merge", "data list"]
+VERBS = ["run", "tune", "execute", "verdicts", "publish", "reproduced", "verify", "merge", "pretrain", "data list",
+         "data fetch", "data pack"]
 # the smallest design there is
 SMALL = ["run", "generality", "--networks", "logistic", "--device", "cpu", "--workers", "1"]
 
