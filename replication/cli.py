@@ -59,6 +59,16 @@ def _tune(a: argparse.Namespace) -> None:
             print(f"chosen learning rates written to {path}")
 
 
+def _pretrain(a: argparse.Namespace) -> None:
+    from replication import backends
+    from replication.training.pretraining import pretrain
+
+    told = pretrain(a.network, a.sources, a.without, a.pixels, a.epochs, a.out, backends.device_of(a.device),
+                    a.learning_rate, precision=a.precision, seed=a.seed)  # fmt: skip
+    print(f"{told['network']} tells {len(told['classes'])} classes apart with validation accuracy "
+          f"{told['validation_accuracy']:.3f}, written to {a.out}")  # fmt: skip
+
+
 def _execute(a: argparse.Namespace) -> None:
     from replication.execution import execute
 
@@ -116,6 +126,10 @@ def _verify(a: argparse.Namespace) -> None:
         return
     rows = published.read()
     rows = rows[(rows["readout"] == "as_trained") & (rows["epochs_trained"] <= 10)]
+    absent = [name for name in rows["setting"].unique() if not backends.at_hand(name)]
+    if absent:
+        print(f"not retrained, as their images are not here: {', '.join(absent)}")
+        rows = rows[~rows["setting"].isin(absent)]
     groups = list(rows.groupby(reproduction.CELL, sort=True))
     chosen = random.Random(a.sample).sample(groups, min(a.cells, len(groups)))
     runs = [Run(**row) for _, part in chosen for row in part[list(FACTORS)].head(a.seeds).to_dict("records")]
@@ -206,6 +220,19 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=Path, metavar="FILE", help="store to write instead of the local one")
 
     places(verb("tune", _tune, "choose every arm's learning rate on the pilot seeds"))
+
+    pretrain = verb("pretrain", _pretrain, "train a network's body on other images, for runs whose init is the file's path")
+    pretrain.add_argument("network", metavar="NETWORK", help="e.g. resnet34")
+    pretrain.add_argument("--sources", type=_names, required=True, help="comma-separated, e.g. plantvillage,cifar10")
+    pretrain.add_argument("--without", type=_names, default=(), help="leave out classes that begin so, e.g. Apple")
+    pretrain.add_argument("--pixels", type=int, default=64, help="side of the square images (default 64)")
+    pretrain.add_argument("--epochs", type=int, default=10, help="passes over the images (default 10)")
+    pretrain.add_argument("--learning-rate", type=float, default=1e-3, help="peak rate of AdamW (default 0.001)")
+    pretrain.add_argument("--precision", default="float32", help="float32 (default) or bfloat16")
+    pretrain.add_argument("--seed", type=int, default=0, help="initial weights and order (default 0)")
+    pretrain.add_argument("--out", type=Path, required=True, metavar="FILE", help="checkpoint to write")
+    pretrain.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
+    data_option(pretrain)
 
     execute = verb("execute", _execute, "execute the notebooks with papermill, several at a time")
     execute.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help="e.g. base ratio (default: all)")

@@ -10,7 +10,7 @@ from torch import nn
 def folded(linear: nn.Linear, norm: nn.BatchNorm1d) -> nn.Linear:
     """One linear layer that equals `norm(linear(x))` in evaluation, exactly but for rounding.
 
-    With s = weight / sqrt(running variance + eps): W' = s W, b' = s (b - running mean) + bias.
+    With s = weight / sqrt(running variance + eps): W' = s W, b' = s (b - running mean) + bias; b = 0 without one.
     """
     scale = torch.rsqrt(norm.running_var + norm.eps)
     shift = -norm.running_mean * scale
@@ -18,7 +18,7 @@ def folded(linear: nn.Linear, norm: nn.BatchNorm1d) -> nn.Linear:
         scale, shift = scale * norm.weight, shift * norm.weight + norm.bias
     merged = nn.Linear(linear.in_features, linear.out_features, device=scale.device, dtype=scale.dtype)
     merged.weight.copy_(scale[:, None] * linear.weight)
-    merged.bias.copy_(scale * linear.bias + shift)
+    merged.bias.copy_(shift if linear.bias is None else scale * linear.bias + shift)
     return merged
 
 
