@@ -4,6 +4,7 @@ import contextlib
 import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -24,8 +25,14 @@ from replication.verdicts import Judgement, effects, judge
 
 
 @functools.cache
-def _published(settings: tuple[str, ...]) -> pd.DataFrame:
+def _read(manifest: Path, changed: int, settings: tuple[str, ...]) -> pd.DataFrame:
     return published.read(settings)
+
+
+def _published(settings: tuple[str, ...]) -> pd.DataFrame:
+    """What `published.read` gives, read once as long as it does not change."""
+    manifest = published.folder() / "manifest.json"
+    return _read(manifest, manifest.stat().st_mtime_ns if manifest.exists() else 0, settings)
 
 
 PAGE_OF = {"training_time": "base"}

@@ -1,16 +1,18 @@
 """Shared by all tests: a store of their own, and results that nobody trained."""
 
+import os
 import zlib
+from unittest import mock
 
 import numpy as np
 import pytest
 
 
 @pytest.fixture(autouse=True)
-def own_store(tmp_path, monkeypatch):
-    """No test reads or writes the store of this machine."""
-    monkeypatch.setenv("REPLICATION_STORE", str(tmp_path / "store.sqlite"))
-    return tmp_path / "store.sqlite"
+def own_store(tmp_path):
+    """No test reads or writes the store of this machine, and none leaves its environment (`--data`) to the next."""
+    with mock.patch.dict(os.environ, REPLICATION_STORE=str(tmp_path / "store.sqlite")):
+        yield tmp_path / "store.sqlite"
 
 
 @pytest.fixture
