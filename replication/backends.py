@@ -143,12 +143,12 @@ def carry_out_all(
     starting runs when `time_budget` seconds are over. On Ctrl-C and on a ValueError of a run, which is raised, every
     finished run is kept. ValueError for fewer than one worker and for a negative time.
     """
-    todo = missing(runs, store)
     where = device_of(device)
     if workers is not None and workers < 1:
         raise ValueError(f"workers = {workers} is not allowed: at least 1")
     if time_budget is not None and not time_budget >= 0:  # nan too
         raise ValueError(f"time budget {time_budget:g} s is not allowed: at least 0")
+    todo = missing(runs, store)  # after all checks: it may have to decode images
     if not todo:
         return 0
     provenance = store.add_provenance(record(where))
