@@ -1,26 +1,21 @@
-"""Where runs are carried out: local processes with one thread each. Scores what they return and stores it."""
+"""Where runs are carried out: in local processes one by one, or many at a time on one device. Results go to the store."""
 
-import contextlib
 import itertools
-import multiprocessing
-import os
-import signal
-import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-
-import numpy as np
-from tqdm import tqdm
+from collections.abc import Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 from replication.data.splits import data_digest, split
-from replication.evidence import metrics
 from replication.evidence.provenance import record
 from replication.evidence.store import Result, Store
+from replication.processes import cores, interruptible, pool
+from replication.progress import Progress
 from replication.runs import Run, checkpoint_digest
+from replication.scoring import Labels, scored
 
 DEVICES = ("auto", "cpu", "cuda")
+ENGINES = ("auto", "loop", "streams", "stacked")
 
 
 def device_of(name: str) -> str:
@@ -43,72 +38,7 @@ def carry_out(run: Run, device: str, provenance: str) -> Result:
     from replication.training.loop import train
 
     parts = split(run)
-    outcome = train(run, parts, device)
-    counts, labels = parts.train_counts, parts.test.labels
-    n = len(parts.validation.labels)
-    of = {"minorities": parts.minorities, "train_counts": counts}
-
-    def score(logits: np.ndarray) -> dict[str, float]:
-        return metrics.score(logits[n:], labels, validation=(logits[:n], parts.validation.labels), **of)
-
-    scores = {name: score(logits) for name, logits in outcome.readouts.items()}
-    if run.output == "softmax":
-        scores["logit_adjusted"] = score(metrics.adjust(outcome.readouts["as_trained"], counts))
-    on_validation = metrics.score(outcome.validation[-1], parts.validation.labels, **of)
-    histories = {
-        f"{name}_{metric}": values.astype(np.float32)
-        for name, logits, part in (
-            ("validation", outcome.validation, parts.validation),
-            ("test", outcome.test, parts.test),
-        )
-        for metric, values in metrics.history(logits, part.labels, **of).items()
-    }
-    facts = {
-        "diverged": outcome.diverged,
-        "epochs_trained": outcome.epochs,
-        "updates_made": outcome.updates,
-        "seconds": round(outcome.seconds, 4),
-        "validation_f1_macro": on_validation["f1_macro"],
-    }
-    if checkpoint := checkpoint_digest(run.init):
-        facts["checkpoint"] = checkpoint
-    logits = {"labels": labels.astype(np.int8), "logits": outcome.test[-1].astype(np.float16)}
-    return Result(run, parts.digest, provenance, facts, scores, histories | logits)
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
-    # a worker whose parent was killed would wait for ever: its siblings and itself hold its queue open
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    import torch
-
-    torch.set_num_threads(1)
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """An event that Ctrl-C sets, in the main thread.
-
-    A KeyboardInterrupt can be raised inside a destructor or a callback of the pool, where Python ignores it.
-    """
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    before = signal.signal(signal.SIGINT, lambda *_: asked.set())
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _failed(future: Future) -> bool:
-    return future.cancelled() or future.exception() is not None
+    return scored(run, Labels.of(parts), train(run, parts, device), provenance)
 
 
 def at_hand(setting: str) -> bool:
@@ -136,14 +66,20 @@ def carry_out_all(
     device: str = "auto",
     workers: int | None = None,
     time_budget: float | None = None,
+    engine: str = "auto",
 ) -> int:
     """Carry out the runs that the store lacks, in order, and return how many were finished.
 
-    `workers` processes (default: one a core) with one thread each; a result does not depend on their number. Stops
-    starting runs when `time_budget` seconds are over. On Ctrl-C and on a ValueError of a run, which is raised, every
-    finished run is kept. ValueError for fewer than one worker and for a negative time.
+    `engine`: with `loop` one run a process, in `workers` processes (default: one a core) with one thread each; with
+    `streams` or `stacked` many runs at a time on one device, scored in so many processes; `auto` is the loop on a CPU and
+    on a GPU what proves fastest there (`replication.training.choice`). A result does not depend on it beyond rounding,
+    nor on their number at all. Stops starting runs when `time_budget` seconds are over. On Ctrl-C and on a ValueError
+    of a run, which is raised, every finished run is kept.
+    ValueError for an unknown engine, fewer than one worker and a negative time.
     """
     where = device_of(device)
+    if engine not in ENGINES:
+        raise ValueError(f"unknown engine {engine!r}: allowed are {', '.join(ENGINES)}")
     if workers is not None and workers < 1:
         raise ValueError(f"workers = {workers} is not allowed: at least 1")
     if time_budget is not None and not time_budget >= 0:  # nan too
@@ -151,37 +87,50 @@ def carry_out_all(
     todo = missing(runs, store)  # after all checks: it may have to decode images
     if not todo:
         return 0
-    provenance = store.add_provenance(record(where))
     deadline = float("inf") if time_budget is None else time.monotonic() + time_budget
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # not on macOS
-    n = min(workers or cores, len(todo))
-    pool = ProcessPoolExecutor(n, multiprocessing.get_context("spawn"), initializer=_start_worker)
-    terminal = sys.stderr.isatty()
-    progress = tqdm(
-        total=len(todo), unit="run", desc="training", smoothing=0.05, mininterval=0.5 if terminal else 30
-    )
-    waiting, running, done = iter(todo), set(), 0
+    with Progress(len(todo)) as progress, interruptible() as interrupted:
+        if engine == "loop" or (engine == "auto" and where == "cpu"):
+            return _one_by_one(todo, store, where, min(workers or cores(), len(todo)), deadline, progress, interrupted)
+        from replication.chunks import Chunks
+
+        return Chunks(todo, store, where, engine, progress, interrupted).carry_out(workers or cores(), deadline)
+
+
+def _one_by_one(
+    todo: Sequence[Run],
+    store: Store,
+    device: str,
+    workers: int,
+    deadline: float,
+    progress: Progress,
+    interrupted: threading.Event,
+) -> int:
+    provenance = store.add_provenance(record(device))
+    waiting, running, done = iter(todo), dict[Future, Run](), 0
     try:
-        with progress, _interruptible() as interrupted:
+        with pool(workers) as processes:
             while True:
                 if interrupted.is_set():
                     raise KeyboardInterrupt
                 # A short queue keeps every worker busy and lets the time budget end what has not begun.
                 if time.monotonic() < deadline:
-                    ahead = itertools.islice(waiting, 2 * n - len(running))
-                    running |= {pool.submit(carry_out, run, where, provenance) for run in ahead}
+                    ahead = itertools.islice(waiting, 2 * workers - len(running))
+                    running |= {processes.submit(carry_out, run, device, provenance): run for run in ahead}
                 if not running:
                     return done
                 finished, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in finished:
-                    store.add(future.result())
-                    running.remove(future)
+                    result = future.result()
+                    store.add(result)
+                    progress.trained(result.facts["updates_made"] * running.pop(future).batch_size)
+                    progress.done()
                     done += 1
-                    progress.update()
     finally:
-        for process in list((pool._processes or {}).values()):
-            process.terminate()
-        pool.shutdown(wait=True, cancel_futures=True)
-        for future in running:  # none but after an error
-            if not _failed(future):
-                store.add(future.result())
+        keep(running, store)
+
+
+def keep(futures: Iterable[Future], store: Store) -> None:
+    """Store what was finished before something went wrong."""
+    for future in futures:
+        if future.done() and not future.cancelled() and not future.exception():
+            store.add(future.result())

@@ -32,7 +32,7 @@ def _run(a: argparse.Namespace) -> None:
         known = set(published.read().get("key", ()))
         wanted = [run for run in wanted if backends.key_of(run) not in known]
     with _store(a.out) as store:
-        done = backends.carry_out_all(wanted, store, a.device, a.workers, a.time_budget)
+        done = backends.carry_out_all(wanted, store, a.device, a.workers, a.time_budget, a.engine)
         left = len(backends.missing(wanted, store))
         print(f"{done} runs trained, {len(wanted) - left} of {len(wanted)} in {store.path}")
 
@@ -214,6 +214,7 @@ def parser() -> argparse.ArgumentParser:
     run = verb("run", _run, "train what the claims need and the store lacks; published results are not consulted")
     run.add_argument("claims", nargs="*", metavar="CLAIM", help="e.g. base ratio (default: all)")
     places(run)
+    run.add_argument("--engine", default="auto", help="auto (default), loop, streams or stacked: one by one or many at a time")
     run.add_argument("--seeds", type=int, help="confirmatory seeds of every cell (default: each claim's own number)")
     run.add_argument("--unpublished", action="store_true", help="leave out the runs that are published already")
     run.add_argument("--time-budget", type=float, metavar="SECONDS", help="start no run after this time")

@@ -16,7 +16,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from replication import arms, backends, designs
+from replication import arms, backends, designs, processes
 from replication.data.sources import load
 from replication.evidence import published, reproduction
 from replication.evidence.frame import HISTORIES, table
@@ -275,7 +275,7 @@ class Pool:
 @pytest.mark.parametrize("bad", range(4))
 def test_a_failing_run_loses_no_finished_one(own_store, made_up, monkeypatch, bad):
     Pool.outcomes = {run: made_up(run) for run in RUNS} | {RUNS[bad]: ValueError("a bad run")}
-    monkeypatch.setattr(backends, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", Pool)
     with Store(own_store) as store:
         with pytest.raises(ValueError, match="a bad run"):
             backends.carry_out_all(RUNS, store, "cpu", workers=2)
@@ -285,7 +285,7 @@ def test_a_failing_run_loses_no_finished_one(own_store, made_up, monkeypatch, ba
 @pytest.mark.parametrize("moment", range(1, 4))
 def test_ctrl_c_loses_no_finished_run(own_store, made_up, monkeypatch, moment):
     Pool.outcomes = {run: made_up(run) for run in RUNS}
-    monkeypatch.setattr(backends, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", Pool)
     with Store(own_store) as store:
         added, add = [], store.add
 

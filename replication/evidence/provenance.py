@@ -51,7 +51,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def record(device: str) -> dict:
-    """The provenance of everything trained by this process, with an id that is a digest of it."""
-    facts = {"commit": commit(), "versions": versions(), "hardware": processor(), "device": device, "engine": "loop"}
+def record(device: str, engine: str = "loop", accelerator: str = "") -> dict:
+    """The provenance of everything trained by this process on that device, with an id that is a digest of it."""
+    hardware = ", ".join(filter(None, (accelerator, processor())))
+    facts = {"commit": commit(), "versions": versions(), "hardware": hardware, "device": device, "engine": engine}
     return {"id": hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12], **facts}

@@ -38,6 +38,31 @@ class Outcome:
     seconds: float
 
 
+def outcome(
+    run: Run,
+    n_validation: int,
+    history: np.ndarray,
+    read: dict[str, np.ndarray],
+    diverged: bool,
+    updates: int,
+    seconds: float,
+) -> Outcome:
+    """What is told of the network's outputs after every epoch trained (E, M + N, C) and at the end (M + N, C)."""
+    logits = as_softmax(history, run.output)
+    if diverged:
+        logits[-1] = np.nan
+    read = {name: np.full_like(logits[-1], np.nan) if diverged else as_softmax(z, run.output) for name, z in read.items()}
+    return Outcome(
+        validation=logits[:, :n_validation],
+        test=logits[:, n_validation:],
+        readouts=read,
+        diverged=diverged,
+        epochs=len(history),
+        updates=updates,
+        seconds=seconds,
+    )
+
+
 def batches(run: Run, labels: np.ndarray) -> list[np.ndarray]:
     """Image numbers of every update: one array (updates, batch) an epoch, drawn from (seed, "order").
 
@@ -85,9 +110,9 @@ def schedule(name: str, peak: float, updates: int) -> tuple[tuple[float, float],
     return tuple(values)
 
 
-def scaled(images: np.ndarray, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+def scaled(images: np.ndarray | torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """uint8 images (N, C, H, W) as the network sees them: scaled from 0..255 to -1..1, channels last."""
-    x = torch.from_numpy(images).to(device, dtype) / 127.5 - 1
+    x = torch.as_tensor(images).to(device, dtype) / 127.5 - 1
     return x.contiguous(memory_format=torch.channels_last)
 
 
@@ -196,16 +221,4 @@ def train(run: Run, split: Split, device: str = "cpu") -> Outcome:
     x = scaled(split.train.images, dtype, where)  # readouts see the training images as they are
     with torch.no_grad(), autocast:
         read = {name: logits.to(dtype).cpu().numpy() for name, logits in readouts(model, held, n_validation, x)}
-    logits = as_softmax(np.stack(history), run.output)
-    if diverged:
-        logits[-1] = np.nan
-    read = {name: np.full_like(logits[-1], np.nan) if diverged else as_softmax(z, run.output) for name, z in read.items()}
-    return Outcome(
-        validation=logits[:, :n_validation],
-        test=logits[:, n_validation:],
-        readouts=read,
-        diverged=diverged,
-        epochs=len(history),
-        updates=updates,
-        seconds=time.perf_counter() - start,
-    )
+    return outcome(run, n_validation, np.stack(history), read, diverged, updates, time.perf_counter() - start)

@@ -40,7 +40,8 @@ def binary(counts: torch.Tensor) -> Loss:
     """Binary cross-entropy of sigmoid outputs, summed over the C logits: one logit a class, or one for class 1."""
 
     def loss(logits, labels):
-        positive = labels[:, None] if logits.shape[1] == 1 else F.one_hot(labels, logits.shape[1])
+        classes = torch.arange(logits.shape[1], device=logits.device)  # one_hot would ask the host about the labels
+        positive = labels[:, None] if len(classes) == 1 else labels[:, None] == classes
         return F.binary_cross_entropy_with_logits(logits, positive.to(logits), reduction="sum") / len(labels)
 
     return loss
