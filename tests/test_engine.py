@@ -2,10 +2,13 @@
 
 import dataclasses
 import json
+import weakref
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from replication import backends, chunks
 from replication.data.augmentation import Augmented, draws, reach
@@ -16,6 +19,7 @@ from replication.runs import Run
 from replication.training import choice, engine, loop
 from replication.training.heads import FINAL_NORMS
 from replication.training.member import Member, adam_step, moved, rates_of
+from replication.training.memory import bound
 
 CPU = torch.device("cpu")
 gpu = pytest.mark.gpu
@@ -291,6 +295,47 @@ def test_an_unknown_engine_is_refused(own_store):
         backends.carry_out_all(PLANNED, store, "cpu", engine="warp")
 
 
+# --- Memory ---------------------------------------------------------------------------------------
+
+
+class Live(TorchDispatchMode):
+    """Bytes of all tensors alive, and their peak."""
+
+    def __init__(self):
+        super().__init__()
+        self.live, self.peak, self.known = 0, 0, set()
+
+    def __torch_dispatch__(self, operation, types, arguments=(), keywords=None):
+        out = operation(*arguments, **(keywords or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor) and (key := tensor.untyped_storage()._cdata) not in self.known:
+                storage = tensor.untyped_storage()
+                self.known.add(key)
+                self.live += storage.nbytes()
+                weakref.finalize(storage, self._gone, key, storage.nbytes())
+        self.peak = max(self.peak, self.live)
+        return out
+
+    def _gone(self, key, size):
+        self.known.discard(key)
+        self.live -= size
+
+
+@pytest.mark.parametrize("factors", [
+    {}, {"network": "mlp"}, {"precision": "float64"}, {"network": "resnet34"}, {"network": "resnet34", "head": "fastai"},
+    {"network": "vgg19_bn", "batch_size": 8},
+])  # fmt: skip
+def test_a_run_takes_no_more_memory_than_its_bound(factors):
+    run, parts = small(**{"precision": "float32", "final_norm": "bn"} | factors), photographs()
+    with Live() as tensors:
+        member, clock = Member(run, parts, CPU), torch.zeros(1, dtype=torch.int64)
+        for number in range(2):
+            member.update(clock + number)
+        member.model.eval()
+        member.test(clock)
+    assert tensors.peak <= bound(run, parts) <= 2.5 * tensors.peak
+
+
 # --- Choosing -------------------------------------------------------------------------------------
 
 
@@ -375,6 +420,17 @@ def test_the_training_loop_never_waits_for_the_gpu():
         steps.train()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@gpu
+@without_gpu
+@pytest.mark.parametrize("network", ["simple_cnn", "resnet34"])
+def test_runs_on_a_gpu_take_no_more_memory_than_their_bound(network):
+    run, parts = small(final_norm="bn", network=network, precision="float32"), photographs(64)
+    choice.seconds_per_update(run, parts, "streams", 1, torch.device("cuda", 0))  # what libraries take once
+    for size in (2, 8):
+        _, held = choice.seconds_per_update(run, parts, "streams", size, torch.device("cuda", 0))
+        assert held <= size * (bound(run, parts) + 64 * 2**20)  # rounding of every stream's segments
 
 
 @gpu

@@ -12,6 +12,7 @@ from replication.places import home
 from replication.runs import Run
 from replication.training.engine import WAYS, Lockstep
 from replication.training.member import Member
+from replication.training.memory import bound
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 UPDATES = 20
@@ -65,11 +66,14 @@ def candidates(run: Run, split: Split, device: torch.device) -> Iterator[dict]:
 
     A way ends where more runs gain next to nothing, where they would not fit, and where it cannot train the run.
     """
+    fitting = SIZES
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        room = SHARE * torch.cuda.mem_get_info(device)[0] / bound(run, split)
+        fitting = [size for size in SIZES if size <= max(room, 1)]
     for way in WAYS:
-        best, per_run = float("inf"), 0.0
-        for size in SIZES:
-            if device.type == "cuda" and size * per_run > SHARE * torch.cuda.mem_get_info(device)[0]:
-                break
+        best = float("inf")
+        for size in fitting:
             try:
                 seconds, held = seconds_per_update(run, split, way, size, device)
             except torch.cuda.OutOfMemoryError:
@@ -78,7 +82,6 @@ def candidates(run: Run, split: Split, device: torch.device) -> Iterator[dict]:
             except ValueError:  # masks of their own cannot be stacked
                 break
             yield {"way": way, "size": size, "seconds": seconds, "bytes": held}
-            per_run = held / size
             if seconds * ENOUGH > best:
                 break
             best = seconds

@@ -46,7 +46,8 @@ def adam_step(
     step, weight, correction = rates.unsqueeze(-2).unbind(-1)
     moments.lerp_(gradient, weight)
     variances.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
-    x.sub_(moments / (variances.sqrt() / correction).add_(EPS) * step)
+    change = variances.sqrt().div_(correction).add_(EPS)
+    x.sub_(torch.div(moments, change, out=change).mul_(step))
 
 
 class Member:
