@@ -33,7 +33,7 @@ test: .venv/installed ## Run all tests, the notebooks' outputs included.
 		--nbval --nbval-current-env tests $(wildcard book/*.ipynb)
 
 test-gpu: .venv/installed ## Run the tests that need a CUDA device.
-	$(BIN)/python -m pytest -m gpu tests
+	$(BIN)/python -m pytest -m gpu -rs tests
 
 notebooks: .venv/installed ## Execute the notebooks and rewrite their committed outputs.
 	$(BIN)/replication execute --in-place
