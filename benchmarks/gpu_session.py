@@ -54,8 +54,6 @@ def carry_out(name: str, command: list[str], seconds: float, out: Path, environm
 
 def session(a: argparse.Namespace) -> None:
     """All steps in order, each within its share of the time that is left."""
-    a.out = a.out.resolve()
-    a.out.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {
         "REPLICATION_HOME": str(a.out), "REPLICATION_STORE": str(a.out / "store.sqlite"), "PYTHONPATH": str(ROOT)
     }  # fmt: skip
@@ -177,6 +175,8 @@ def main() -> None:
     own = {f.__name__: f for f in (equality, variants, profile)}
     parser.add_argument("--step", choices=own, help="only this, without a time limit")
     a = parser.parse_args()
+    a.out = a.out.resolve()
+    a.out.mkdir(parents=True, exist_ok=True)
     own[a.step](a) if a.step else session(a)
 
 
