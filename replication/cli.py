@@ -69,6 +69,14 @@ def _pretrain(a: argparse.Namespace) -> None:
           f"{told['validation_accuracy']:.3f}, written to {a.out}")  # fmt: skip
 
 
+def _bench(a: argparse.Namespace) -> None:
+    from replication import backends
+    from replication.bench.record import bench
+
+    done = bench(a.out, a.workloads, a.peers, a.rounds, backends.device_of(a.device), a.curves, a.time_budget)
+    print(f"{done} measurements more in {a.out}")
+
+
 def _execute(a: argparse.Namespace) -> None:
     from replication.execution import execute
 
@@ -234,6 +242,16 @@ def parser() -> argparse.ArgumentParser:
     pretrain.add_argument("--out", type=Path, required=True, metavar="FILE", help="checkpoint to write")
     pretrain.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     data_option(pretrain)
+
+    bench = verb("bench", _bench, "time this package beside what people use; goes on where an earlier call stopped")
+    bench.add_argument("--workloads", type=_names, default=(), help="comma-separated, e.g. digits,apple64 (default: all)")
+    bench.add_argument("--peers", type=_names, default=(), help="comma-separated, e.g. ours,fastai (default: all)")
+    bench.add_argument("--rounds", type=int, default=1, help="turns of every peer (default 1)")
+    bench.add_argument("--curves", action="store_true", help="cost against runs and against image size too")
+    bench.add_argument("--time-budget", type=float, metavar="SECONDS", help="measure nothing after this time")
+    bench.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
+    bench.add_argument("--out", type=Path, default=Path("bench.json"), metavar="FILE", help="default: bench.json")
+    data_option(bench)
 
     execute = verb("execute", _execute, "execute the notebooks with papermill, several at a time")
     execute.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help="e.g. base ratio (default: all)")

@@ -1,0 +1,62 @@
+"""From measured times to what a page shows: seconds a run, cold and warm, runs an hour, share of the machine's peak."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from replication.bench.workloads import WORKLOADS
+
+
+def read(path: Path) -> dict:
+    """A file of measurements; ValueError where there is none."""
+    if not path.is_file():
+        raise ValueError(f"no measurements at {path}: `replication bench` makes them")
+    return json.loads(path.read_text())
+
+
+def _times(row: dict) -> dict[str, float]:
+    """Start-up seconds and seconds a run of the whole machine, of the epochs that were timed.
+
+    Runs that train at the same time end together: what the first of them take is the start-up and their own time.
+    """
+    done, cold, first = 0, 0.0, 0
+    for at, n in row["finished"]:
+        done += n
+        if not first and done >= row["at_once"]:
+            cold, first = at, done
+    last = row["finished"][-1][0]
+    warm = (last - cold) / (done - first)
+    return {"start-up": cold - warm * first, "timed": warm}
+
+
+def table(content: dict) -> pd.DataFrame:
+    """One row a (workload, peer, round) that was measured.
+
+    `run`: seconds a whole run costs the machine when warm (extrapolated by its operations where fewer
+    `epochs` were timed than the run has); `cell cold`, `cell warm`: seconds of ten runs with and without start-up; `runs/hour`; `images/s` trained on;
+    `share` of the measured peak of its precision; `GB` in use; `ratio`: `run` by that of `ours` in the same round.
+    """
+    peak = pd.DataFrame(content["ceilings"]).max()
+    rows = []
+    for row in content["measurements"]:
+        if row["state"] != "measured":
+            continue
+        work, times = WORKLOADS[row["workload"]], _times(row)
+        counted = content["operations"][row["workload"]]
+        read = counted["readouts"] if row["peer"].startswith("ours") else 0
+        timed, whole = (epochs * counted["epoch"] + read for epochs in (row["epochs"], work.run.epochs))
+        run = times["timed"] * whole / timed
+        per_epoch = (work.run.n_majority + work.run.n_minority) // work.run.batch_size * work.run.batch_size
+        precision = "bfloat16" if row["peer"].endswith("bfloat16") else "float32"
+        rows.append({
+            "workload": row["workload"], "peer": row["peer"], "round": row["round"], "epochs": row["epochs"],
+            "start-up": times["start-up"], "run": run, "cell cold": times["start-up"] + 10 * run, "cell warm": 10 * run,
+            "runs/hour": 3600 / run, "images/s": per_epoch * work.run.epochs / run,
+            "share": whole / run / peak[precision],
+            "GB": (row["device_bytes"] or row["bytes"]) / 1e9,
+        })  # fmt: skip
+    found = pd.DataFrame(rows)
+    ours = found[found["peer"] == "ours"].set_index(["workload", "round"])["run"]
+    keys = pd.MultiIndex.from_frame(found[["workload", "round"]])
+    return found.assign(ratio=found["run"] / ours.reindex(keys).to_numpy())

@@ -1,0 +1,190 @@
+"""The benchmark: peers that do the same work, counted operations, a file that is gone on with, numbers that add up."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from replication import cli
+from replication.bench import curves, record
+from replication.bench.ceilings import ceilings
+from replication.bench.derived import read, table
+from replication.bench.measure import measure
+from replication.bench.peers import peers
+from replication.bench.workloads import WORKLOADS, forward_flops, operations
+from replication.data.splits import Part, Split, split
+from replication.runs import Run
+from replication.training.heads import build
+
+INSTALLED = [name for name, peer in peers("cpu").items() if not peer.missing()]
+
+
+@pytest.fixture(autouse=True)
+def few_threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def blank(pixels: int) -> Split:
+    part = Part(np.zeros((8, 3, pixels, pixels), np.uint8), np.arange(8) % 2)
+    return Split(part, part, part, (1,), "blank")
+
+
+@pytest.mark.parametrize(("network", "pixels", "giga"), [
+    ("resnet34", 64, 0.60), ("resnet34", 128, 2.39), ("vgg19_bn", 64, 3.19), ("vgg19_bn", 128, 12.7),
+    ("simple_cnn", 64, 0.083),
+])  # fmt: skip
+def test_operations_are_those_known(network, pixels, giga):
+    assert forward_flops(Run(network=network), blank(pixels)) / 1e9 == pytest.approx(giga, rel=0.01)
+
+
+def test_operations_of_a_run_are_counted_by_hand():
+    run = WORKLOADS["digits"].run
+    counted, parts = operations(run, split(run)), split(run)
+    held = len(parts.validation.labels) + len(parts.test.labels)
+    assert counted["epoch"] == counted["forward"] * (3 * 15 * 64 + held)
+    assert counted["readouts"] == counted["forward"] * (1010 + held)
+
+
+@pytest.mark.parametrize("name", [n for n in INSTALLED if n not in ("compiled", "dataloader_processes")])
+def test_peers_train_the_network_of_the_run(name, monkeypatch):
+    run = dataclasses.replace(WORKLOADS["digits"].run, n_majority=118, epochs=2, seed=0)
+    seen, finished = [], []
+    for module in ("torch_peers", "framework_peers"):
+        monkeypatch.setattr(f"replication.bench.{module}.network", lambda r, p, d: seen.append(made(r, p)) or seen[-1])
+    peers("cpu")[name].train([run, dataclasses.replace(run, seed=1)], "cpu", finished.append)
+    assert sum(finished) == 2
+    if name.startswith("ours") or name == "jax_vmap":
+        return
+    assert len(seen) == 2
+    for model in seen:
+        assert int(model.body[2].num_batches_tracked) == 2 * 2  # updates an epoch, epochs
+        start = made(run, split(run)).state_dict()
+        assert not torch.equal(model.state_dict()["body.0.weight"], start["body.0.weight"])
+
+
+def made(run: Run, parts: Split) -> torch.nn.Module:
+    return build(run, *parts.train.images.shape[1:3], parts.n_classes)
+
+
+def test_a_peer_is_timed_in_a_process_of_its_own():
+    row = measure("ours_loop", "digits", "cpu")
+    assert row["state"] == "measured" and sum(n for _, n in row["finished"]) == row["runs"] == 10
+    times = [at for at, _ in row["finished"]]
+    assert times == sorted(times) and 0 < times[0] and row["cpu_seconds"] > times[-1] / 4
+    assert row["bytes"] > 10**8
+
+
+def test_what_cannot_be_timed_is_said(monkeypatch):
+    assert measure("ours_loop", "digits", "cpu", seconds=0.3)["state"] == "out of time"
+    if "jax_vmap" in INSTALLED:
+        assert measure("jax_vmap", "resnet34", "cpu")["state"].startswith("failed: ValueError: jax_vmap has simple_cnn")
+    else:
+        assert measure("jax_vmap", "digits", "cpu")["state"].startswith("not installed: jax")
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Times that nobody took: a run takes 2 s, two at a time, after 3 s of start-up."""
+    calls = []
+
+    def timed(peer, workload, device, seconds=None):
+        calls.append((workload, peer))
+        at_once = peers(device)[peer].at_once(WORKLOADS[workload], device)
+        n = 3 * at_once
+        row = {"peer": peer, "workload": workload, "device": device, "at_once": at_once, "runs": n, "epochs": 10}
+        finished = [[3 + 2.0 * at_once * (1 + i // at_once), 1] for i in range(n)]
+        return row | {"state": "measured", "finished": finished, "cpu_seconds": 1, "bytes": 10**9, "device_bytes": 0}
+
+    monkeypatch.setattr(record, "measure", timed)
+    monkeypatch.setattr(record, "ceilings", lambda device: {"float32": 1e11, "bfloat16": 4e11, "copy": 1e10})
+    monkeypatch.setattr(record, "CURVES", {"runs": ((1, 10), lambda n, device: 3 + n / 5)})
+    return calls
+
+
+def test_the_file_is_gone_on_with(quick, tmp_path, capsys):
+    out = tmp_path / "sub" / "b.json"
+    command = ["bench", "--device", "cpu", "--workloads", "digits", "--out", str(out)]
+    assert cli.main([*command, "--peers", "ours"]) == 0
+    assert cli.main([*command, "--peers", "ours,ours_loop", "--rounds", "2", "--curves"]) == 0
+    assert cli.main([*command, "--peers", "ours,ours_loop", "--rounds", "2", "--curves"]) == 0
+    assert quick == [("digits", "ours"), ("digits", "ours_loop"), ("digits", "ours"), ("digits", "ours_loop")]
+    content = json.loads(out.read_text())
+    assert [(m["round"], m["peer"]) for m in content["measurements"]] == [
+        (0, "ours"), (0, "ours_loop"), (1, "ours"), (1, "ours_loop")]  # fmt: skip
+    assert [(c["x"], c["seconds"]) for c in content["curves"]] == [(1, 3.2), (10, 5)]
+    assert len(content["ceilings"]) == 2 and [p.name for p in out.parent.iterdir()] == ["b.json"]
+    assert "0 measurements more" in capsys.readouterr().out.splitlines()[-1]
+
+    rows = table(read(out))
+    assert rows["run"].tolist() == [2.0] * 4 and rows["ratio"].tolist() == [1.0] * 4
+    assert rows["start-up"].tolist() == [3.0] * 4 and rows["cell cold"].tolist() == [23.0] * 4
+    assert rows["runs/hour"].tolist() == [1800.0] * 4 and rows["images/s"].tolist() == [15 * 64 * 10 / 2] * 4
+    counted = content["operations"]["digits"]
+    share = (10 * counted["epoch"] + counted["readouts"]) / 2 / 1e11
+    assert rows["share"].to_numpy() == pytest.approx(share)
+
+
+def test_fewer_epochs_are_extrapolated_by_operations(quick, tmp_path):
+    record.bench(tmp_path / "b.json", ["digits"], ["ours", "in_memory"], 1, "cpu")
+    content = read(tmp_path / "b.json")
+    for row in content["measurements"]:
+        row["epochs"] = 5
+    rows, counted = table(content).set_index("peer"), content["operations"]["digits"]
+    assert rows["run"]["in_memory"] == pytest.approx(4)
+    of = [n * counted["epoch"] + counted["readouts"] for n in (5, 10)]
+    assert rows["run"]["ours"] == pytest.approx(2 * of[1] / of[0])
+
+
+def test_another_machines_file_is_not_gone_on_with(quick, tmp_path, capsys):
+    out = tmp_path / "b.json"
+    record.bench(out, ["digits"], ["ours"], 1, "cpu")
+    content = json.loads(out.read_text())
+    content["provenance"]["hardware"] = "abacus"
+    out.write_text(json.dumps(content))
+    assert cli.main(["bench", "--device", "cpu", "--out", str(out)]) == 2
+    assert "was measured with hardware abacus, found " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["--workloads", "imagenet"], "unknown workload 'imagenet': allowed are digits, apple32, "),
+    (["--peers", "keras"], "unknown peer 'keras': allowed are ours, ours_bfloat16, ours_loop, "),
+    (["--rounds", "0"], "rounds = 0 is not allowed: at least 1"),
+    (["--time-budget", "-1"], "time budget -1 s is not allowed: at least 0"),
+])  # fmt: skip
+def test_bad_arguments_are_one_sentence(arguments, words, tmp_path, capsys):
+    assert cli.main(["bench", "--device", "cpu", "--out", str(tmp_path / "b.json"), *arguments]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "b.json").exists()
+
+
+def test_no_time_measures_nothing(quick, tmp_path):
+    assert record.bench(tmp_path / "b.json", ["digits"], ["ours"], 1, "cpu", time_budget=0) == 0 and not quick
+
+
+def test_no_measurements_is_one_sentence(tmp_path):
+    with pytest.raises(ValueError, match="no measurements at .*: `replication bench` makes them"):
+        read(tmp_path / "none.json")
+
+
+def test_ceilings_are_those_of_products_and_copies(monkeypatch):
+    monkeypatch.setattr("replication.bench.ceilings.SIDES", (64, 256))
+    monkeypatch.setattr("replication.bench.ceilings.SECONDS", 0.02)
+    found = ceilings("cpu")
+    assert found.keys() == {"float32", "bfloat16", "copy"} and all(10**8 < rate < 10**15 for rate in found.values())
+
+
+def test_curves_are_of_real_runs():
+    assert curves.by_runs(1, "cpu") > 0.1
+
+
+@pytest.mark.data
+def test_a_larger_image_takes_its_time():
+    from replication.backends import at_hand
+
+    if not at_hand("plantvillage/apple@16"):
+        pytest.skip("no images of apple leaves: REPLICATION_DATA names their folder")
+    assert 0.01 < curves.by_side(16, "cpu") < 60
