@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import torch
@@ -16,7 +15,7 @@ from replication.runs import Run
 from replication.scoring import Labels, scored
 from replication.training.choice import Choice, choose
 from replication.training.engine import train_together
-from replication.training.loop import train
+from replication.training.loop import Outcome, train
 from replication.training.stacked import FORM
 
 TOGETHER = (
@@ -43,6 +42,7 @@ class Chunks:
         self.waiting, self.store, self.device, self.engine = list(todo), store, torch.device(device), engine
         self.progress, self.interrupted = progress, interrupted
         self.splits: dict[Run, Future[Split]] = {}
+        self.choices: dict[tuple, Choice] = {}
         self.at_most: dict[tuple, int] = {}
         """runs of a form that have proved to fit"""
 
@@ -79,7 +79,10 @@ class Chunks:
             return Choice("loop", 1)  # alone: on others' account it would train on long after it may stop
         if self.engine != "auto":
             return Choice(self.engine, SIZE)
-        return choose(run, split(run), self.device)
+        form = self._form(run, "")
+        if form not in self.choices:
+            self.choices[form] = choose(run, split(run), self.device)
+        return self.choices[form]
 
     def _form(self, run: Run, way: str) -> tuple:
         return tuple(getattr(run, factor) for factor in TOGETHER + (FORM if way == "stacked" else ()))
@@ -97,12 +100,11 @@ class Chunks:
             if run not in self.splits:
                 self.splits[run] = ahead.submit(split, run)
         parts = [self._split(run) for run in chunk]
-        try:
-            outcomes = self._train(chunk, parts, choice.way)
-        except torch.cuda.OutOfMemoryError as error:
-            if size == 1:
-                raise ValueError(f"one run of {first.network} does not fit into the memory of the device: {error}") from error
-            self.at_most[form] = size // 2
+        outcomes = self._train(chunk, parts, choice.way)
+        if outcomes is None:
+            if len(chunk) == 1:
+                raise ValueError(f"one run of {first.network} does not fit into the memory of the device")
+            self.at_most[form] = len(chunk) // 2
             torch.cuda.empty_cache()
             return []
         self.waiting = others
@@ -114,17 +116,18 @@ class Chunks:
             for run, part, outcome in zip(chunk, parts, outcomes)
         ]
 
-    def _train(self, chunk: list[Run], parts: list[Split], way: str) -> list:
-        if way == "loop":
+    def _train(self, chunk: list[Run], parts: list[Split], way: str) -> list[Outcome] | None:
+        """The outcomes, or nothing where memory did not suffice; all of the attempt's tensors are gone by then."""
+        try:
+            if way != "loop":
+                return train_together(chunk, parts, str(self.device), way, self._tell)
             outcomes = [train(run, part, str(self.device)) for run, part in zip(chunk, parts)]
-            self.progress.trained(sum(o.updates * run.batch_size for run, o in zip(chunk, outcomes)))
+            self._tell(sum(o.updates * run.batch_size for run, o in zip(chunk, outcomes)))
             return outcomes
-        return train_together(chunk, parts, str(self.device), way, self._tell())
+        except torch.cuda.OutOfMemoryError:
+            return None
 
-    def _tell(self) -> Callable[[int], None]:
-        def tell(images: int) -> None:
-            self.progress.trained(images)
-            if self.interrupted.is_set():
-                raise KeyboardInterrupt
-
-        return tell
+    def _tell(self, images: int) -> None:
+        self.progress.trained(images)
+        if self.interrupted.is_set():
+            raise KeyboardInterrupt

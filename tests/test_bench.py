@@ -12,8 +12,9 @@ from replication.bench import curves, record
 from replication.bench.ceilings import ceilings
 from replication.bench.derived import read, table
 from replication.bench.measure import measure
+from replication.bench.operations import forward_flops, operations
 from replication.bench.peers import peers
-from replication.bench.workloads import WORKLOADS, forward_flops, operations
+from replication.bench.workloads import WORKLOADS
 from replication.data.splits import Part, Split, split
 from replication.runs import Run
 from replication.training.heads import build

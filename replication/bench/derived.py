@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from replication.bench.workloads import WORKLOADS
+from replication.places import root
 
 
 def read(path: Path) -> dict:
@@ -13,6 +14,12 @@ def read(path: Path) -> dict:
     if not path.is_file():
         raise ValueError(f"no measurements at {path}: `replication bench` makes them")
     return json.loads(path.read_text())
+
+
+def recorded() -> list[dict]:
+    """The measurements that belong to the book: `benchmarks/bench.json` first, then those of other machines."""
+    folder = root() / "benchmarks"
+    return [read(folder / "bench.json"), *map(read, sorted(folder.glob("bench_*.json")))]
 
 
 def _times(row: dict) -> dict[str, float]:

@@ -12,8 +12,9 @@ from tqdm import tqdm
 from replication.bench.ceilings import ceilings
 from replication.bench.curves import CURVES
 from replication.bench.measure import measure
+from replication.bench.operations import operations
 from replication.bench.peers import peers
-from replication.bench.workloads import WORKLOADS, operations
+from replication.bench.workloads import WORKLOADS
 from replication.data.splits import split
 from replication.evidence.provenance import record
 

@@ -32,7 +32,7 @@ FIGSIZE = (8.0, 4.2)
 sns.set_theme(style="whitegrid", context="notebook", rc={"figure.dpi": 110, "axes.titlesize": 11, "axes.labelsize": 10})
 
 
-def _closed(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+def closed(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     """Close what was drawn: a notebook then shows the returned figure once, not twice."""
 
     @functools.wraps(draw)
@@ -80,7 +80,7 @@ def _line(arm: str) -> dict[str, str]:
     return {"color": COLOURS.get(arm, _colour(arm)), "marker": MARKERS.get(arm, "o")}
 
 
-@_closed
+@closed
 def paired(frame: pd.DataFrame, shown: Sequence[tuple[str, str]], metric: str = "f1_minority", **where) -> Figure:
     """Left: the metric of every (arm, readout) with each seed's values joined; right: their difference to the first."""
     columns = [values(frame, arm, metric, readout, **where) for arm, readout in shown]
@@ -102,7 +102,7 @@ def paired(frame: pd.DataFrame, shown: Sequence[tuple[str, str]], metric: str = 
     return fig
 
 
-@_closed
+@closed
 def curve(
     frame: pd.DataFrame, variants: Sequence[str], label: str, arms: Sequence[str] = ("plain", "final_bn")
 ) -> Figure:
@@ -135,7 +135,7 @@ def curve(
     return fig
 
 
-@_closed
+@closed
 def rows(
     frame: pd.DataFrame, shown: Sequence[tuple[str, str]], metrics: Sequence[str] = ("f1_minority", "f1_majority"), **where
 ) -> Figure:
@@ -156,7 +156,7 @@ def rows(
     return fig
 
 
-@_closed
+@closed
 def rates(frame: pd.DataFrame, arms: Sequence[str], metric: str = "f1_minority") -> Figure:
     """The metric over learning rates (the frame's `level`), every seed, mean and interval, one line an arm.
 
@@ -180,7 +180,7 @@ def rates(frame: pd.DataFrame, arms: Sequence[str], metric: str = "f1_minority")
     return fig
 
 
-@_closed
+@closed
 def gains(frame: pd.DataFrame, comparisons: Sequence[tuple[str, str, str, dict]]) -> Figure:
     """Gains of several comparisons, side by side or, if many, in rows: each (label, arm, reference, columns fixed)."""
     many = len(comparisons) > 4
@@ -200,7 +200,7 @@ def gains(frame: pd.DataFrame, comparisons: Sequence[tuple[str, str, str, dict]]
     return fig
 
 
-@_closed
+@closed
 def cells(parts: dict[str, pd.DataFrame], arms: Sequence[str], metric: str = "f1_minority", **where) -> Figure:
     """The metric of some arms in several cells, in rows: every seed, mean and interval; `parts` by the cell's name."""
     fig, ax = plt.subplots(figsize=(8, 1 + 0.3 * len(parts) * len(arms)), layout="constrained")
@@ -218,7 +218,7 @@ def cells(parts: dict[str, pd.DataFrame], arms: Sequence[str], metric: str = "f1
     return fig
 
 
-@_closed
+@closed
 def reached(hitting: dict[str, np.ndarray], cap: int) -> Figure:
     """Share of runs that have reached the target by each epoch; `hitting` epochs (n,) by arm, NaN for never."""
     fig, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
@@ -232,7 +232,7 @@ def reached(hitting: dict[str, np.ndarray], cap: int) -> Figure:
     return fig
 
 
-@_closed
+@closed
 def trajectories(frame: pd.DataFrame, **where) -> Figure:
     """Validation loss and test F1 by epoch: every seed thin, the median thick, both arms."""
     fig, axes = plt.subplots(1, 2, figsize=FIGSIZE, layout="constrained")
@@ -249,7 +249,7 @@ def trajectories(frame: pd.DataFrame, **where) -> Figure:
     return fig
 
 
-@_closed
+@closed
 def reliability(probabilities: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
     """Left: share of right predictions by confidence; right: how confident predictions are, pooled over seeds.
 
@@ -272,7 +272,7 @@ def reliability(probabilities: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figu
     return fig
 
 
-@_closed
+@closed
 def forest(effects: Sequence[dict], label: str = "difference in minority F1 (shaded: smaller than 0.05)",
            margin: bool = True) -> Figure:  # fmt: skip
     """One row an effect with keys `label`, `d` (n,), `verdict`: every seed, mean and interval in the verdict's colour."""

@@ -8,7 +8,7 @@ import torch
 
 from replication.data.splits import Split
 from replication.runs import Run
-from replication.training.loop import Outcome
+from replication.training.loop import Outcome, settle
 from replication.training.member import Member
 from replication.training.stacked import Stacked
 from replication.training.streams import Streams
@@ -26,6 +26,7 @@ class Lockstep:
         if len({tuple(member.lengths) for member in self.members}) > 1:
             raise ValueError("runs trained together must make the same number of updates in every epoch")
         device = self.members[0].device
+        settle(device)
         self.clock, self.epoch = (torch.zeros(1, dtype=torch.int64, device=device) for _ in range(2))
         self.steps = self._captured() if capture else (self.update, self.test)
 

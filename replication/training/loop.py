@@ -110,6 +110,13 @@ def schedule(name: str, peak: float, updates: int) -> tuple[tuple[float, float],
     return tuple(values)
 
 
+def settle(device: torch.device) -> None:
+    """Let a GPU take single precision at its word (no TF32) and the same algorithm every time."""
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+
+
 def scaled(images: np.ndarray | torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """uint8 images (N, C, H, W) as the network sees them: scaled from 0..255 to -1..1, channels last."""
     x = torch.as_tensor(images).to(device, dtype) / 127.5 - 1
@@ -177,6 +184,7 @@ def train(run: Run, split: Split, device: str = "cpu") -> Outcome:
     if run.precision not in PRECISIONS:
         raise ValueError(f"unknown precision {run.precision!r}: allowed are {', '.join(PRECISIONS)}")
     dtype, where = PRECISIONS[run.precision], torch.device(device)
+    settle(where)
     plan = batches(run, split.train.labels)
     model = build(run, *split.train.images.shape[1:3], split.n_classes)
     model = model.to(where, dtype, memory_format=torch.channels_last)

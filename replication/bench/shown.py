@@ -1,0 +1,185 @@
+"""Tables and figures of the performance page, and the goals that the measurements are held against."""
+
+from dataclasses import dataclass
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from IPython.display import HTML, Markdown
+from matplotlib.figure import Figure
+
+from replication.bench.derived import table
+from replication.bench.workloads import WORKLOADS
+from replication.evidence.figures import FIGSIZE, GREY, ORANGE, closed
+from replication.evidence.frame import values
+from replication.evidence.statistics import bca
+from replication.pages import Page
+from replication.tables import shown
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Something the engines should reach, fixed before the measurement."""
+
+    device: str
+    workload: str
+    least: float
+    peer: str = ""
+    """whose runs an hour ours are divided by; without one it is the share of the measured peak that counts"""
+
+    def __str__(self) -> str:
+        if self.peer:
+            return f"{self.least:g} times the runs an hour of `{self.peer}`, {self.workload}"
+        return f"{100 * self.least:g} % of the measured peak, {self.workload}"
+
+    def value(self, rows: pd.DataFrame, ours: str) -> float:
+        """Median over rounds, from a table of measurements; NaN where something was not measured."""
+        here = rows[rows["workload"] == self.workload]
+        by = here.pivot(index="round", columns="peer", values="runs/hour" if self.peer else "share")
+        if ours not in by or self.peer not in (*by, ""):
+            return float("nan")
+        return float((by[ours] / by[self.peer] if self.peer else by[ours]).median())
+
+
+GOALS = (
+    *(Goal("cpu", workload, 4, "fastai") for workload in ("digits", "apple32", "apple64")),
+    *(Goal("cpu", workload, 3, "dataloader") for workload in ("digits", "apple32", "apple64")),
+    Goal("cuda", "resnet34", 30, "fastai"),
+    Goal("cuda", "vgg19_bn", 0.35),
+    Goal("cuda", "resnet34", 0.25),
+)
+
+
+def goals(contents: list[dict]) -> HTML:
+    """Every goal with what was measured in either precision, in whichever of the files has its device."""
+    tables = {content["provenance"]["device"]: table(content) for content in contents}
+    rows = []
+    for goal in GOALS:
+        found = {name: goal.value(tables[goal.device], name) if goal.device in tables else float("nan")
+                 for name in ("ours", "ours_bfloat16")}  # fmt: skip
+        single, half = found.values()
+        met = "yes" if single >= goal.least else "in bfloat16 alone" if half >= goal.least else "no"
+        rows.append({
+            "device": goal.device, "goal: at least": str(goal),
+            **{column: "not measured" if np.isnan(v) else f"{v:.3g}" for column, v in zip(("float32", "bfloat16"), found.values())},
+            "met": "" if np.isnan(single) and np.isnan(half) else met,
+        })  # fmt: skip
+    return shown(pd.DataFrame(rows))
+
+
+def machine(content: dict) -> Markdown:
+    """Where a file was measured, and what that machine can do at best."""
+    peak = pd.DataFrame(content["ceilings"])
+    facts = content["provenance"]
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    return Markdown(
+        f"Measured on {facts['hardware']} ({facts['device']}), commit {facts['commit']}, with {versions}. Best of "
+        f"{len(peak)} measurements of its ceilings: {peak['float32'].max() / 1e9:,.0f} GFLOP/s in float32 and "
+        f"{peak['bfloat16'].max() / 1e9:,.0f} in bfloat16 (matrix products), {peak['copy'].max() / 1e9:.0f} GB/s (copy)."
+    )
+
+
+def comparison(content: dict, workload: str) -> HTML:
+    """Every peer on a workload: medians over rounds, and the ratio to ours with its range."""
+    rows = table(content)
+    rows = rows[rows["workload"] == workload]
+    by_peer = rows.groupby("peer", sort=False)
+    median = by_peer.median(numeric_only=True)
+    ratio = by_peer["ratio"].agg(["median", "min", "max", "size"])
+    made = pd.DataFrame({
+        "peer": [f"`{name}`" for name in median.index],
+        "seconds a run": median["run"].map("{:.3g}".format),
+        "runs an hour": median["runs/hour"].map("{:,.0f}".format),
+        "images/s": median["images/s"].map("{:,.0f}".format),
+        "10 seeds, cold": median["cell cold"].map("{:.3g} s".format),
+        "10 seeds, warm": median["cell warm"].map("{:.3g} s".format),
+        "share of peak": (100 * median["share"]).map("{:.0f} %".format),
+        "memory": median["GB"].map("{:.1f} GB".format),
+        "time, ours = 1": [
+            f"{r['median']:.2f}" + (f" ({r['min']:.2f}–{r['max']:.2f})" if r["size"] > 1 else "") for _, r in ratio.iterrows()
+        ],
+    })  # fmt: skip
+    return shown(made.iloc[np.argsort(median["run"].to_numpy())])
+
+
+@closed
+def ratios(content: dict) -> Figure:
+    """Time of a run by that of `ours` in the same round, every peer, workload and round."""
+    rows = table(content)
+    works = [name for name in WORKLOADS if name in set(rows["workload"])]
+    peers = list(dict.fromkeys(rows.sort_values("ratio")["peer"]))
+    fig, axes = plt.subplots(1, len(works), figsize=(FIGSIZE[0], 0.32 * len(peers) + 1), sharey=True, layout="constrained")
+    for ax, work in zip(np.atleast_1d(axes), works):
+        here = rows[rows["workload"] == work]
+        mine = here["peer"].str.startswith("ours")
+        for part, colour in ((here[mine], ORANGE), (here[~mine], GREY)):
+            ax.scatter(part["ratio"], part["peer"].map(peers.index), color=colour, s=28, alpha=0.8, linewidths=0)
+        ax.axvline(1, color="black", lw=0.8)
+        ax.set(xscale="log", title=work, yticks=range(len(peers)), yticklabels=peers)
+        ax.xaxis.set_major_formatter("{x:g}")
+    fig.supxlabel("time of a run (ours = 1, logarithmic)", fontsize=10)
+    return fig
+
+
+@closed
+def costs(content: dict) -> Figure:
+    """Left: seconds against runs, with a line of slope 1 through the last; right: seconds an epoch against pixels."""
+    rows = pd.DataFrame(content["curves"]).sort_values("x")
+    fig, axes = plt.subplots(1, 2, figsize=(FIGSIZE[0], 3.4), layout="constrained")
+    for ax, curve, label, slope in zip(
+        axes, ("runs", "side"), ("runs on digits, from the start of the process", "side of the images (pixels), one core"), (1, 2)
+    ):  # fmt: skip
+        part = rows[rows["curve"] == curve]
+        x, y = part["x"].to_numpy(float), part["seconds"].to_numpy()
+        ax.plot(x, y[-1] * (x / x[-1]) ** slope, color="black", lw=0.8, ls="--", label=f"slope {slope}")
+        ax.plot(x, y, "o-", color=ORANGE, label="measured")
+        ax.set(xscale="log", yscale="log", xlabel=label, xticks=x, ylabel="seconds" if slope == 1 else "seconds an epoch")
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.minorticks_off()
+        ax.legend(fontsize=9)
+    return fig
+
+
+def line(content: dict) -> Markdown:
+    """How the cost of runs grows: seconds a run beyond the first, and how far a straight line is off."""
+    part = pd.DataFrame(content["curves"])
+    part = part[part["curve"] == "runs"].sort_values("x")
+    x, y = part["x"].to_numpy(float), part["seconds"].to_numpy()
+    slope = (y[-1] - y[0]) / (x[-1] - x[0])
+    off = np.abs(y - (y[0] + slope * (x - x[0]))) / y
+    return Markdown(
+        f"{x[-1]:,.0f} runs took {y[-1]:.0f} s, one {y[0]:.1f} s: {slope:.3f} s for each further one. A straight line "
+        f"through these two is off by {100 * off.max():.0f} % at most in between."
+    )
+
+
+def precisions(page: Page) -> HTML:
+    """The design `precision`: F1 in float32 and bfloat16 and their difference paired by seed, of both arms and the gain."""
+    rows = []
+    for rate in ("own", "shared"):
+        single, half = (page.part(rate, variant=variant) for variant in ("float32", "bfloat16"))
+        f1 = {arm: [values(part, arm) for part in (single, half)] for arm in ("plain", "final_bn")}
+        f1["gain"] = [a - b for a, b in zip(f1["final_bn"], f1["plain"])]
+        for name, (a, b) in f1.items():
+            low, high = bca(b - a)
+            rows.append({
+                "rate": rate, "F1 of": name, "n": len(a), "float32": f"{a.mean():.3f}", "bfloat16": f"{b.mean():.3f}",
+                "difference": f"{(b - a).mean():+.3f}", "95 % interval": f"{low:+.3f} to {high:+.3f}",
+            })  # fmt: skip
+    return shown(pd.DataFrame(rows))
+
+
+def unmeasured(contents: list[dict]) -> HTML:
+    """What has no measurement, and why."""
+    rows = []
+    for content in contents:
+        device = content["provenance"]["device"]
+        rows += [
+            {"device": device, "workload": m["workload"], "peer": f"`{m['peer']}`", "why": m["state"]}
+            for m in content["measurements"] if m["state"] != "measured" and m["round"] == 0
+        ]  # fmt: skip
+        done = {m["workload"] for m in content["measurements"]}
+        rows += [{"device": device, "workload": w, "peer": "all", "why": "not run"} for w in WORKLOADS if w not in done]
+    if "cuda" not in {content["provenance"]["device"] for content in contents}:
+        rows.append({"device": "cuda", "workload": "all", "peer": "all", "why": "no GPU was at hand"})
+    return shown(pd.DataFrame(rows))
