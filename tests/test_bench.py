@@ -10,7 +10,7 @@ import torch
 from replication import cli
 from replication.bench import curves, record
 from replication.bench.ceilings import ceilings
-from replication.bench.derived import read, table
+from replication.bench.derived import peaks, read, table
 from replication.bench.measure import measure
 from replication.bench.operations import forward_flops, operations
 from replication.bench.peers import peers
@@ -19,6 +19,8 @@ from replication.data.splits import Part, Split, split
 from replication.runs import Run
 from replication.training.heads import build
 
+CEILINGS = {"float32 product": 1e11, "float32 convolution": 9e10, "bfloat16 product": 3e11,
+            "bfloat16 convolution": 4e11, "copy": 1e10}  # fmt: skip
 INSTALLED = [name for name, peer in peers("cpu").items() if not peer.missing()]
 
 
@@ -101,7 +103,7 @@ def quick(monkeypatch):
         return row | {"state": "measured", "finished": finished, "cpu_seconds": 1, "bytes": 10**9, "device_bytes": 0}
 
     monkeypatch.setattr(record, "measure", timed)
-    monkeypatch.setattr(record, "ceilings", lambda device: {"float32": 1e11, "bfloat16": 4e11, "copy": 1e10})
+    monkeypatch.setattr(record, "ceilings", lambda device: CEILINGS)
     monkeypatch.setattr(record, "CURVES", {"runs": ((1, 10), lambda n, device: 3 + n / 5)})
     return calls
 
@@ -174,8 +176,14 @@ def test_no_measurements_is_one_sentence(tmp_path):
 def test_ceilings_are_those_of_products_and_copies(monkeypatch):
     monkeypatch.setattr("replication.bench.ceilings.SIDES", (64, 256))
     monkeypatch.setattr("replication.bench.ceilings.SECONDS", 0.02)
+    monkeypatch.setattr("replication.bench.ceilings.CONVOLUTIONS", ((2, 8, 8, 8),))
     found = ceilings("cpu")
-    assert found.keys() == {"float32", "bfloat16", "copy"} and all(10**8 < rate < 10**15 for rate in found.values())
+    assert found.keys() == CEILINGS.keys() and all(10**7 < rate < 10**15 for rate in found.values())
+
+
+def test_a_peak_is_the_larger_of_products_and_convolutions():
+    more = CEILINGS | {"float32 product": 8e10, "float32 convolution": 2e11}
+    assert peaks({"ceilings": [CEILINGS, more]}) == {"float32": 2e11, "bfloat16": 4e11, "copy": 1e10}
 
 
 def test_curves_are_of_real_runs():

@@ -37,6 +37,13 @@ def _times(row: dict) -> dict[str, float]:
     return {"start-up": cold - warm * first, "timed": warm}
 
 
+def peaks(content: dict) -> dict[str, float]:
+    """`float32` and `bfloat16`: the best product or convolution of all measurements; `copy` likewise."""
+    best = pd.DataFrame(content["ceilings"]).max()
+    return {kind: best[[name for name in best.index if name.startswith(kind)]].max()
+            for kind in ("float32", "bfloat16", "copy")}  # fmt: skip
+
+
 def table(content: dict) -> pd.DataFrame:
     """One row a (workload, peer, round) that was measured.
 
@@ -44,7 +51,7 @@ def table(content: dict) -> pd.DataFrame:
     `epochs` were timed than the run has); `cell cold`, `cell warm`: seconds of ten runs with and without start-up; `runs/hour`; `images/s` trained on;
     `share` of the measured peak of its precision; `GB` in use; `ratio`: `run` by that of `ours` in the same round.
     """
-    peak = pd.DataFrame(content["ceilings"]).max()
+    peak = peaks(content)
     rows = []
     for row in content["measurements"]:
         if row["state"] != "measured":

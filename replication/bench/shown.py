@@ -69,13 +69,14 @@ def goals(contents: list[dict]) -> HTML:
 
 def machine(content: dict) -> Markdown:
     """Where a file was measured, and what that machine can do at best."""
-    peak = pd.DataFrame(content["ceilings"])
-    facts = content["provenance"]
+    best, facts = pd.DataFrame(content["ceilings"]).max(), content["provenance"]
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    rates = {name: f"{best[name] / 1e9:,.0f}" for name in best.index}
     return Markdown(
-        f"Measured on {facts['hardware']} ({facts['device']}), commit {facts['commit']}, with {versions}. Best of "
-        f"{len(peak)} measurements of its ceilings: {peak['float32'].max() / 1e9:,.0f} GFLOP/s in float32 and "
-        f"{peak['bfloat16'].max() / 1e9:,.0f} in bfloat16 (matrix products), {peak['copy'].max() / 1e9:.0f} GB/s (copy)."
+        f"Measured on {facts['hardware']} ({facts['device']}), commit {facts['commit']}, with {versions}. Its ceilings, "
+        f"best of {len(content['ceilings'])} measurements of all cores, in GFLOP/s: {rates['float32 product']} in float32 "
+        f"for matrix products and {rates['float32 convolution']} for convolutions, {rates['bfloat16 product']} and "
+        f"{rates['bfloat16 convolution']} in bfloat16; a copy runs at {rates['copy']} GB/s. Shares below are of the larger."
     )
 
 
