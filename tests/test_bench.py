@@ -2,10 +2,14 @@
 
 import dataclasses
 import json
+import subprocess
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from replication import cli
 from replication.bench import curves, record
@@ -18,6 +22,7 @@ from replication.bench.workloads import WORKLOADS
 from replication.data.splits import Part, Split, split
 from replication.runs import Run
 from replication.training.heads import build
+from replication.training.loop import scaled
 
 CEILINGS = {"float32 product": 1e11, "float32 convolution": 9e10, "bfloat16 product": 3e11,
             "bfloat16 convolution": 4e11, "copy": 1e10}  # fmt: skip
@@ -52,21 +57,47 @@ def test_operations_of_a_run_are_counted_by_hand():
     assert counted["readouts"] == counted["forward"] * (1010 + held)
 
 
-@pytest.mark.parametrize("name", [n for n in INSTALLED if n not in ("compiled", "dataloader_processes")])
+TRAINED_HERE = [n for n in INSTALLED if n not in ("ours_bfloat16", "compiled", "dataloader_processes", "jax_vmap")]
+"""not what is another one again, in half precision, compiled or in processes"""
+LEARN = [dataclasses.replace(WORKLOADS["digits"].run, epochs=2, seed=seed) for seed in (0, 1)]
+
+
+@pytest.mark.parametrize("name", TRAINED_HERE)
 def test_peers_train_the_network_of_the_run(name, monkeypatch):
-    run = dataclasses.replace(WORKLOADS["digits"].run, n_majority=118, epochs=2, seed=0)
     seen, finished = [], []
     for module in ("torch_peers", "framework_peers"):
         monkeypatch.setattr(f"replication.bench.{module}.network", lambda r, p, d: seen.append(made(r, p)) or seen[-1])
-    peers("cpu")[name].train([run, dataclasses.replace(run, seed=1)], "cpu", finished.append)
+    peers("cpu")[name].train(LEARN, "cpu", finished.append)
     assert sum(finished) == 2
-    if name.startswith("ours") or name == "jax_vmap":
+    if name.startswith("ours"):
         return
     assert len(seen) == 2
-    for model in seen:
-        assert int(model.body[2].num_batches_tracked) == 2 * 2  # updates an epoch, epochs
-        start = made(run, split(run)).state_dict()
-        assert not torch.equal(model.state_dict()["body.0.weight"], start["body.0.weight"])
+    for run, model in zip(LEARN, seen):
+        assert int(model.body[2].num_batches_tracked) == 2 * 15  # epochs, updates an epoch
+        before, after = (ranked(m, split(run)) for m in (made(run, split(run)), model))
+        assert after > 0.9 and after > before
+
+
+def test_jax_trains_the_network_of_the_run():
+    for package in ("jax", "flax", "optax"):
+        pytest.importorskip(package)
+    from replication.bench.jax_peer import trained
+
+    halves = list(trained(LEARN, "cpu"))
+    assert [h.shape[::2] for h in halves] == [(1, 2), (1, 2)]
+    assert all(auc(logits[0], split(run)) > 0.9 for run, logits in zip(LEARN, halves))
+
+
+def auc(logits: np.ndarray, parts: Split) -> float:
+    labels = np.concatenate([parts.validation.labels, parts.test.labels])
+    return roc_auc_score(labels, logits[:, 1] - logits[:, 0])
+
+
+def ranked(model: torch.nn.Module, parts: Split) -> float:
+    """ROC AUC on validation and test images: what few updates move first, the threshold last."""
+    x = torch.cat([scaled(part.images, torch.float32, torch.device("cpu")) for part in (parts.validation, parts.test)])
+    with torch.no_grad():
+        return auc(model.eval()(x).numpy(), parts)
 
 
 def made(run: Run, parts: Split) -> torch.nn.Module:
@@ -87,6 +118,48 @@ def test_what_cannot_be_timed_is_said(monkeypatch):
         assert measure("jax_vmap", "resnet34", "cpu")["state"].startswith("failed: ValueError: jax_vmap has simple_cnn")
     else:
         assert measure("jax_vmap", "digits", "cpu")["state"].startswith("not installed: jax")
+
+
+@pytest.fixture
+def worker(monkeypatch, tmp_path):
+    """A peer that starts a worker and never ends; the file that has the worker's id once it runs."""
+    there = tmp_path / "worker"
+    script = tmp_path / "python"
+    script.write_text(f"#!/bin/sh\nsleep 300 & echo $! > {there}.tmp; mv {there}.tmp {there}; wait\n")
+    script.chmod(0o755)
+    monkeypatch.setattr("replication.bench.measure.sys.executable", str(script))
+    return there
+
+
+def gone(there) -> bool:
+    """Whether a process has ended within some seconds."""
+    for _ in range(100):
+        try:
+            if not Path(f"/proc/{there.read_text().strip()}/cmdline").read_bytes():  # a zombie
+                return True
+        except OSError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at /proc")
+def test_a_peer_out_of_time_takes_its_workers_along(worker):
+    assert measure("ours_loop", "digits", "cpu", seconds=0.5)["state"] == "out of time"
+    assert gone(worker)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at /proc")
+def test_an_interrupted_peer_takes_its_workers_along(worker, monkeypatch):
+    def interrupted(_):
+        while not worker.exists():
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        measure("ours_loop", "digits", "cpu")
+    assert gone(worker)
 
 
 @pytest.fixture
@@ -166,6 +239,31 @@ def test_bad_arguments_are_one_sentence(arguments, words, tmp_path, capsys):
 
 def test_no_time_measures_nothing(quick, tmp_path):
     assert record.bench(tmp_path / "b.json", ["digits"], ["ours"], 1, "cpu", time_budget=0) == 0 and not quick
+
+
+def test_a_peer_out_of_time_is_tried_again(quick, tmp_path, monkeypatch):
+    with monkeypatch.context() as slow:
+        slow.setattr(record, "measure", lambda *_: {"state": "out of time"})
+        record.bench(tmp_path / "b.json", ["digits"], ["ours"], 1, "cpu", time_budget=60)
+    content = read(tmp_path / "b.json")
+    assert content["measurements"] == [] and peaks(content)["float32"] == 1e11
+    with pytest.raises(ValueError, match="the file holds no measurement of a peer yet"):
+        table(content)
+    record.bench(tmp_path / "b.json", ["digits"], ["ours"], 1, "cpu")
+    assert table(read(tmp_path / "b.json"))["run"].tolist() == [2.0]
+
+
+def test_memory_of_a_gpu_is_not_that_of_the_machine(quick, tmp_path):
+    record.bench(tmp_path / "b.json", ["digits"], ["ours", "dataloader_processes"], 1, "cpu")
+    content = read(tmp_path / "b.json")
+    assert table(content)["GB"].tolist() == [1.0, 1.0]
+    for row in content["measurements"]:
+        row |= {"device": "cuda", "device_bytes": 2 * 10**9 * (row["peer"] == "ours")}
+    assert table(content)["GB"].fillna(-1).tolist() == [2.0, -1.0]
+    pytest.importorskip("IPython")
+    from replication.bench import shown
+
+    assert "not known" in shown.comparison(content, "digits").data
 
 
 def test_no_measurements_is_one_sentence(tmp_path):

@@ -49,7 +49,9 @@ def table(content: dict) -> pd.DataFrame:
 
     `run`: seconds a whole run costs the machine when warm (extrapolated by its operations where fewer
     `epochs` were timed than the run has); `cell cold`, `cell warm`: seconds of ten runs with and without start-up; `runs/hour`; `images/s` trained on;
-    `share` of the measured peak of its precision; `GB` in use; `ratio`: `run` by that of `ours` in the same round.
+    `share` of the measured peak of its precision; `GB` in use (on a GPU: of its memory, NaN where
+    it is not known); `ratio`: `run` by that of `ours` in the same round.
+    ValueError where nothing was measured.
     """
     peak = peaks(content)
     rows = []
@@ -68,8 +70,10 @@ def table(content: dict) -> pd.DataFrame:
             "start-up": times["start-up"], "run": run, "cell cold": times["start-up"] + 10 * run, "cell warm": 10 * run,
             "runs/hour": 3600 / run, "images/s": per_epoch * work.run.epochs / run,
             "share": whole / run / peak[precision],
-            "GB": (row["device_bytes"] or row["bytes"]) / 1e9,
+            "GB": (row["bytes"] if row["device"] == "cpu" else row["device_bytes"] or float("nan")) / 1e9,
         })  # fmt: skip
+    if not rows:
+        raise ValueError("the file holds no measurement of a peer yet: `replication bench` goes on with it")
     found = pd.DataFrame(rows)
     ours = found[found["peer"] == "ours"].set_index(["workload", "round"])["run"]
     keys = pd.MultiIndex.from_frame(found[["workload", "round"]])

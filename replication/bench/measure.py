@@ -1,7 +1,9 @@
 """One peer on one workload, timed as a process of its own: first run cold, further runs warm, memory, CPU time."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -39,6 +41,12 @@ def _memory(pid: int) -> int:
     return total
 
 
+def _end(process: subprocess.Popen) -> None:
+    """Kill a process and all that it started: workers left alone would hold its pipes and disturb what comes next."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 def measure(peer: str, workload: str, device: str, seconds: float | None = None) -> dict:
     """Time a peer. `finished`: seconds since the process was started, and runs finished then, one pair a report.
 
@@ -51,23 +59,29 @@ def measure(peer: str, workload: str, device: str, seconds: float | None = None)
         return about | {"state": f"not installed: {', '.join(missing)}"}
     start = time.time()
     command = [sys.executable, "-W", "ignore", "-m", __name__, peer, workload, device]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )  # fmt: skip
     peak, over = [0], threading.Event()
 
     def watch() -> None:
         while not over.wait(SAMPLE):
             peak[0] = max(peak[0], _memory(process.pid))
             if seconds is not None and time.time() - start > seconds:
-                process.kill()
+                _end(process)
                 return
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     before = os.times()
-    out, errors = process.communicate()
+    try:
+        out, errors = process.communicate()
+    finally:  # Ctrl-C too: it does not reach a session of its own
+        over.set()
+        watcher.join()
+        _end(process)
+        process.wait()
     after = os.times()
-    over.set()
-    watcher.join()
     if process.returncode:
         words = [line for line in errors.splitlines() if line.strip()]
         slow = seconds is not None and time.time() - start > seconds
@@ -80,15 +94,36 @@ def measure(peer: str, workload: str, device: str, seconds: float | None = None)
     }  # fmt: skip
 
 
+def _end_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _single_precision() -> None:
+    """Float32 is float32 for every peer on a GPU: torch would let convolutions compute in TF32, our engines do not."""
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def _device_bytes(peer: str) -> int:
+    """Most bytes of a GPU's memory that this process held; 0 where they are those of other processes."""
+    if peer == "jax_vmap":
+        return sys.modules["jax"].devices()[0].memory_stats()["peak_bytes_in_use"]
+    return 0 if peer == "dataloader_processes" else sys.modules["torch"].cuda.max_memory_reserved()
+
+
 def _child(peer: str, workload: str, device: str) -> None:
+    # Python kills no children when it is killed: a benchmark that was stopped must not go on
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    if device == "cuda":
+        _single_precision()
     chosen, work = peers(device)[peer], WORKLOADS[workload]
     runs = work.runs(chosen.runs(work, device), device, chosen.precision)
     finished = []
     chosen.train(runs, device, lambda n: finished.append((time.time(), n)))
-    device_bytes = 0
-    if device == "cuda" and "torch" in sys.modules:
-        device_bytes = sys.modules["torch"].cuda.max_memory_reserved()
-    print(json.dumps({"finished": finished, "device_bytes": device_bytes}))
+    print(json.dumps({"finished": finished, "device_bytes": _device_bytes(peer) if device == "cuda" else 0}))
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def comparison(content: dict, workload: str) -> HTML:
         "10 seeds, cold": median["cell cold"].map("{:.3g} s".format),
         "10 seeds, warm": median["cell warm"].map("{:.3g} s".format),
         "share of peak": (100 * median["share"]).map("{:.0f} %".format),
-        "memory": median["GB"].map("{:.1f} GB".format),
+        "memory": median["GB"].map("{:.1f} GB".format, na_action="ignore").fillna("not known"),
         "time, ours = 1": [
             f"{r['median']:.2f}" + (f" ({r['min']:.2f}–{r['max']:.2f})" if r["size"] > 1 else "") for _, r in ratio.iterrows()
         ],

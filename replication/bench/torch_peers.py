@@ -73,7 +73,8 @@ def fit(model: nn.Module, run: Run, updates: int, train: Batches, test: Batches,
             scheduler.step()
         model.eval()
         with torch.no_grad(), autocast:
-            torch.cat([model(images.to(device)) for images, _ in test()]).cpu()
+            # a copy each: a compiled network on a GPU overwrites its last output
+            torch.cat([model(images.to(device)).clone() for images, _ in test()]).cpu()
     return model
 
 
@@ -90,6 +91,7 @@ def dataloader(runs: Sequence[Run], device: str, finished: Finished, workers: in
 
 def _one_process(run: Run, device: str) -> None:
     torch.set_num_threads(1)
+    torch.backends.cudnn.allow_tf32 = False  # as in the process that asks, see replication.bench.measure
     dataloader([run], device, lambda _: None, workers=0)
 
 
