@@ -162,7 +162,7 @@ def controls(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry
     yield from _entries(setting, network, PAIR, seeds)
 
 
-def precision(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
+def performance(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
     """The base pair in float32, as all results are, and under bfloat16 autocast (beyond the paper)."""
     for name in ("float32", "bfloat16"):
         yield from _entries(setting, network, PAIR, seeds, name, precision=name)
@@ -172,7 +172,7 @@ Design = Callable[[str, str, Sequence[int]], Iterator[Entry]]
 DESIGNS: dict[str, Design] = {
     f.__name__: f
     for f in (base, removal, ratio, batch_size, generality, majorities, sigmoid, uncertainty, training_time, mechanism,
-              remedies, controls, precision)
+              remedies, controls, performance)
 }  # fmt: skip
 
 SEEDS = {"base": 60, "removal": 60, "ratio": 40, "generality": 60, "majorities": 60, "sigmoid": 60, "uncertainty": 60}
@@ -196,7 +196,7 @@ CELLS: dict[str, tuple[str, ...]] = {
         "plantvillage/apple", "plantvillage/apple/border", "plantvillage/apple/ungrouped",
         "plantvillage/pepper", "plantvillage/pepper/border",
     ),
-    "precision": ("plantvillage/apple",),
+    "performance": ("plantvillage/apple",),
 }  # fmt: skip
 """settings of each design where not digits and all of `IMAGES`; p-values are adjusted over what is planned here"""
 CELL_NETWORKS = {("generality", "digits"): NETWORKS}

@@ -92,7 +92,7 @@ def test_training_here_is_on_digits_unless_told_otherwise(monkeypatch):
 
 
 @pytest.mark.parametrize(("settings", "claims"), [
-    ((), {*designs.DESIGNS}), (("digits",), {*designs.DESIGNS} - {"controls", "precision"}),
+    ((), {*designs.DESIGNS}), (("digits",), {*designs.DESIGNS} - {"controls", "performance"}),
     (("plantvillage/tomato",), {"majorities"}),
     (("cracks",), {"base", "removal", "generality", "sigmoid", "uncertainty"}),
     (("folder:mine",), {"base", "removal", "generality", "sigmoid", "uncertainty"}),

@@ -80,8 +80,12 @@ def machine(content: dict) -> Markdown:
     )
 
 
+def _seconds(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def comparison(content: dict, workload: str) -> HTML:
-    """Every peer on a workload: medians over rounds, and the ratio to ours with its range."""
+    """Every peer on a workload: medians over rounds, and the ratio to ours with its range; cold and warm of ten runs."""
     rows = table(content)
     rows = rows[rows["workload"] == workload]
     by_peer = rows.groupby("peer", sort=False)
@@ -89,17 +93,16 @@ def comparison(content: dict, workload: str) -> HTML:
     ratio = by_peer["ratio"].agg(["median", "min", "max", "size"])
     made = pd.DataFrame({
         "peer": [f"`{name}`" for name in median.index],
-        "seconds a run": median["run"].map("{:.3g}".format),
+        "time, ours = 1": ["1" if name == "ours" else f"{r['median']:.2f}" for name, r in ratio.iterrows()],
+        "range": [f"{r['min']:.2f}\u2013{r['max']:.2f}" if r["size"] > 1 and name != "ours" else "" for name, r in ratio.iterrows()],
+        "cold, s": median["cell cold"].map(_seconds),
+        "warm, s": median["cell warm"].map(_seconds),
         "runs an hour": median["runs/hour"].map("{:,.0f}".format),
         "images/s": median["images/s"].map("{:,.0f}".format),
-        "10 seeds, cold": median["cell cold"].map("{:.3g} s".format),
-        "10 seeds, warm": median["cell warm"].map("{:.3g} s".format),
-        "share of peak": (100 * median["share"]).map("{:.0f} %".format),
-        "memory": median["GB"].map("{:.1f} GB".format, na_action="ignore").fillna("not known"),
-        "time, ours = 1": [
-            f"{r['median']:.2f}" + (f" ({r['min']:.2f}–{r['max']:.2f})" if r["size"] > 1 else "") for _, r in ratio.iterrows()
-        ],
+        "share of peak": (100 * median["share"]).map("{:.0f}\u00a0%".format),
+        "GB": median["GB"].map("{:.1f}".format, na_action="ignore").fillna("not known"),
     })  # fmt: skip
+    made = made.loc[:, (made != "").any()]  # no range of a single round
     return shown(made.iloc[np.argsort(median["run"].to_numpy())])
 
 
@@ -109,15 +112,16 @@ def ratios(content: dict) -> Figure:
     rows = table(content)
     works = [name for name in WORKLOADS if name in set(rows["workload"])]
     peers = list(dict.fromkeys(rows.sort_values("ratio")["peer"]))
-    fig, axes = plt.subplots(1, len(works), figsize=(FIGSIZE[0], 0.32 * len(peers) + 1), sharey=True, layout="constrained")
+    fig, axes = plt.subplots(1, len(works), figsize=(FIGSIZE[0], 0.32 * len(peers) + 1), sharex=True, sharey=True, layout="constrained")
     for ax, work in zip(np.atleast_1d(axes), works):
         here = rows[rows["workload"] == work]
         mine = here["peer"].str.startswith("ours")
         for part, colour in ((here[mine], ORANGE), (here[~mine], GREY)):
             ax.scatter(part["ratio"], part["peer"].map(peers.index), color=colour, s=28, alpha=0.8, linewidths=0)
         ax.axvline(1, color="black", lw=0.8)
-        ax.set(xscale="log", title=work, yticks=range(len(peers)), yticklabels=peers)
+        ax.set(xscale="log", title=work, yticks=range(len(peers)), yticklabels=peers, xticks=[0.5, 1, 3, 10, 30])
         ax.xaxis.set_major_formatter("{x:g}")
+        ax.minorticks_off()
     fig.supxlabel("time of a run (ours = 1, logarithmic)", fontsize=10)
     return fig
 
@@ -155,7 +159,7 @@ def line(content: dict) -> Markdown:
 
 
 def precisions(page: Page) -> HTML:
-    """The design `precision`: F1 in float32 and bfloat16 and their difference paired by seed, of both arms and the gain."""
+    """The design `performance`: F1 in float32 and bfloat16 and their difference paired by seed, of both arms and the gain."""
     rows = []
     for rate in ("own", "shared"):
         single, half = (page.part(rate, variant=variant) for variant in ("float32", "bfloat16"))
