@@ -39,8 +39,8 @@ CLAIMS = {
             "base", "The gain itself",
             "One BatchNorm layer between the last linear layer and the softmax lifts the minority class's test F1 from "
             "0.29 to 0.95 when training on 99 % healthy and 1 % unhealthy leaves.", K20,
-            "the gain of a VGG19 or ResNet34 fine-tuned on PlantVillage exceeds 0.05, at 10 epochs and still at 30 and 100 "
-            "(else *partly*); every other cell is an analogue",
+            "the gain of a VGG19 or ResNet34 fine-tuned on PlantVillage from ImageNet's weights exceeds 0.05, at 10 epochs and "
+            "still at 30 and 100 (else *partly*); every other cell is an analogue",
             "the gain lies below 0.05",
             criteria.measure_base, criteria.decide_base,
         ),

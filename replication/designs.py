@@ -18,7 +18,11 @@ MAJORITY_LEVELS = (100, 200, 500, 1000)
 BATCH_LEVELS = (8, 16, 32, 64, 128, 256, 512)
 """the last, which leaves one update an epoch, on digits only"""
 EPOCH_LEVELS = (10, 30, 100)
-BASE_EPOCHS = {"plantvillage/pepper": 30, "cracks": 30, "skin": 30, "cifar10": 30, "plantvillage/apple@64": 10}
+BASE_EPOCHS = {(setting, "simple_cnn"): 30 for setting in ("plantvillage/pepper", "cracks", "skin", "cifar10")} | {
+    ("plantvillage/apple@64", "simple_cnn"): 10,
+    ("plantvillage/apple", "resnet34:random"): 10,
+    ("plantvillage/apple", "resnet34:other_crops"): 10,
+}
 """longest training of the base pair where not 100 epochs: such a cell can be replicated in part at most"""
 MAJORITY_TOTALS = {"plantvillage/apple": 500, "plantvillage/tomato": 500}
 """majority images in total in the majorities claim where not 1000: a diseased class has no more to give"""
@@ -75,13 +79,13 @@ def embedded(setting: str) -> bool:
 def base(setting: str, network: str, seeds: Sequence[int]) -> Iterator[Entry]:
     """1000:10, 10 epochs; the first 20 seeds at 30 and 100 epochs too; both other readings of the layer beside it.
 
-    The readings on digits and apple only; the longer trainings as far as `BASE_EPOCHS` has them.
+    The readings with the small CNN on digits and apple only; the longer trainings as far as `BASE_EPOCHS` has them.
     """
     yield from _entries(setting, network, PAIR, seeds, level=EPOCH_LEVELS[0], rates=ALL_RATES)
-    if setting in ("digits", "plantvillage/apple"):
+    if setting in ("digits", "plantvillage/apple") and network == "simple_cnn":
         yield from _entries(setting, network, READINGS, seeds, level=EPOCH_LEVELS[0], rates=("own",))
     for epochs in EPOCH_LEVELS[1:]:
-        if epochs <= BASE_EPOCHS.get(setting, EPOCH_LEVELS[-1]):
+        if epochs <= BASE_EPOCHS.get((setting, network), EPOCH_LEVELS[-1]):
             yield from _entries(setting, network, PAIR, seeds[:20], level=epochs, rates=ALL_RATES, epochs=epochs)
 
 
@@ -201,7 +205,11 @@ CELLS: dict[str, tuple[str, ...]] = {
 """settings of each design where not digits and all of `IMAGES`; p-values are adjusted over what is planned here"""
 CELL_NETWORKS = {("generality", "digits"): NETWORKS}
 """networks of a claim on a setting where not the simple CNN alone"""
-TUNED = {"digits": NETWORKS} | {setting: NETWORKS[:1] for setting in ("plantvillage/apple", "cracks", "skin", "cifar10")}
+RESNETS = ("resnet34:random", "resnet34:other_crops")
+"""one of the papers' networks, from random weights and fine-tuned from those that know other crops' leaves"""
+TUNED = {"digits": NETWORKS, "plantvillage/apple": (*NETWORKS[:1], *RESNETS)} | {
+    setting: NETWORKS[:1] for setting in ("cracks", "skin", "cifar10")
+}
 """where learning rates are chosen: one setting a source, for all settings of that source"""
 
 
@@ -288,14 +296,14 @@ def runs(
 def pilots(settings: Sequence[str] = (), networks: Sequence[str] = ()) -> list[tuple[str, str, Run]]:
     """(place, arm, run) of the tuning runs: every arm at every pilot rate on the pilot seeds.
 
-    The small networks beside the first are part of the generality claim alone and are tuned for its two arms; on real
-    images the arms are those of the claims that have cells there.
+    The networks beside the first are tuned for the base pair, as they have a part in claims on it alone; on real images
+    the arms are those of the claims that have cells there.
     """
     for name in networks:
         body(name)
 
     def arms(setting: str, network: str) -> Iterable[str]:
-        if network in NETWORKS[1:]:
+        if network in NETWORKS[1:] or network in RESNETS:
             return PAIR
         if embedded(setting):
             return ARMS

@@ -24,7 +24,7 @@ from replication.evidence.frame import complete
 
 Cell = tuple[str, ...]
 AT = {
-    "own": "each arm's own best learning rate", "shared": "plain's best", "wide": "each arm's best beyond the grid",
+    "own": "each arm's own best learning rate", "shared": "plain's best", "wide": "each arm's best of all pilot rates",
 }  # fmt: skip
 
 
@@ -132,8 +132,11 @@ K20_NETWORKS = ("vgg19", "vgg19_bn", "resnet34")
 
 
 def _as_in_k20(frame: pd.DataFrame) -> set[Cell]:
-    """Cells with the identity of K20: a VGG19 or ResNet34, fine-tuned on PlantVillage."""
-    fine_tuned = (frame["init"] != "random").groupby([frame["cell_setting"], frame["cell_network"]]).all()
+    """Cells with the identity of K20: a VGG19 or ResNet34, fine-tuned on PlantVillage from ImageNet's weights.
+
+    Other weights that were trained before, such as `other_crops`, make an analogue: they know leaves.
+    """
+    fine_tuned = (frame["init"] == "imagenet").groupby([frame["cell_setting"], frame["cell_network"]]).all()
     return {c for c in fine_tuned[fine_tuned].index if _plantvillage(c) and c[1].split(":")[0] in K20_NETWORKS}
 
 
