@@ -9,9 +9,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from replication.data.splits import data_digest, split
 from replication.evidence.provenance import record
 from replication.evidence.store import Result, Store
+from replication.pretrained import make, weights_digest
 from replication.processes import cores, interruptible, pool
 from replication.progress import Progress
-from replication.runs import Run, checkpoint_digest
+from replication.runs import Run
 from replication.scoring import Labels, scored
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -51,7 +52,7 @@ def at_hand(setting: str) -> bool:
 
 def key_of(run: Run) -> str:
     """The key of a run on the data and the checkpoint of this machine."""
-    return run.key(data_digest(run.setting), checkpoint_digest(run.init))
+    return run.key(data_digest(run.setting), weights_digest(run))
 
 
 def missing(runs: Iterable[Run], store: Store) -> list[Run]:
@@ -87,6 +88,7 @@ def carry_out_all(
     todo = missing(runs, store)  # after all checks: it may have to decode images
     if not todo:
         return 0
+    make(todo, where)
     deadline = float("inf") if time_budget is None else time.monotonic() + time_budget
     with Progress(len(todo)) as progress, interruptible() as interrupted:
         if engine == "loop" or (engine == "auto" and where == "cpu"):

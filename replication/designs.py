@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from replication.arms import ARMS, NORMS, PILOT_RATES, learning_rate, place
+from replication.arms import ARMS, NORMS, PILOT_RATES, chosen_rates, learning_rate, place
 from replication.data.settings import setting as setting_of
 from replication.runs import CONFIRMATORY, Run
 
@@ -214,7 +214,7 @@ TUNED = {"digits": NETWORKS, "plantvillage/apple": (*NETWORKS[:1], *RESNETS)} | 
 
 
 def body(network: str) -> dict[str, str]:
-    """The factors of a network as cells name it: `NAME`, or `NAME:INIT` with `random`, `imagenet` or a checkpoint's path.
+    """The factors of a network as cells name it: `NAME`, or `NAME:INIT`, see `Run.init`.
 
     ValueError for an unknown name.
     """
@@ -244,18 +244,25 @@ def cells(claim: str, settings: Sequence[str] = (), networks: Sequence[str] = ()
     """(setting, network) of every cell of a claim, or of those asked for; ValueError names what there is.
 
     A setting beyond the plan is allowed where it exists: it makes a cell of its own. Networks alone mean the planned
-    settings that they are tuned for.
+    settings on which they have learning rates; ValueError where there is none.
     """
     for name in settings:
         setting_of(name)
     for name in networks:
         body(name)
-    return [
+    tuned = chosen_rates()
+    found = [
         (s, n)
         for s in settings or CELLS.get(claim, ("digits", *IMAGES))
         for n in networks or CELL_NETWORKS.get((claim, s), NETWORKS[:1])
-        if settings or n in NETWORKS[: None if embedded(s) else 1]
+        if settings or not networks or place(s, n) in tuned
     ]
+    if not found:
+        raise ValueError(
+            f"network {', '.join(networks)} has no learning rates on a setting of {claim!r}: name settings too, after "
+            "`replication tune --settings ... --networks ...`"
+        )
+    return found
 
 
 def entries(
@@ -309,7 +316,7 @@ def pilots(settings: Sequence[str] = (), networks: Sequence[str] = ()) -> list[t
             return ARMS
         return (*PAIR, *SIGMOIDS, *(READINGS if setting == "plantvillage/apple" else ()))
 
-    return [
+    found = [
         (
             place(setting, network),
             arm,
@@ -322,3 +329,6 @@ def pilots(settings: Sequence[str] = (), networks: Sequence[str] = ()) -> list[t
         for arm in arms(setting, network)
         for rate in PILOT_RATES
     ]
+    if not found:
+        raise ValueError(f"no pilots are planned for network {', '.join(networks)}: name settings too")
+    return found

@@ -191,9 +191,9 @@ class Page:
                          "seeds": len(d)})  # fmt: skip
         return shown(pd.DataFrame(rows))
 
-    def against_claim(self, rate: str = "own") -> str:
+    def against_claim(self, rate: str = "own", **where) -> str:
         """Whether the gain that the papers report lies in the interval of ours, as words for a sentence."""
-        part = self.part(rate, level=10)
+        part = self.part(rate, level=10, **where)
         low, high = st.bca(values(part, "final_bn") - values(part, "plain"))
         where = "inside" if low <= CLAIMED_GAIN <= high else "outside"
         return f"{CLAIMED_F1[0]} to {CLAIMED_F1[1]}, a gain of {CLAIMED_GAIN}, which lies {where} the interval of ours"

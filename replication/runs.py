@@ -26,7 +26,7 @@ class Run:
     network: str = "simple_cnn"
     """body of the network, see `replication.training.networks`"""
     init: str = "random"
-    """`random`, `imagenet`, or the path of a checkpoint"""
+    """`random`, `imagenet`, a recipe's name (see `replication.pretrained`), or the path of a checkpoint"""
     head: str = "linear"
     """what stands between the body and the final norm, see `replication.training.heads`"""
     final_norm: str = "none"

@@ -91,7 +91,10 @@ def pair_rows(cell: str, curve: Curve) -> list[dict]:
 
 
 def cross_check(measured: dict) -> HTML:
-    """The comparison of `benchmarks/fastai_check.py`: means of both codes, their paired difference, seconds a run."""
+    """The comparison of `benchmarks/fastai_check.py`: means of both codes, their paired difference, seconds a run.
+
+    Only `fastai` is judged to agree or not: its own defaults are other settings.
+    """
     rows = []
     for arm, codes in measured["results"].items():
         for code, runs in codes.items():
@@ -105,7 +108,8 @@ def cross_check(measured: dict) -> HTML:
                     "F1 ours": f"{mean['ours']:.2f}", "F1 fastai": f"{mean[code]:.2f}",
                     "difference": f"{f1['difference']:+.3f}",
                     "95 % interval": "{:+.2f}\u00a0to\u00a0{:+.2f}".format(*f1["interval"]),
-                    "AUC difference": f"{auc['difference']:+.3f}", "agree": "yes" if found["agree"] else "no",
+                    "AUC difference": "{:+.3f} ({:+.3f}\u00a0to\u00a0{:+.3f})".format(auc["difference"], *auc["interval"]),
+                    "agree": {True: "yes", False: "no"}[found["agree"]] if code == "fastai" else "",
                     "seconds ours": f"{seconds['ours']:.1f}", "seconds fastai": f"{seconds[code]:.1f}",
                 })  # fmt: skip
     return shown(pd.DataFrame(rows))

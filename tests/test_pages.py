@@ -105,10 +105,12 @@ def test_cross_check_is_the_benchmark_in_a_table():
     run = {"f1_minority": 0.5, "roc_auc": 0.9, "seconds": 2.0}
     found = {"f1_minority": {"n": 2, "difference": -0.25, "interval": [-0.4, 0.1]},
              "roc_auc": {"n": 2, "difference": 0.01, "interval": [0, 0.02]}, "agree": True}  # fmt: skip
+    theirs = [run | {"f1_minority": 0.75, "seconds": 6.0}] * 2
     text = cross_check({
-        "results": {"plain": {"ours": [run] * 3, "fastai_default": [run | {"f1_minority": 0.75, "seconds": 6.0}] * 2}},
-        "comparison": {"plain": {"fastai_default": found}},
+        "results": {"plain": {"ours": [run] * 3, "fastai": theirs, "fastai_default": theirs}},
+        "comparison": {"plain": {"fastai": found | {"agree": False}, "fastai_default": found}},
     }).data  # fmt: skip
     cells = [part.split("<")[0] for part in text.split("<td>")[1:]]
-    assert cells == ["plain", "fastai, default", "2", "0.50", "0.75", "-0.250", "-0.40\u00a0to\u00a0+0.10", "+0.010", "yes",
-                     "2.0", "6.0"]  # fmt: skip
+    numbers = ["2", "0.50", "0.75", "-0.250", "-0.40\u00a0to\u00a0+0.10", "+0.010 (+0.000\u00a0to\u00a0+0.020)"]
+    assert cells == ["plain", "fastai", *numbers, "no", "2.0", "6.0",
+                     "plain", "fastai, default", *numbers, "", "2.0", "6.0"]  # fmt: skip

@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from replication import pretrained
+
 
 def _block(channels: int, width: int) -> list[nn.Module]:
     """3x3 convolution without bias (the norm behind it would cancel it), 2x2 max-pooling, BatchNorm, ReLU.
@@ -164,7 +166,8 @@ def _load(features: nn.Module, state: Mapping[str, torch.Tensor], source: str) -
 def body(name: str, channels: int, pixels: int, init: str = "random") -> tuple[nn.Module, int]:
     """The body of that name for square images in -1..1, and its number of features F.
 
-    It starts from random weights (torch's global generator), from `imagenet`, or from the checkpoint at a path.
+    It starts from random weights (torch's global generator), from `imagenet`, from the weights of a recipe (see
+    `replication.pretrained`), or from the checkpoint at a path.
     ValueError in one sentence for an unknown network, images it cannot take, and weights that are not there or do not
     fit.
     """
@@ -179,7 +182,8 @@ def body(name: str, channels: int, pixels: int, init: str = "random") -> tuple[n
     if init == "imagenet":
         _load(features, _imagenet(name), "init = 'imagenet'")
     elif init != "random":
-        _load(features, _checkpoint(name, init), f"init = {init!r}")
+        path = str(pretrained.checkpoint(init, name)) if init in pretrained.RECIPES else init
+        _load(features, _checkpoint(name, path), f"init = {init!r}")
     if name in TORCHVISION and (init == "imagenet" or channels == 1):
         # ImageNet's weights were trained on images normalised so, and VGG19 has no norm that would make up for others.
         # The loop feeds every network -1..1; from there it is an affine map, exact but for rounding.

@@ -1,0 +1,58 @@
+"""Initial weights that the package makes itself: recipes by the names that `Run.init` may bear, made where first needed."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from replication.data.settings import setting as setting_of
+from replication.data.sources import load
+from replication.places import home
+from replication.runs import Run, checkpoint_digest
+
+RECIPES = {
+    "other_crops": {"sources": ["plantvillage"], "without": ["Apple"], "pixels": 32, "epochs": 20},
+}
+"""name -> what `training.pretraining.pretrain` is given: here pepper, tomato and potato leaves, eight classes"""
+UNSEEN = {"other_crops": ("plantvillage/apple",)}
+"""name -> the settings, with their sub-settings, of a source that the recipe uses whose images it has not seen"""
+
+
+def recipe_digest(name: str, network: str) -> str:
+    """16 hex digits of SHA-256 of a recipe, the network and the images that it is carried out on.
+
+    It stands for the weights in a run's key: whoever carries the recipe out has them, to rounding.
+    """
+    recipe = RECIPES[name]
+    images = [load(source, recipe["pixels"]).digest for source in recipe["sources"]]
+    return hashlib.sha256(json.dumps([recipe, network, images], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def weights_digest(run: Run) -> str:
+    """What a run's initial weights add to its key: of a recipe or a checkpoint; empty for `random` and `imagenet`.
+
+    ValueError for a checkpoint that is not there.
+    """
+    return recipe_digest(run.init, run.network) if run.init in RECIPES else checkpoint_digest(run.init)
+
+
+def checkpoint(name: str, network: str) -> Path:
+    """Where this machine keeps the weights of a recipe."""
+    return home() / "pretrained" / f"{network}-{name}-{recipe_digest(name, network)}.pt"
+
+
+def make(runs: Iterable[Run], device: str = "cpu") -> None:
+    """Carry out the recipes that some runs start from, where that has not been done.
+
+    ValueError for a setting some of whose test images the recipe has trained on.
+    """
+    wanted = sorted({(r.init, r.network, r.setting) for r in runs if r.init in RECIPES})
+    for name, _, setting in wanted:
+        if setting_of(setting).source in RECIPES[name]["sources"] and not setting.startswith(UNSEEN[name]):
+            raise ValueError(f"init = {name!r} has seen the images of {setting!r}: {', '.join(UNSEEN[name])} are allowed")
+    for name, network, _ in wanted:
+        path = checkpoint(name, network)
+        if not path.exists():
+            from replication.training.pretraining import pretrain
+
+            pretrain(network, out=path, device=device, **RECIPES[name])

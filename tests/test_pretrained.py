@@ -1,0 +1,65 @@
+"""Recipes for initial weights: carried out once where first needed, kept apart by what they are made of, guarded."""
+
+import pytest
+import torch
+
+from replication import backends, pretrained
+from replication.evidence.store import Store
+from replication.runs import Run
+from replication.training.heads import build
+
+FEW = {"sources": ["digits"], "without": ["3", "8"], "pixels": 8, "epochs": 1}
+RUN = Run(setting="digits/1v1", init="most_digits", epochs=1)
+
+
+@pytest.fixture
+def recipes(monkeypatch, tmp_path):
+    monkeypatch.setenv("REPLICATION_HOME", str(tmp_path))
+    monkeypatch.setattr(pretrained, "RECIPES", {"most_digits": FEW})
+    monkeypatch.setattr(pretrained, "UNSEEN", {"most_digits": ("digits/1v1",)})
+    return tmp_path / "pretrained"
+
+
+def test_a_recipe_is_carried_out_once_and_runs_start_from_it(recipes):
+    pretrained.make([RUN, Run()])
+    (path,) = recipes.iterdir()
+    assert path == pretrained.checkpoint("most_digits", "simple_cnn") and path.name.startswith("simple_cnn-most_digits-")
+    kept, before = torch.load(path, weights_only=True), path.stat().st_mtime_ns
+    assert kept["provenance"]["without"] == ["3", "8"] and len(kept["provenance"]["classes"]) == 8
+    pretrained.make([RUN])
+    assert path.stat().st_mtime_ns == before
+
+    body = build(RUN, 1, 8, 2).state_dict()
+    assert all(torch.equal(body[f"body.{key}"], value) for key, value in kept["body"].items())
+    result = backends.carry_out(RUN, "cpu", "made up")
+    assert result.facts["checkpoint"] == pretrained.recipe_digest("most_digits", "simple_cnn")
+    assert backends.key_of(RUN) == result.key != backends.key_of(Run(setting="digits/1v1", epochs=1))
+
+
+def test_weights_of_another_recipe_network_or_set_of_images_are_other_weights(recipes, monkeypatch):
+    found = [pretrained.recipe_digest("most_digits", network) for network in ("simple_cnn", "mlp")]
+    monkeypatch.setitem(pretrained.RECIPES, "most_digits", FEW | {"epochs": 2})
+    found.append(pretrained.recipe_digest("most_digits", "simple_cnn"))
+    monkeypatch.setitem(pretrained.RECIPES, "most_digits", FEW)
+    images = pretrained.load("digits", 8)
+    monkeypatch.setattr(pretrained, "load", lambda *_: type("", (), {"digest": images.digest[::-1]}))
+    found.append(pretrained.recipe_digest("most_digits", "simple_cnn"))
+    assert len(set(found)) == 4
+
+
+def test_no_run_starts_from_weights_that_have_seen_its_images(recipes, tmp_path):
+    seen = Run(init="most_digits")
+    with pytest.raises(ValueError, match=r"^init = 'most_digits' has seen the images of 'digits': digits/1v1 are allowed$"):
+        pretrained.make([RUN, seen])
+    with Store(tmp_path / "store.sqlite") as store, pytest.raises(ValueError, match="has seen the images"):
+        backends.carry_out_all([seen], store, "cpu")
+    assert not recipes.exists()
+
+
+def test_weights_that_nobody_has_made_are_asked_for(recipes):
+    with pytest.raises(ValueError, match="no checkpoint at init = "):
+        build(RUN, 1, 8, 2)
+
+
+def test_every_recipe_says_which_settings_it_leaves_alone():
+    assert pretrained.RECIPES.keys() == pretrained.UNSEEN.keys()
