@@ -2,6 +2,9 @@
 
 import copy
 import dataclasses
+import platform
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -18,7 +21,7 @@ from replication.runs import Run
 from replication.training import loop
 from replication.training.heads import CENTRING, FINAL_NORMS, Affine, MeanOnly, build
 from replication.training.losses import LOSSES, as_softmax, loss_of
-from replication.training.readouts import readouts
+from replication.training.readouts import in_parts, readouts
 
 NORMS = [name for name in FINAL_NORMS if name != "none"]
 BATCH_NORMS = ["bn", "bn_slow", "bn_no_affine"]  # after the last linear layer
@@ -475,3 +478,35 @@ def test_bad_factor_is_refused_in_one_sentence(factors, words):
     with pytest.raises(ValueError) as error:
         train(small(**factors))
     assert words in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("side, images, sizes", [(8, 300, [300]), (32, 150, [64, 64, 22]), (64, 70, [32, 32, 6]), (128, 1, [1])])
+def test_a_test_in_parts_is_that_in_one(side, images, sizes):
+    torch.manual_seed(0)
+    body = build(Run(), 3, side, 2).body.eval()
+    x, seen = torch.randn(images, 3, side, side).contiguous(memory_format=torch.channels_last), []
+
+    def watched(part):
+        seen.append(len(part))
+        return body(part)
+
+    with torch.no_grad():
+        torch.testing.assert_close(in_parts(watched, x), body(x), rtol=1e-5, atol=1e-5)
+    assert seen == sizes
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep memory")
+def test_a_worker_keeps_the_memory_of_its_tensors():
+    code = """
+import resource, sys, torch
+from replication.processes import _keep_memory
+if sys.argv[1] == "kept":
+    _keep_memory()
+for n in range(60):
+    torch.ones(2**24)  # 64 MB
+    if n == 49:  # the heap has found its size
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    lost, kept = (int(subprocess.check_output([sys.executable, "-c", code, how])) for how in ("lost", "kept"))
+    assert kept < 1000 < lost, "ten times 16384 pages of 4 KB, or none"

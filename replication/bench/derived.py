@@ -22,6 +22,11 @@ def recorded() -> list[dict]:
     return [read(folder / "bench.json"), *map(read, sorted(folder.glob("bench_*.json")))]
 
 
+def packing() -> dict:
+    """What `benchmarks/pack.py` measured: seconds to decode and to open a set of images, and the goals."""
+    return read(root() / "benchmarks" / "pack.json")
+
+
 def _times(row: dict) -> dict[str, float]:
     """Start-up seconds and seconds a run of the whole machine, of the epochs that were timed.
 
@@ -48,7 +53,7 @@ def table(content: dict) -> pd.DataFrame:
     """One row a (workload, peer, round) that was measured.
 
     `run`: seconds a whole run costs the machine when warm (extrapolated by its operations where fewer
-    `epochs` were timed than the run has); `cell cold`, `cell warm`: seconds of ten runs with and without start-up; `runs/hour`; `images/s` trained on;
+    `epochs` were timed than the run has); `one run`: seconds of one of those that train at the same time; `cell cold`, `cell warm`: seconds of ten runs with and without start-up; `runs/hour`; `images/s` trained on;
     `share` of the measured peak of its precision; `GB` in use (on a GPU: of its memory, NaN where
     it is not known); `ratio`: `run` by that of `ours` in the same round.
     ValueError where nothing was measured.
@@ -68,7 +73,7 @@ def table(content: dict) -> pd.DataFrame:
         rows.append({
             "workload": row["workload"], "peer": row["peer"], "round": row["round"], "epochs": row["epochs"],
             "start-up": times["start-up"], "run": run, "cell cold": times["start-up"] + 10 * run, "cell warm": 10 * run,
-            "runs/hour": 3600 / run, "images/s": per_epoch * work.run.epochs / run,
+            "one run": run * row["at_once"], "runs/hour": 3600 / run, "images/s": per_epoch * work.run.epochs / run,
             "share": whole / run / peak[precision],
             "GB": (row["bytes"] if row["device"] == "cpu" else row["device_bytes"] or float("nan")) / 1e9,
         })  # fmt: skip

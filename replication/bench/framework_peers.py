@@ -82,7 +82,7 @@ def lightning(runs: Sequence[Run], device: str, finished: Finished) -> None:
         parts = split(run)
         options = {"num_workers": 2, "persistent_workers": True, "pin_memory": device == "cuda"}
         train = DataLoader(train_set(parts), run.batch_size, shuffle=True, drop_last=True, **options)
-        test = DataLoader(held_set(parts), 256, **options)
+        test = DataLoader(held_set(parts), run.batch_size, **options)
         trainer = L.Trainer(
             max_epochs=run.epochs, accelerator=device, devices=1, logger=False, enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,

@@ -67,6 +67,31 @@ def goals(contents: list[dict]) -> HTML:
     return shown(pd.DataFrame(rows))
 
 
+RUN_GOALS = {
+    ("apple32", "ours"): 8, ("apple32", "ours_bfloat16"): 5, ("apple64", "ours"): 50, ("apple64", "ours_bfloat16"): 25,
+}  # fmt: skip
+"""(workload, peer) -> seconds that one run may take one core"""
+
+
+def seconds(content: dict, packing: dict) -> HTML:
+    """Goals in seconds: one run on one core, median and slowest round; and what comes before a run, decoding its images."""
+    rows, found = table(content), []
+    for (work, peer), most in RUN_GOALS.items():
+        took = rows.loc[(rows["workload"] == work) & (rows["peer"] == peer), "one run"]
+        found.append((f"a run of {work} by `{peer}`", most, took.to_numpy()))
+    for name, most in packing["goals"].items():
+        found.append((name, most, np.array([once["wall"] for once in packing["seconds"][name]])))
+    return shown(pd.DataFrame(
+        {
+            "what": what, "goal: at most, s": f"{most:g}",
+            "median, s": f"{np.median(took):.2g}" if len(took) else "not measured",
+            "slowest, s": f"{took.max():.2g}" if len(took) else "",
+            "met": "" if not len(took) else "yes" if took.max() <= most else "no",
+        }
+        for what, most, took in found
+    ))  # fmt: skip
+
+
 def machine(content: dict) -> Markdown:
     """Where a file was measured, and what that machine can do at best."""
     best, facts = pd.DataFrame(content["ceilings"]).max(), content["provenance"]

@@ -84,7 +84,7 @@ def dataloader(runs: Sequence[Run], device: str, finished: Finished, workers: in
         parts = split(run)
         options = {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": device == "cuda"}
         train = DataLoader(train_set(parts), run.batch_size, shuffle=True, drop_last=True, **options)
-        test = DataLoader(held_set(parts), 256, **options)
+        test = DataLoader(held_set(parts), run.batch_size, **options)
         fit(network(run, parts, device), run, len(train), lambda: train, lambda: test, device)
         finished(1)
 
@@ -135,7 +135,7 @@ def _in_memory(parts: Split, run: Run, device: str) -> tuple[Batches, Batches]:
             flipped = torch.rand(len(batch), device=device) < 0.5
             yield torch.where(flipped[:, None, None, None], images.flip(3), images), y[batch]
 
-    return train, lambda: ((images, labels) for part in held for images, labels in zip(part[0].split(256), part[1].split(256)))
+    return train, lambda: ((images, labels) for part in held for images, labels in zip(*(tensor.split(run.batch_size) for tensor in part)))
 
 
 def in_memory(runs: Sequence[Run], device: str, finished: Finished, compiled: bool = False) -> None:

@@ -15,7 +15,7 @@ from replication.data.splits import Split
 from replication.runs import Run, entropy
 from replication.training.heads import build
 from replication.training.losses import as_softmax, loss_of
-from replication.training.readouts import readouts
+from replication.training.readouts import in_parts, readouts
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
 
@@ -215,7 +215,7 @@ def train(run: Run, split: Split, device: str = "cpu") -> Outcome:
         updates += len(epoch)
         model.eval()
         with torch.no_grad(), autocast:
-            logits = model(held).to(dtype)
+            logits = in_parts(model, held).to(dtype)
         history.append(logits.cpu().numpy())
         diverged = not bool(torch.isfinite(total) & torch.isfinite(logits).all())
         if diverged:

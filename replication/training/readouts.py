@@ -7,6 +7,15 @@ import torch
 from torch import nn
 
 
+AT_ONCE, LEAST = 2**16, 32
+"""pixels, and images, that a network is tested on at a time: so few that feature maps stay in a processor's cache"""
+
+
+def in_parts(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """The outputs of a network in evaluation on images (N, C, H, W), of `AT_ONCE` pixels at a time or `LEAST` images."""
+    return torch.cat([network(part) for part in images.split(max(LEAST, AT_ONCE // images[0, 0].numel()))])
+
+
 def folded(linear: nn.Linear, norm: nn.BatchNorm1d) -> nn.Linear:
     """One linear layer that equals `norm(linear(x))` in evaluation, exactly but for rounding.
 
@@ -41,7 +50,7 @@ def readouts(
     """
     model.eval()
     head = model.head
-    pooled = head.pool(model.body(held))
+    pooled = head.pool(in_parts(model.body, held))
     layers = dict(head.named_children())
     del layers["pool"]
 
@@ -58,7 +67,7 @@ def readouts(
     if not isinstance(norm, nn.BatchNorm1d):
         return
     before = list(layers) == ["final_norm", "linear"]
-    seen = head.pool(model.body(train))
+    seen = head.pool(in_parts(model.body, train))
     yield "bn_recalibrated", apply(pooled, final_norm=recalibrated(norm, seen if before else layers["linear"](seen)))
     parts = pooled.split([n_validation, len(pooled) - n_validation])
     own = [recalibrated(norm, part if before else layers["linear"](part)) for part in parts]
