@@ -1,7 +1,7 @@
 """Tables and badges as a page shows them."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -88,6 +88,13 @@ def pair_rows(cell: str, curve: Curve) -> list[dict]:
             "equal within 0.05" if low > -INSIDE and high < INSIDE else "open",
         })  # fmt: skip
     return rows
+
+
+def rate_table(rates: Mapping[str, Mapping[str, float]], grid: Sequence[float]) -> HTML:
+    """Chosen learning rates by place, one row an arm; an asterisk marks one at an end of the grid."""
+    ends = min(grid), max(grid)
+    made = {place: {arm: f"{rate:g}{' *' * (rate in ends)}" for arm, rate in arms.items()} for place, arms in rates.items()}
+    return shown(pd.DataFrame(made).fillna("").rename_axis("arm").reset_index())
 
 
 def cross_check(measured: dict) -> HTML:

@@ -453,8 +453,8 @@ def test_pilots_share_no_seed_with_the_designs():
     assert {run.seed for run in runs} == set(range(10)) and not {run.seed for run in designs.runs()} & set(range(100))
     assert {run.learning_rate for run in runs} == set(arms.PILOT_RATES) > set(arms.RATE_GRID)
     for place, arm, run in pilots:
-        assert place == f"{setting(run.setting).source}/{run.network}"
-        assert run.changed().keys() <= {*arms.ARMS[arm], "setting", "network", "learning_rate", "seed"}
+        assert place in {f"{setting(run.setting).source}/{run.network}{init}" for init in ("", f":{run.init}")}
+        assert run.changed().keys() <= {*arms.ARMS[arm], "setting", "network", "init", "learning_rate", "seed"}
 
 
 @pytest.mark.parametrize(("name", "choice"), [("grid", arms.RATE_GRID), ("wide", arms.PILOT_RATES)])

@@ -10,7 +10,7 @@ from replication.evidence.store import Store
 from replication.pages import Page, open_page
 from replication.parameters import Parameters
 from replication.scoreboard import Scoreboard
-from replication.tables import cross_check
+from replication.tables import cross_check, rate_table
 
 PAIR = [("final_bn", "plain")]
 LEAVES, CRACKS = "plantvillage/apple", "cracks"
@@ -114,3 +114,8 @@ def test_cross_check_is_the_benchmark_in_a_table():
     numbers = ["2", "0.50", "0.75", "-0.250", "-0.40\u00a0to\u00a0+0.10", "+0.010 (+0.000\u00a0to\u00a0+0.020)"]
     assert cells == ["plain", "fastai", *numbers, "no", "2.0", "6.0",
                      "plain", "fastai, default", *numbers, "", "2.0", "6.0"]  # fmt: skip
+
+
+def test_rates_at_an_end_of_the_grid_are_marked():
+    text = rate_table({"a/cnn": {"plain": 0.1, "final_bn": 0.01}, "b/cnn": {"plain": 3e-4}}, (3e-4, 0.01, 0.1)).data
+    assert [part.split("<")[0] for part in text.split("<td>")[1:]] == ["plain", "0.1 *", "0.0003 *", "final_bn", "0.01", ""]

@@ -17,7 +17,7 @@ def read(path: Path) -> dict:
 
 
 def recorded() -> list[dict]:
-    """The measurements that belong to the book: `benchmarks/bench.json` first, then those of other machines."""
+    """The measurements that belong to the book: `bench.json` first, then `bench_*.json`, of large networks or other machines."""
     folder = root() / "benchmarks"
     return [read(folder / "bench.json"), *map(read, sorted(folder.glob("bench_*.json")))]
 

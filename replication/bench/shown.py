@@ -52,11 +52,11 @@ GOALS = (
 
 def goals(contents: list[dict]) -> HTML:
     """Every goal with what was measured in either precision, in whichever of the files has its device."""
-    tables = {content["provenance"]["device"]: table(content) for content in contents}
+    measured = pd.concat([table(content).assign(device=content["provenance"]["device"]) for content in contents])
     rows = []
     for goal in GOALS:
-        found = {name: goal.value(tables[goal.device], name) if goal.device in tables else float("nan")
-                 for name in ("ours", "ours_bfloat16")}  # fmt: skip
+        here = measured[measured["device"] == goal.device]
+        found = {name: goal.value(here, name) for name in ("ours", "ours_bfloat16")}
         single, half = found.values()
         met = "yes" if single >= goal.least else "in bfloat16 alone" if half >= goal.least else "no"
         rows.append({
@@ -132,9 +132,9 @@ def comparison(content: dict, workload: str) -> HTML:
 
 
 @closed
-def ratios(content: dict) -> Figure:
-    """Time of a run by that of `ours` in the same round, every peer, workload and round."""
-    rows = table(content)
+def ratios(contents: list[dict]) -> Figure:
+    """Time of a run by that of `ours` in the same round, every peer, workload and round of files of one device."""
+    rows = pd.concat(map(table, contents))
     works = [name for name in WORKLOADS if name in set(rows["workload"])]
     peers = list(dict.fromkeys(rows.sort_values("ratio")["peer"]))
     fig, axes = plt.subplots(1, len(works), figsize=(FIGSIZE[0], 0.32 * len(peers) + 1), sharex=True, sharey=True, layout="constrained")
@@ -201,15 +201,17 @@ def precisions(page: Page) -> HTML:
 
 def unmeasured(contents: list[dict]) -> HTML:
     """What has no measurement, and why."""
-    rows = []
+    rows, done = [], {"cpu": set(), "cuda": set()}
     for content in contents:
         device = content["provenance"]["device"]
         rows += [
             {"device": device, "workload": m["workload"], "peer": f"`{m['peer']}`", "why": m["state"]}
             for m in content["measurements"] if m["state"] != "measured" and m["round"] == 0
         ]  # fmt: skip
-        done = {m["workload"] for m in content["measurements"]}
-        rows += [{"device": device, "workload": w, "peer": "all", "why": "not run"} for w in WORKLOADS if w not in done]
-    if "cuda" not in {content["provenance"]["device"] for content in contents}:
-        rows.append({"device": "cuda", "workload": "all", "peer": "all", "why": "no GPU was at hand"})
+        done[device] |= {m["workload"] for m in content["measurements"]}
+    for device, works in done.items():
+        if device == "cuda" and not works:
+            rows.append({"device": "cuda", "workload": "all", "peer": "all", "why": "no GPU was at hand"})
+        else:
+            rows += [{"device": device, "workload": w, "peer": "all", "why": "not run"} for w in WORKLOADS if w not in works]
     return shown(pd.DataFrame(rows))
