@@ -46,8 +46,13 @@ def reference(arm: str) -> str:
 
 
 def place(setting: str, network: str) -> str:
-    """Where a learning rate is chosen: `source/network`, for all settings of a source."""
+    """Where the book's learning rates are chosen: `source/network`, for all settings of a source."""
     return f"{setting_of(setting).source}/{network}"
+
+
+def own_place(setting: str, network: str) -> str:
+    """Where this machine chooses further ones: `setting/network`, which go before those of the source."""
+    return f"{setting}/{network}"
 
 
 PUBLISHED_RATES = Path(__file__).with_name("rates.json")
@@ -60,7 +65,10 @@ def own_rates() -> Path:
 
 @functools.cache
 def _read(path: Path, changed: int) -> dict[str, dict[str, dict[str, float]]]:
-    return json.loads(path.read_text())
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} holds no learning rates: {error}; delete it, or get it back, and tune again") from error
 
 
 def rates_in(path: Path) -> dict[str, dict[str, dict[str, float]]]:
@@ -69,7 +77,7 @@ def rates_in(path: Path) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def chosen_rates(rates: str = "grid") -> dict[str, dict[str, float]]:
-    """Learning rates chosen on the pilot seeds (`replication tune`): `source/network` -> arm -> rate.
+    """Learning rates chosen on the pilot seeds (`replication tune`): place -> arm -> rate.
 
     The best of the `grid`, or `wide`: of all pilot rates. Published ones go before this machine's own.
     """
@@ -78,9 +86,11 @@ def chosen_rates(rates: str = "grid") -> dict[str, dict[str, float]]:
 
 def learning_rate(setting: str, network: str, arm: str, rate: str = "own") -> float:
     """The learning rate of an arm, `rate` as in `designs.Entry`; ValueError if none has been chosen for it."""
-    where = place(setting, network)
-    rates = chosen_rates("wide" if rate == "wide" else "grid").get(where, {})
+    rates = chosen_rates("wide" if rate == "wide" else "grid")
+    where = own_place(setting, network)
+    if where not in rates:
+        where = place(setting, network)
     name = reference(arm) if rate == "shared" else arm
-    if name not in rates:
+    if name not in rates.get(where, {}):
         raise ValueError(f"no learning rate chosen for arm {name!r} on {where!r}: `replication tune` chooses one")
-    return rates[name]
+    return rates[where][name]

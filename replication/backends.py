@@ -74,7 +74,8 @@ def carry_out_all(
     `engine`: with `loop` one run a process, in `workers` processes (default: one a core) with one thread each; with
     `streams` or `stacked` many runs at a time on one device, scored in so many processes; `auto` is the loop on a CPU and
     on a GPU what proves fastest there (`replication.training.choice`). A result does not depend on it beyond rounding,
-    nor on their number at all. Stops starting runs when `time_budget` seconds are over. On Ctrl-C and on a ValueError
+    nor on their number at all. Stops starting runs when `time_budget` seconds are over, those of a recipe for initial weights (see
+    `replication.pretrained`) included. On Ctrl-C and on a ValueError
     of a run, which is raised, every finished run is kept.
     ValueError for an unknown engine, fewer than one worker and a negative time.
     """
@@ -88,8 +89,9 @@ def carry_out_all(
     todo = missing(runs, store)  # after all checks: it may have to decode images
     if not todo:
         return 0
-    make(todo, where)
     deadline = float("inf") if time_budget is None else time.monotonic() + time_budget
+    if time.monotonic() < deadline:
+        make(todo)  # before the workers start: it uses more than one thread
     with Progress(len(todo)) as progress, interruptible() as interrupted:
         if engine == "loop" or (engine == "auto" and where == "cpu"):
             return _one_by_one(todo, store, where, min(workers or cores(), len(todo)), deadline, progress, interrupted)

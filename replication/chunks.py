@@ -16,6 +16,7 @@ from replication.scoring import Labels, scored
 from replication.training.choice import Choice, choose
 from replication.training.engine import train_together
 from replication.training.loop import Outcome, train
+from replication.training.memory import out_of_memory
 from replication.training.stacked import FORM
 
 TOGETHER = (
@@ -124,7 +125,9 @@ class Chunks:
             outcomes = [train(run, part, str(self.device)) for run, part in zip(chunk, parts)]
             self._tell(sum(o.updates * run.batch_size for run, o in zip(chunk, outcomes)))
             return outcomes
-        except torch.cuda.OutOfMemoryError:
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
             return None
 
     def _tell(self, images: int) -> None:

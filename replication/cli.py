@@ -40,22 +40,20 @@ def _run(a: argparse.Namespace) -> None:
 def _tune(a: argparse.Namespace) -> None:
     from replication import arms, backends, designs
     from replication.evidence.tuning import choose
+    from replication.places import write
 
     pilots = designs.pilots(a.settings, a.networks)
     with _store() as store:
         backends.carry_out_all([run for *_, run in pilots], store, a.device, a.workers)
-        by_run = {
-            r.run: (r.facts["validation_f1_macro"], float(r.arrays["validation_nll_train"][-1])) for r in store.results()
-        }
+        found = store.results({backends.key_of(run) for *_, run in pilots})
+        by_run = {r.run: (r.facts["validation_f1_macro"], float(r.arrays["validation_nll_train"][-1])) for r in found}
     scored = [(place, arm, run.learning_rate, *by_run[run]) for place, arm, run in pilots]
     chosen = {"grid": choose(row for row in scored if row[2] in arms.RATE_GRID), "wide": choose(scored)}
     planned = {place for place, *_ in designs.pilots()}
     for path, mine in ((arms.PUBLISHED_RATES, False), (arms.own_rates(), True)):
         new = {k: {p: rates for p, rates in v.items() if (p not in planned) == mine} for k, v in chosen.items()}
         if any(new.values()):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            text = json.dumps({k: old | new[k] for k, old in arms.rates_in(path).items()}, indent=1)
-            path.write_text(text + "\n")
+            write(path, json.dumps({k: old | new[k] for k, old in arms.rates_in(path).items()}, indent=1) + "\n")
             print(f"chosen learning rates written to {path}")
 
 
@@ -149,6 +147,7 @@ def _verify(a: argparse.Namespace) -> None:
     records = published.manifest()["provenance"]
     used = [records[id] for _, part in chosen for id in part["provenance"].unique()]
     same = all(r[k] == here[k] for r in used for k in ("versions", "hardware", "device"))
+    same = same and not reproduction.other_weights(rows, fresh)
     print(f"retrained {len(runs)} runs ({'the same kind of machine' if same else 'another machine'}): "
           + reproduction.summary(cells))  # fmt: skip
     if len(cells) < len(chosen):

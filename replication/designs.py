@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from replication.arms import ARMS, NORMS, PILOT_RATES, chosen_rates, learning_rate, place
+from replication.arms import ARMS, NORMS, PILOT_RATES, chosen_rates, learning_rate, own_place, place
 from replication.data.settings import setting as setting_of
 from replication.runs import CONFIRMATORY, Run
 
@@ -240,23 +240,27 @@ def planned(claim: str, setting: str) -> bool:
     return setting in CELLS.get(claim, ("digits", *IMAGES))
 
 
+def _cells(claim: str, settings: Sequence[str], networks: Sequence[str]) -> list[tuple[str, str]]:
+    for name in settings:
+        setting_of(name)
+    for name in networks:
+        body(name)
+    tuned = chosen_rates()
+    found = []
+    for s in settings or CELLS.get(claim, ("digits", *IMAGES)):
+        planned_ = CELL_NETWORKS.get((claim, s), NETWORKS[:1])
+        known = (*planned_, *TUNED.get(s, ()))
+        found += [(s, n) for n in networks or planned_ if settings or n in known or own_place(s, n) in tuned]
+    return found
+
+
 def cells(claim: str, settings: Sequence[str] = (), networks: Sequence[str] = ()) -> list[tuple[str, str]]:
     """(setting, network) of every cell of a claim, or of those asked for; ValueError names what there is.
 
     A setting beyond the plan is allowed where it exists: it makes a cell of its own. Networks alone mean the planned
     settings on which they have learning rates; ValueError where there is none.
     """
-    for name in settings:
-        setting_of(name)
-    for name in networks:
-        body(name)
-    tuned = chosen_rates()
-    found = [
-        (s, n)
-        for s in settings or CELLS.get(claim, ("digits", *IMAGES))
-        for n in networks or CELL_NETWORKS.get((claim, s), NETWORKS[:1])
-        if settings or not networks or place(s, n) in tuned
-    ]
+    found = _cells(claim, settings, networks)
     if not found:
         raise ValueError(
             f"network {', '.join(networks)} has no learning rates on a setting of {claim!r}: name settings too, after "
@@ -295,7 +299,7 @@ def runs(
     wanted = {}
     for claim in claims or DESIGNS:
         there = settings if claims else [s for s in settings if planned(claim, setting_of(s).name)]
-        if there or not settings:
+        if (there or not settings) and (claims or _cells(claim, there, networks)):
             wanted |= {e.run: None for _, e in entries(claim, there, networks, seeds)}
     return sorted(wanted, key=lambda run: run.seed)
 
@@ -318,7 +322,7 @@ def pilots(settings: Sequence[str] = (), networks: Sequence[str] = ()) -> list[t
 
     found = [
         (
-            place(setting, network),
+            (place if network in TUNED.get(setting, ()) else own_place)(setting, network),
             arm,
             Run(setting=setting, **body(network), learning_rate=rate, seed=seed, **ARMS[arm]),
         )

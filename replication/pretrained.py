@@ -8,24 +8,33 @@ from pathlib import Path
 from replication.data.settings import setting as setting_of
 from replication.data.sources import load
 from replication.places import home
-from replication.runs import Run, checkpoint_digest
+from replication.runs import PROTOCOL, Run, checkpoint_digest
 
 RECIPES = {
-    "other_crops": {"sources": ["plantvillage"], "without": ["Apple"], "pixels": 32, "epochs": 20},
-}
+    "other_crops": {
+        "sources": ["plantvillage"], "without": ["Apple"], "pixels": 32, "epochs": 20, "learning_rate": 1e-3,
+        "batch_size": 128, "precision": "float32", "seed": 0,
+    },
+}  # fmt: skip
 """name -> what `training.pretraining.pretrain` is given: here pepper, tomato and potato leaves, eight classes"""
 UNSEEN = {"other_crops": ("plantvillage/apple",)}
 """name -> the settings, with their sub-settings, of a source that the recipe uses whose images it has not seen"""
 
 
-def recipe_digest(name: str, network: str) -> str:
-    """16 hex digits of SHA-256 of a recipe, the network and the images that it is carried out on.
+THREADS = 2
+"""of the CPU that a recipe is carried out with, whatever there is: the weights are the same to the bit on machines alike"""
 
-    It stands for the weights in a run's key: whoever carries the recipe out has them, to rounding.
+
+def recipe_digest(name: str, network: str) -> str:
+    """16 hex digits of SHA-256 of a recipe, the network, the images that it is carried out on and `PROTOCOL`.
+
+    It stands for the weights in a run's key. Elsewhere the recipe gives weights that differ by rounding at first and by
+    more at the end, as any training does; every result has the digest of its own as the fact `weights`.
     """
     recipe = RECIPES[name]
     images = [load(source, recipe["pixels"]).digest for source in recipe["sources"]]
-    return hashlib.sha256(json.dumps([recipe, network, images], sort_keys=True).encode()).hexdigest()[:16]
+    made_of = [PROTOCOL, recipe, network, images]
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def weights_digest(run: Run) -> str:
@@ -41,7 +50,17 @@ def checkpoint(name: str, network: str) -> Path:
     return home() / "pretrained" / f"{network}-{name}-{recipe_digest(name, network)}.pt"
 
 
-def make(runs: Iterable[Run], device: str = "cpu") -> None:
+def facts(run: Run) -> dict[str, str]:
+    """What a result tells of the run's initial weights: `checkpoint`, see `weights_digest`, and, of a recipe, `weights`.
+
+    The latter is the digest of the very file that this machine made.
+    """
+    made_of = weights_digest(run)
+    told = {"checkpoint": made_of} if made_of else {}
+    return told | ({"weights": checkpoint_digest(str(checkpoint(run.init, run.network)))} if run.init in RECIPES else {})
+
+
+def make(runs: Iterable[Run]) -> None:
     """Carry out the recipes that some runs start from, where that has not been done.
 
     ValueError for a setting some of whose test images the recipe has trained on.
@@ -53,6 +72,13 @@ def make(runs: Iterable[Run], device: str = "cpu") -> None:
     for name, network, _ in wanted:
         path = checkpoint(name, network)
         if not path.exists():
+            import torch
+
             from replication.training.pretraining import pretrain
 
-            pretrain(network, out=path, device=device, **RECIPES[name])
+            before = torch.get_num_threads()
+            torch.set_num_threads(THREADS)
+            try:
+                pretrain(network, out=path, **RECIPES[name])
+            finally:
+                torch.set_num_threads(before)

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from replication import pretrained
 from replication.data.splits import Split
 from replication.evidence import metrics
 from replication.evidence.store import Result
-from replication.pretrained import weights_digest
 from replication.runs import Run
 
 if TYPE_CHECKING:
@@ -61,7 +61,6 @@ def scored(run: Run, labels: Labels, outcome: "Outcome", provenance: str) -> Res
         "seconds": round(outcome.seconds, 4),
         "validation_f1_macro": on_validation["f1_macro"],
     }
-    if checkpoint := weights_digest(run):
-        facts["checkpoint"] = checkpoint
+    facts |= pretrained.facts(run)
     arrays = {"labels": labels.test.astype(np.int8), "logits": outcome.test[-1].astype(np.float16)}
     return Result(run, labels.digest, provenance, facts, scores, histories | arrays)

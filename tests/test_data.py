@@ -449,7 +449,7 @@ def test_pilots_share_no_seed_with_the_designs():
     runs = [run for *_, run in pilots]
     on_digits = [run for run in runs if run.setting == "digits"]
     assert len(runs) == len(set(runs)) and len(on_digits) == 10 * 7 * (len(arms.ARMS) + 2 * 2)
-    assert len(runs) - len(on_digits) == 3 * 7 * (4 * 6 + 2)
+    assert len(runs) - len(on_digits) == 3 * 7 * (4 * 6 + 2 + 2 * 2)
     assert {run.seed for run in runs} == set(range(10)) and not {run.seed for run in designs.runs()} & set(range(100))
     assert {run.learning_rate for run in runs} == set(arms.PILOT_RATES) > set(arms.RATE_GRID)
     for place, arm, run in pilots:

@@ -17,9 +17,9 @@ from replication.evidence.store import Store
 from replication.progress import Progress
 from replication.runs import Run
 from replication.training import choice, engine, loop
-from replication.training.heads import FINAL_NORMS
+from replication.training.heads import FINAL_NORMS, build
 from replication.training.member import Member, adam_step, moved, rates_of
-from replication.training.memory import bound
+from replication.training.memory import bound, out_of_memory
 
 CPU = torch.device("cpu")
 gpu = pytest.mark.gpu
@@ -279,6 +279,20 @@ def test_a_run_too_large_for_the_device_is_said(own_store, monkeypatch):
         backends.carry_out_all(PLANNED[:1], store, "cpu", 1, engine="streams")
 
 
+def test_memory_that_ran_out_is_told_whatever_came_of_it(own_store, monkeypatch):
+    def hidden(*_):
+        try:
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    monkeypatch.setattr(chunks, "train_together", hidden)
+    with Store(own_store) as store, pytest.raises(ValueError, match="one run of mlp does not fit into the memory"):
+        backends.carry_out_all(PLANNED[:1], store, "cpu", 1, engine="streams")
+    assert out_of_memory(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"))
+    assert not out_of_memory(RuntimeError("something else")) and not out_of_memory(None)
+
+
 def test_an_interrupted_chunk_loses_no_chunk_before_it(own_store, monkeypatch):
     plain = chunks.train_together
 
@@ -374,6 +388,33 @@ def test_a_way_that_cannot_train_the_run_is_no_candidate(monkeypatch):
     assert [(c["way"], c["size"], c["bytes"]) for c in found] == [("streams", 1, 0)] and found[0]["seconds"] > 0
 
 
+def test_a_choice_that_failed_is_not_kept(monkeypatch, tmp_path):
+    monkeypatch.setenv("REPLICATION_HOME", str(tmp_path))
+    monkeypatch.setattr(choice, "SIZES", (1,))
+    with pytest.raises(ValueError, match="^unknown loss 'none'"):
+        choice.choose(small(loss="none"), photographs(16), CPU)
+
+    def full(*_):
+        raise torch.cuda.OutOfMemoryError("out of memory")
+
+    with monkeypatch.context() as short:
+        short.setattr(choice, "seconds_per_update", full)
+        with pytest.raises(ValueError, match="^one run of simple_cnn does not fit into the memory of the device$"):
+            choice.choose(small(), photographs(16), CPU)
+    assert choice.choose(small(), photographs(16), CPU).size == 1
+
+
+def test_a_run_of_a_single_update_has_a_choice_too():
+    seconds, _ = choice.seconds_per_update(small(updates=1), photographs(16), "streams", 1, CPU)
+    assert seconds > 0
+
+
+def test_what_is_captured_is_kept_twice():
+    run, parts = small(), photographs(16)
+    weights = sum(p.numel() for p in build(run, 3, 16, 2).parameters())
+    assert bound(run, parts, capture=True) - bound(run, parts) >= 3 * 4 * weights
+
+
 def test_progress_without_a_terminal_is_lines(capsys):
     with Progress(2) as progress:
         progress.trained(1000)
@@ -440,7 +481,7 @@ def test_runs_on_a_gpu_take_no_more_memory_than_their_bound(network):
     choice.seconds_per_update(run, parts, "streams", 1, torch.device("cuda", 0))  # what libraries take once
     for size in (2, 8):
         _, held = choice.seconds_per_update(run, parts, "streams", size, torch.device("cuda", 0))
-        assert held <= size * (bound(run, parts) + 64 * 2**20)  # rounding of every stream's segments
+        assert held <= size * (bound(run, parts, capture=True) + 64 * 2**20)  # rounding of every stream's segments
 
 
 @gpu

@@ -74,7 +74,7 @@ def test_rates_of_a_folder_are_kept_by_this_machine(folder, own_home, own_store,
 
     def carry_out_all(runs, store, *_):
         for run in runs:
-            store.add(made_up(run, validation_f1_macro=1 - abs(run.learning_rate - 1e-2)))
+            store.add(made_up(run, data=data_digest(name), validation_f1_macro=1 - abs(run.learning_rate - 1e-2)))
 
     monkeypatch.setattr(backends, "carry_out_all", carry_out_all)
     before = arms.PUBLISHED_RATES.read_text()
@@ -84,6 +84,38 @@ def test_rates_of_a_folder_are_kept_by_this_machine(folder, own_home, own_store,
     assert arms.learning_rate(name, "simple_cnn", "final_bn_sigmoid", "shared") == 1e-2
     assert {run.learning_rate for run in designs.runs(["base", "sigmoid"], [name], seeds=1)} == {1e-2}
     assert arms.chosen_rates()["digits/simple_cnn"]["plain"] == 3e-2
+
+
+def test_rates_of_another_size_or_network_leave_the_books_alone(own_home, own_store, made_up, monkeypatch, capsys):
+    def carry_out_all(runs, store, *_):
+        for run in runs:
+            store.add(made_up(run, data="made up", validation_f1_macro=1 - abs(run.learning_rate - 3e-2)))
+
+    monkeypatch.setattr(backends, "carry_out_all", carry_out_all)
+    monkeypatch.setattr(backends, "data_digest", lambda name: "made up")
+    apple, before = "plantvillage/apple", arms.PUBLISHED_RATES.read_text()
+    for setting, network in ((f"{apple}@64", "simple_cnn"), ("plantvillage/pepper", "simple_cnn"), (apple, "resnet34")):
+        book = [arms.learning_rate(apple, "simple_cnn", arm) for arm in designs.PAIR]
+        assert cli.main(["tune", "--settings", setting, "--networks", network]) == 0
+        assert arms.PUBLISHED_RATES.read_text() == before
+        assert f"{own_home / 'rates.json'}" in capsys.readouterr().out
+        assert arms.learning_rate(setting, network, "plain") == 3e-2
+        assert [arms.learning_rate(apple, "simple_cnn", arm) for arm in designs.PAIR] == book
+    assert designs.cells("base", networks=["resnet34"]) == [(apple, "resnet34")]
+    (own_home / "rates.json").write_text('{"grid": ')
+    with pytest.raises(ValueError, match="rates.json holds no learning rates: .*delete it"):
+        arms.chosen_rates()
+
+
+def test_networks_alone_mean_what_they_are_tuned_for():
+    assert designs.cells("base", networks=["resnet34:random"]) == [("plantvillage/apple", "resnet34:random")]
+    assert designs.cells("removal", networks=["mlp"]) == [("digits", "mlp")]
+    assert ("plantvillage/pepper", "simple_cnn") in designs.cells("base", networks=["simple_cnn"])
+    for ask in (lambda: designs.cells("base", networks=["vgg19"]), lambda: designs.runs(["controls"], networks=["mlp"])):
+        with pytest.raises(ValueError, match="has no learning rates on a setting of .*: name settings too"):
+            ask()
+    with pytest.raises(ValueError, match="no pilots are planned for network vgg19: name settings too"):
+        designs.pilots(networks=["vgg19"])
 
 
 @pytest.mark.parametrize("name", ["folder:/no/such/folder", "cracks"])

@@ -1,14 +1,20 @@
 """Recipes for initial weights: carried out once where first needed, kept apart by what they are made of, guarded."""
 
+import inspect
+
+import pandas as pd
 import pytest
 import torch
 
 from replication import backends, pretrained
+from replication.evidence.reproduction import other_weights
 from replication.evidence.store import Store
-from replication.runs import Run
+from replication.runs import Run, checkpoint_digest
 from replication.training.heads import build
+from replication.training.pretraining import pretrain
 
-FEW = {"sources": ["digits"], "without": ["3", "8"], "pixels": 8, "epochs": 1}
+FEW = {"sources": ["digits"], "without": ["3", "8"], "pixels": 8, "epochs": 1, "learning_rate": 1e-3, "batch_size": 128,
+       "precision": "float32", "seed": 0}  # fmt: skip
 RUN = Run(setting="digits/1v1", init="most_digits", epochs=1)
 
 
@@ -34,17 +40,22 @@ def test_a_recipe_is_carried_out_once_and_runs_start_from_it(recipes):
     result = backends.carry_out(RUN, "cpu", "made up")
     assert result.facts["checkpoint"] == pretrained.recipe_digest("most_digits", "simple_cnn")
     assert backends.key_of(RUN) == result.key != backends.key_of(Run(setting="digits/1v1", epochs=1))
+    assert result.facts["weights"] == checkpoint_digest(str(path))
 
 
 def test_weights_of_another_recipe_network_or_set_of_images_are_other_weights(recipes, monkeypatch):
     found = [pretrained.recipe_digest("most_digits", network) for network in ("simple_cnn", "mlp")]
-    monkeypatch.setitem(pretrained.RECIPES, "most_digits", FEW | {"epochs": 2})
-    found.append(pretrained.recipe_digest("most_digits", "simple_cnn"))
+    for changed in ({"epochs": 2}, {"learning_rate": 1e-2}, {"seed": 1}):
+        monkeypatch.setitem(pretrained.RECIPES, "most_digits", FEW | changed)
+        found.append(pretrained.recipe_digest("most_digits", "simple_cnn"))
     monkeypatch.setitem(pretrained.RECIPES, "most_digits", FEW)
+    with monkeypatch.context() as another:
+        another.setattr(pretrained, "PROTOCOL", pretrained.PROTOCOL + 1)
+        found.append(pretrained.recipe_digest("most_digits", "simple_cnn"))
     images = pretrained.load("digits", 8)
     monkeypatch.setattr(pretrained, "load", lambda *_: type("", (), {"digest": images.digest[::-1]}))
     found.append(pretrained.recipe_digest("most_digits", "simple_cnn"))
-    assert len(set(found)) == 4
+    assert len(set(found)) == 7
 
 
 def test_no_run_starts_from_weights_that_have_seen_its_images(recipes, tmp_path):
@@ -61,5 +72,37 @@ def test_weights_that_nobody_has_made_are_asked_for(recipes):
         build(RUN, 1, 8, 2)
 
 
+def test_a_recipe_is_carried_out_alike_whatever_the_machine(recipes):
+    before, digests = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            pretrained.make([RUN])
+            assert torch.get_num_threads() == threads
+            (path,) = recipes.iterdir()
+            digests.append([*torch.load(path, weights_only=True)["body"].values()])
+            path.unlink()
+    finally:
+        torch.set_num_threads(before)
+    assert all(map(torch.equal, *digests))
+
+
+def test_no_time_means_no_recipe(recipes, tmp_path):
+    with Store(tmp_path / "store.sqlite") as store:
+        assert backends.carry_out_all([RUN], store, "cpu", time_budget=0) == 0
+    assert not recipes.exists()
+
+
+def test_results_from_other_weights_are_told():
+    published, same, other = (pd.DataFrame({"seed": [1], "weights": [w]}) for w in ("a", "a", "b"))
+    assert not other_weights(published, same) and other_weights(published, other)
+    assert not other_weights(published, pd.DataFrame({"seed": [1]}))
+
+
 def test_every_recipe_says_which_settings_it_leaves_alone():
     assert pretrained.RECIPES.keys() == pretrained.UNSEEN.keys()
+
+
+def test_a_recipe_leaves_nothing_to_defaults():
+    asked = inspect.signature(pretrain).parameters.keys() - {"network", "out", "device"}
+    assert all(recipe.keys() == asked for recipe in pretrained.RECIPES.values())

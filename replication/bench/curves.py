@@ -30,10 +30,10 @@ def by_runs(n: int, device: str) -> float:
         script = Path(folder) / "runs.py"
         script.write_text(_RUNS)
         start = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-W", "ignore", script, str(n), device, str(Path(folder) / "store.sqlite")],
-            check=True, capture_output=True,
-        )  # fmt: skip
+        command = [sys.executable, "-W", "ignore", script, str(n), device, str(Path(folder) / "store.sqlite")]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise ValueError(f"{n} runs could not be timed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
         return time.perf_counter() - start
 
 

@@ -31,6 +31,12 @@ def compare(published: pd.DataFrame, fresh: pd.DataFrame) -> pd.DataFrame:
     return cells
 
 
+def other_weights(published: pd.DataFrame, fresh: pd.DataFrame) -> bool:
+    """Whether a fresh run starts from weights, made by a recipe, that no published one starts from."""
+    known, new = (set(rows["weights"].dropna()) if "weights" in rows else set() for rows in (published, fresh))
+    return not new <= known
+
+
 def summary(cells: pd.DataFrame) -> str:
     """One sentence: how many cells agree, and how well."""
     if cells.empty:

@@ -36,7 +36,8 @@ class Result:
     provenance: str
     """id of the provenance record: commit, versions, hardware"""
     facts: dict
-    """`diverged`, `epochs_trained`, `updates_made`, `seconds`, `validation_f1_macro`, `checkpoint` (digest, if any)"""
+    """`diverged`, `epochs_trained`, `updates_made`, `seconds`, `validation_f1_macro`, `checkpoint` and `weights`
+    (digests, if any)"""
     scores: dict[str, dict[str, float]]
     """readout -> metric -> value"""
     arrays: dict[str, np.ndarray]

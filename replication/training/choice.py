@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import torch
 
 from replication.data.splits import Split
-from replication.places import home
+from replication.places import home, write
 from replication.runs import Run
 from replication.training.engine import WAYS, Lockstep
 from replication.training.member import Member
-from replication.training.memory import bound
+from replication.training.memory import bound, out_of_memory
+from replication.training.stacked import Stacked
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 UPDATES = 20
@@ -47,7 +48,7 @@ def seconds_per_update(run: Run, split: Split, way: str, size: int, device: torc
         before = torch.cuda.memory_reserved(device)
     step = Lockstep(WAYS[way]([Member(run, split, device) for _ in range(size)]), capture=cuda)
     step.together.mode(True)
-    updates = min(UPDATES, len(step.members[0].plan) - 1)
+    updates = min(UPDATES, len(step.members[0].plan))
     for timed in (False, True):
         step.clock.zero_()
         if cuda:
@@ -69,18 +70,22 @@ def candidates(run: Run, split: Split, device: torch.device) -> Iterator[dict]:
     fitting = SIZES
     if device.type == "cuda":
         torch.cuda.empty_cache()
-        room = SHARE * torch.cuda.mem_get_info(device)[0] / bound(run, split)
+        room = SHARE * torch.cuda.mem_get_info(device)[0] / bound(run, split, capture=True)
         fitting = [size for size in SIZES if size <= max(room, 1)]
     for way in WAYS:
         best = float("inf")
         for size in fitting:
             try:
                 seconds, held = seconds_per_update(run, split, way, size, device)
-            except torch.cuda.OutOfMemoryError:
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
                 torch.cuda.empty_cache()
                 break
-            except ValueError:  # masks of their own cannot be stacked
-                break
+            except ValueError:
+                if way != Stacked.name:
+                    raise
+                break  # masks of their own cannot be stacked
             yield {"way": way, "size": size, "seconds": seconds, "bytes": held}
             if seconds * ENOUGH > best:
                 break
@@ -88,14 +93,20 @@ def candidates(run: Run, split: Split, device: torch.device) -> Iterator[dict]:
 
 
 def choose(run: Run, split: Split, device: torch.device) -> Choice:
-    """The fastest candidate, of now or of an earlier time; all are kept in `engines.json` beside the store."""
+    """The fastest candidate, of now or of an earlier time; all are kept in `engines.json` beside the store.
+
+    ValueError where not even one run fits, and for a run that no way can train.
+    """
     path, key = home() / "engines.json", form(run, device)
-    known = json.loads(path.read_text()) if path.exists() else {}
-    if key not in known:
-        known[key] = list(candidates(run, split, device))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(known, indent=1))
-        temporary.replace(path)
-    fastest = min(known[key], key=lambda candidate: candidate["seconds"])
+
+    def known() -> dict[str, list[dict]]:
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    found = known().get(key)
+    if found is None:
+        found = list(candidates(run, split, device))
+        if not found:
+            raise ValueError(f"one run of {run.network} does not fit into the memory of the device")
+        write(path, json.dumps(known() | {key: found}, indent=1))
+    fastest = min(found, key=lambda candidate: candidate["seconds"])
     return Choice(fastest["way"], fastest["size"])

@@ -42,13 +42,25 @@ def _traced(run: Run, split: Split) -> tuple[int, int, int]:
     return numbers, max(largest), sum(p.numel() for p in model.parameters())
 
 
-def bound(run: Run, split: Split) -> int:
+def out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that it arose from, says that the device has no memory left."""
+    while error is not None:
+        if isinstance(error, torch.cuda.OutOfMemoryError) or "ALLOC_FAILED" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def bound(run: Run, split: Split, capture: bool = False) -> int:
     """Bytes that one run holds at the most while it trains beside others; n runs hold at most n times as many.
+
+    With `capture` as on a GPU, where the state is kept twice while an update is captured. Runs that are stacked keep
+    their weights and moments in their own place too.
 
     With numbers of s bytes (4; 8 in float64), P weights, batches of B images, A numbers kept for the backward pass and
     m in the largest layer's output for one image:
 
-    s (4 P + max(A + 4 m B, 4 m T, 2 P)) + images + plan + logits
+    s (4 P + max(A + 4 m B, 4 m T, 2 P)) + images + plan + logits, and s 3 P + logits where it is captured
 
     - 4 P: weights, gradient and Adam's two moments; in half precision another half of it for copies;
     - A + 4 m B: an update, whose backward pass needs a few gradients of feature maps at a time;
@@ -68,4 +80,5 @@ def bound(run: Run, split: Split) -> int:
     state = 4 * weights + max(passes)
     half = 2 * weights if run.precision == "bfloat16" else 0
     logits = size * len(plan) * n_held * split.n_classes
-    return size * state + half + images + (8 + 3 * 2) * drawn + logits
+    twice = size * 3 * weights + logits if capture else 0
+    return size * state + half + images + (8 + 3 * 2) * drawn + logits + twice

@@ -8,7 +8,7 @@ from replication.training.member import Member
 
 
 class Streams:
-    """Members side by side, each on a stream of its own where there are streams."""
+    """Members side by side, each on a stream where there are streams: of its own, up to the 32 that torch keeps."""
 
     name = "streams"
 
@@ -21,13 +21,16 @@ class Streams:
             for member in self.members:
                 act(member)
             return
-        main = torch.cuda.current_stream()
-        for member, stream in zip(self.members, self.streams):
-            stream.wait_stream(main)
-            with torch.cuda.stream(stream):
-                act(member)
-        for stream in self.streams:
-            main.wait_stream(stream)
+        main, forked = torch.cuda.current_stream(), []
+        try:
+            for member, stream in zip(self.members, self.streams):
+                stream.wait_stream(main)
+                forked.append(stream)
+                with torch.cuda.stream(stream):
+                    act(member)
+        finally:  # a capture that ends with streams not joined would hide why it ended
+            for stream in forked:
+                main.wait_stream(stream)
 
     def update(self, clock: torch.Tensor) -> None:
         """One training step of every member."""
