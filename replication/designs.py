@@ -203,10 +203,12 @@ CELLS: dict[str, tuple[str, ...]] = {
     "performance": ("plantvillage/apple",),
 }  # fmt: skip
 """settings of each design where not digits and all of `IMAGES`; p-values are adjusted over what is planned here"""
-CELL_NETWORKS = {("generality", "digits"): NETWORKS}
-"""networks of a claim on a setting where not the simple CNN alone"""
 RESNETS = ("resnet34:random", "resnet34:other_crops")
 """one of the papers' networks, from random weights and fine-tuned from those that know other crops' leaves"""
+CELL_NETWORKS = {("generality", "digits"): NETWORKS} | {
+    (claim, "plantvillage/apple"): (*NETWORKS[:1], *RESNETS) for claim in ("base", "removal", "uncertainty")
+}
+"""networks of a claim on a setting where not the simple CNN alone"""
 TUNED = {"digits": NETWORKS, "plantvillage/apple": (*NETWORKS[:1], *RESNETS)} | {
     setting: NETWORKS[:1] for setting in ("cracks", "skin", "cifar10")
 }
