@@ -340,16 +340,17 @@ DIGIT_ENTRIES = {
     "controls": 0,
     "performance": 0,
 }
+RESNETS = 2 * 10 * 2 * 3
 IMAGE_ENTRIES = {
-    # apple to 100 epochs and with both readings, four sets to 30 epochs, apple at 64 pixels to 10
-    "base": 10 * (2 * 3 * 3 + 2) + 4 * 10 * 2 * 3 * 2 + 10 * 2 * 3,
-    "removal": 5 * 10 * 2 * 3,
+    # apple to 100 epochs and with both readings, four sets to 30 epochs, apple at 64 pixels and with ResNet34 to 10
+    "base": 10 * (2 * 3 * 3 + 2) + 4 * 10 * 2 * 3 * 2 + 10 * 2 * 3 + RESNETS,
+    "removal": 5 * 10 * 2 * 3 + RESNETS,
     "ratio": 10 * (8 + 4) * 2 * 2,
     "batch_size": 10 * (6 + 5) * 2 * 2,
     "generality": 5 * 10 * 2 * 3,
     "majorities": 10 * 2 * 2 * 2 * 2 * (2 + 1 + 2),
     "sigmoid": 5 * 10 * 6 * 3,
-    "uncertainty": 5 * 10 * 2 * 3,
+    "uncertainty": 5 * 10 * 2 * 3 + RESNETS,
     "training_time": 0,
     "mechanism": 0,
     "remedies": 0,
