@@ -216,14 +216,20 @@ TUNED = {"digits": NETWORKS, "plantvillage/apple": (*NETWORKS[:1], *RESNETS)} | 
 
 
 def body(network: str) -> dict[str, str]:
-    """The factors of a network as cells name it: `NAME`, or `NAME:INIT`, see `Run.init`.
+    """The factors of a network as cells name it: `NAME`, `NAME:INIT` and `NAME+fastai`, `NAME+fastai:INIT`.
 
-    ValueError for an unknown name.
+    See `Run.init` and `Run.head`. ValueError for an unknown name or head.
     """
-    name, _, init = network.partition(":")
-    if name not in NETWORKS + FINE_TUNED:
-        raise ValueError(f"unknown network {name!r}: allowed are {', '.join(NETWORKS + FINE_TUNED)}, each also as NAME:INIT")
-    return {"network": name, "init": init or ("imagenet" if name in FINE_TUNED else "random")}
+    named, _, init = network.partition(":")
+    name, plus, head = named.partition("+")
+    if name not in NETWORKS + FINE_TUNED or head not in ("", "fastai")[bool(plus) :]:
+        raise ValueError(
+            f"unknown network {named!r}: allowed are {', '.join(NETWORKS + FINE_TUNED)}, each also as NAME:INIT, and with "
+            "fastai's head as NAME+fastai"
+        )
+    return {
+        "network": name, "head": head or "linear", "init": init or ("imagenet" if name in FINE_TUNED else "random"),
+    }  # fmt: skip
 
 
 def n_seeds(claim: str, setting: str = "digits") -> int:

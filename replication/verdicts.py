@@ -18,6 +18,7 @@ from replication.criteria import (
     Measures,
     least_seeds,
 )
+from replication.designs import body
 from replication.evidence import statistics as st
 from replication.evidence.effects import Effect
 from replication.evidence.frame import complete
@@ -137,7 +138,7 @@ def _as_in_k20(frame: pd.DataFrame) -> set[Cell]:
     Other weights that were trained before, such as `other_crops`, make an analogue: they know leaves.
     """
     fine_tuned = (frame["init"] == "imagenet").groupby([frame["cell_setting"], frame["cell_network"]]).all()
-    return {c for c in fine_tuned[fine_tuned].index if _plantvillage(c) and c[1].split(":")[0] in K20_NETWORKS}
+    return {c for c in fine_tuned[fine_tuned].index if _plantvillage(c) and body(c[1])["network"] in K20_NETWORKS}
 
 
 def _over_base(cells: list[CellVerdict], identical: set[Cell]) -> tuple[str, str]:

@@ -489,3 +489,18 @@ def test_an_arm_is_compared_with_its_own_plain_form():
 def test_what_no_design_has_is_refused(claim, asked, words):
     with pytest.raises(ValueError, match=words):
         designs.entries(claim, **asked)
+
+
+@pytest.mark.parametrize("name, factors", [
+    ("simple_cnn", ("simple_cnn", "linear", "random")), ("resnet34", ("resnet34", "linear", "imagenet")),
+    ("mlp:a+b.pt", ("mlp", "linear", "a+b.pt")), ("resnet34+fastai", ("resnet34", "fastai", "imagenet")),
+    ("vgg19_bn+fastai:random", ("vgg19_bn", "fastai", "random")),
+])  # fmt: skip
+def test_a_network_is_named_with_head_and_initial_weights(name, factors):
+    assert designs.body(name) == dict(zip(("network", "head", "init"), factors))
+
+
+@pytest.mark.parametrize("name", ["resnet", "resnet34+", "resnet34+linear", "+fastai", ""])
+def test_an_unknown_network_or_head_is_one_sentence(name):
+    with pytest.raises(ValueError, match="^unknown network .*: allowed are simple_cnn, .* as NAME\\+fastai$"):
+        designs.body(name)
