@@ -1,5 +1,6 @@
 """All claims at a glance: verdicts, headline effects, what it took, and whether this machine reproduces it."""
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -107,6 +108,7 @@ class Scoreboard:
             found: dict[str, dict[str, list[float]]] = {}
             for c in cells:
                 label = c.cell[0].removeprefix("plantvillage/") + (f" {c.cell[1]}" if c.cell[1] != "simple_cnn" else "")
+                label = re.sub("([:_])", "\\1\u200b", label)  # where a long name may break
                 label += " (not run)" if c.verdict == NOT_RUN else ""
                 effect = c.measures.get("own", {}).get(HEADLINES[name][0])
                 means = found.setdefault(_by_rate(c), {}).setdefault(label, [])

@@ -94,7 +94,8 @@ def rate_table(rates: Mapping[str, Mapping[str, float]], grid: Sequence[float]) 
     """Chosen learning rates by place, one row an arm; an asterisk marks one at an end of the grid."""
     ends = min(grid), max(grid)
     made = {place: {arm: f"{rate:g}{' *' * (rate in ends)}" for arm, rate in arms.items()} for place, arms in rates.items()}
-    return shown(pd.DataFrame(made).fillna("").rename_axis("arm").reset_index())
+    table = pd.DataFrame(made).fillna("").rename_axis("arm").reset_index()
+    return shown(table.rename(columns=lambda place: re.sub("([/:])", r" \1 ", place)))  # a wide name may break
 
 
 def cross_check(measured: dict) -> HTML:

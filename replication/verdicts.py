@@ -142,15 +142,16 @@ def _as_in_k20(frame: pd.DataFrame) -> set[Cell]:
 
 
 def _over_base(cells: list[CellVerdict], identical: set[Cell]) -> tuple[str, str]:
-    """Judged on cells with the identity of K20 alone; every other one is an analogue, named in the reason."""
+    """Judged on cells with the identity of K20 alone; every other one is an analogue, counted in the reason."""
     analogues = [c for c in cells if c.cell not in identical]
     verdict, reason = _over_cells([c for c in cells if c.cell in identical])
     if verdict == NOT_RUN:
         reason = "no VGG19 or ResNet34 fine-tuned on PlantVillage has all its runs"
         verdict = NOT_RUN if all(c.verdict == NOT_RUN for c in analogues) else INCONCLUSIVE
-    run = [f"analogue {' / '.join(c.cell)}: {c.verdict}" for c in analogues if c.verdict != NOT_RUN]
-    left = len(analogues) - len(run)
-    return verdict, "; ".join((reason, *run, *([f"{left} analogue{'s' * (left > 1)} not run"] if left else [])))
+    counts = {v: sum(c.verdict == v for c in analogues) for v in dict.fromkeys(c.verdict for c in analogues)}
+    words = ", ".join(f"{v} in {n}" for v, n in counts.items())
+    told = [f"{words} of {len(analogues)} analogue{'s' * (len(analogues) > 1)}"] if analogues else []
+    return verdict, "; ".join((reason, *told))
 
 
 def _over_generality(cells: list[CellVerdict]) -> tuple[str, str]:

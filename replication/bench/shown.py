@@ -144,7 +144,7 @@ def ratios(contents: list[dict]) -> Figure:
         for part, colour in ((here[mine], ORANGE), (here[~mine], GREY)):
             ax.scatter(part["ratio"], part["peer"].map(peers.index), color=colour, s=28, alpha=0.8, linewidths=0)
         ax.axvline(1, color="black", lw=0.8)
-        ax.set(xscale="log", title=work, yticks=range(len(peers)), yticklabels=peers, xticks=[0.5, 1, 3, 10, 30])
+        ax.set(xscale="log", title=work, yticks=range(len(peers)), yticklabels=peers, xticks=[1, 3, 10, 30])
         ax.xaxis.set_major_formatter("{x:g}")
         ax.minorticks_off()
     fig.supxlabel("time of a run (ours = 1, logarithmic)", fontsize=10)
