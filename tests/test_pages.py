@@ -29,7 +29,7 @@ def some_published(own_store, shelf, made_up, monkeypatch):
         return
     with Store(own_store) as store:
         store.add_provenance({"id": "made up", "versions": {}, "hardware": "none", "device": "cpu"})
-        runs = [r for r in designs.runs(["removal"], ["plantvillage/apple", "cracks", "skin"])
+        runs = [r for r in designs.runs(["removal"], ["plantvillage/apple", "cracks", "skin"], ["simple_cnn"])
                 if (r.setting, r.seed) != ("skin", 109)]  # fmt: skip
         for run in runs:
             store.add(made_up(run, data="images"))
