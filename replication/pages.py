@@ -98,6 +98,11 @@ class Page:
         """The setting of the first cell, as words for a sentence."""
         return f"`{self.places[0][0]}`"
 
+    def among(self, *arms: str) -> list[str]:
+        """Those of some arms that the first cell's design has."""
+        there = {e.arm for place, e in self.entries if place == self.places[0]}
+        return [arm for arm in arms if arm_and_readout(arm)[0] in there]
+
     def part(self, rate: str = "own", **where) -> pd.DataFrame:
         """Rows of the frame at one learning rate, of the first cell unless `where` names another; for figures.
 

@@ -13,6 +13,7 @@ from pydantic import (
 )
 
 from replication import designs
+from replication.data.settings import setting
 
 
 class Parameters(BaseModel):
@@ -28,8 +29,8 @@ class Parameters(BaseModel):
     @field_validator("settings", "networks")
     @classmethod
     def _known(cls, names: str, field: ValidationInfo) -> str:
-        chosen = [name for name in names.split(",") if name]
-        designs.cells("generality", **{field.field_name: chosen})
+        for name in filter(None, names.split(",")):
+            {"settings": setting, "networks": designs.body}[field.field_name](name)
         return names
 
 

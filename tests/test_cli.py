@@ -212,6 +212,7 @@ def test_parameters_are_the_plain_values_of_a_namespace():
     given = {"seeds": 2, "device": "cpu", "_hidden": 1, "In": [], "Out": {}, "np": pytest, "open_page": print}
     assert parameters(given) == Parameters(seeds=2, device="cpu")
     assert parameters({}) == Parameters(settings="", networks="", seeds=0, device="auto")
+    assert parameters({"settings": "cracks", "networks": "vgg19+fastai"}).networks == "vgg19+fastai", "rates come later"
 
 
 def test_page_of_nothing_published_says_how_to_train(own_results):

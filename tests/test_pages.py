@@ -58,6 +58,12 @@ def test_what_is_not_there_is_said():
     assert Page("ratio", Parameters()).by_cell(PAIR).data.count("<td>") == 0
 
 
+def test_arms_that_a_cell_lacks_are_left_out():
+    asked = ("plain", "final_bn_slow", "plain · logit_adjusted")
+    assert Page("base", Parameters(settings="cracks")).among(*asked) == ["plain", "plain · logit_adjusted"]
+    assert Page("base", Parameters(settings="digits")).among(*asked) == [*asked]
+
+
 def test_figures_of_cells_show_every_seed():
     page = Page("removal", Parameters())
     drawn = page.draw(figures.rows, [("plain", "as_trained")], setting="cracks")
