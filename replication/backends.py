@@ -74,9 +74,9 @@ def carry_out_all(
     `engine`: with `loop` one run a process, in `workers` processes (default: one a core) with one thread each; with
     `streams` or `stacked` many runs at a time on one device, scored in so many processes; `auto` is the loop on a CPU and
     on a GPU what proves fastest there (`replication.training.choice`). A result does not depend on it beyond rounding,
-    nor on their number at all. Stops starting runs when `time_budget` seconds are over, those of a recipe for initial weights (see
-    `replication.pretrained`) included. On Ctrl-C and on a ValueError
-    of a run, which is raised, every finished run is kept.
+    nor on their number at all. Stops starting runs when `time_budget` seconds are over, those of a recipe for initial
+    weights (see `replication.pretrained`) included. On Ctrl-C and on a ValueError of a run, which is raised, every
+    finished run is kept.
     ValueError for an unknown engine, fewer than one worker and a negative time.
     """
     where = device_of(device)

@@ -39,8 +39,8 @@ def _run(a: argparse.Namespace) -> None:
 
 def _tune(a: argparse.Namespace) -> None:
     from replication import arms, backends, designs
+    from replication.data.whole import write
     from replication.evidence.tuning import choose
-    from replication.places import write
 
     pilots = designs.pilots(a.settings, a.networks)
     with _store() as store:

@@ -18,11 +18,11 @@ MAJORITY_LEVELS = (100, 200, 500, 1000)
 BATCH_LEVELS = (8, 16, 32, 64, 128, 256, 512)
 """the last, which leaves one update an epoch, on digits only"""
 EPOCH_LEVELS = (10, 30, 100)
+RESNETS = ("resnet34:random", "resnet34:other_crops")
+"""one of the papers' networks, from random weights and fine-tuned from those that know other crops' leaves"""
 BASE_EPOCHS = {(setting, "simple_cnn"): 30 for setting in ("plantvillage/pepper", "cracks", "skin", "cifar10")} | {
-    ("plantvillage/apple@64", "simple_cnn"): 10,
-    ("plantvillage/apple", "resnet34:random"): 10,
-    ("plantvillage/apple", "resnet34:other_crops"): 10,
-}
+    ("plantvillage/apple@64", "simple_cnn"): 10, **{("plantvillage/apple", network): 10 for network in RESNETS},
+}  # fmt: skip
 """longest training of the base pair where not 100 epochs: such a cell can be replicated in part at most"""
 MAJORITY_TOTALS = {"plantvillage/apple": 500, "plantvillage/tomato": 500}
 """majority images in total in the majorities claim where not 1000: a diseased class has no more to give"""
@@ -203,8 +203,6 @@ CELLS: dict[str, tuple[str, ...]] = {
     "performance": ("plantvillage/apple",),
 }  # fmt: skip
 """settings of each design where not digits and all of `IMAGES`; p-values are adjusted over what is planned here"""
-RESNETS = ("resnet34:random", "resnet34:other_crops")
-"""one of the papers' networks, from random weights and fine-tuned from those that know other crops' leaves"""
 CELL_NETWORKS = {("generality", "digits"): NETWORKS} | {
     (claim, "plantvillage/apple"): (*NETWORKS[:1], *RESNETS) for claim in ("base", "removal", "uncertainty")
 }
@@ -221,14 +219,15 @@ def body(network: str) -> dict[str, str]:
     See `Run.init` and `Run.head`. ValueError for an unknown name or head.
     """
     named, _, init = network.partition(":")
-    name, plus, head = named.partition("+")
-    if name not in NETWORKS + FINE_TUNED or head not in ("", "fastai")[bool(plus) :]:
+    name = named.removesuffix("+fastai")
+    if name not in NETWORKS + FINE_TUNED:
         raise ValueError(
             f"unknown network {named!r}: allowed are {', '.join(NETWORKS + FINE_TUNED)}, each also as NAME:INIT, and with "
             "fastai's head as NAME+fastai"
         )
     return {
-        "network": name, "head": head or "linear", "init": init or ("imagenet" if name in FINE_TUNED else "random"),
+        "network": name, "head": "linear" if name == named else "fastai",
+        "init": init or ("imagenet" if name in FINE_TUNED else "random"),
     }  # fmt: skip
 
 
@@ -256,10 +255,17 @@ def _cells(claim: str, settings: Sequence[str], networks: Sequence[str]) -> list
     tuned = chosen_rates()
     found = []
     for s in settings or CELLS.get(claim, ("digits", *IMAGES)):
-        planned_ = CELL_NETWORKS.get((claim, s), NETWORKS[:1])
-        known = (*planned_, *TUNED.get(s, ()))
-        found += [(s, n) for n in networks or planned_ if settings or n in known or own_place(s, n) in tuned]
+        usual = CELL_NETWORKS.get((claim, s), NETWORKS[:1])
+        known = (*usual, *TUNED.get(s, ()))
+        found += [(s, n) for n in networks or usual if settings or n in known or own_place(s, n) in tuned]
     return found
+
+
+def _without_rates(networks: Sequence[str], where: str) -> ValueError:
+    return ValueError(
+        f"network {', '.join(networks)} has no learning rates on a setting of {where}: name settings too, after "
+        "`replication tune --settings ... --networks ...`"
+    )
 
 
 def cells(claim: str, settings: Sequence[str] = (), networks: Sequence[str] = ()) -> list[tuple[str, str]]:
@@ -270,10 +276,7 @@ def cells(claim: str, settings: Sequence[str] = (), networks: Sequence[str] = ()
     """
     found = _cells(claim, settings, networks)
     if not found:
-        raise ValueError(
-            f"network {', '.join(networks)} has no learning rates on a setting of {claim!r}: name settings too, after "
-            "`replication tune --settings ... --networks ...`"
-        )
+        raise _without_rates(networks, repr(claim))
     return found
 
 
@@ -309,6 +312,8 @@ def runs(
         there = settings if claims else [s for s in settings if planned(claim, setting_of(s).name)]
         if (there or not settings) and (claims or _cells(claim, there, networks)):
             wanted |= {e.run: None for _, e in entries(claim, there, networks, seeds)}
+    if networks and not wanted:
+        raise _without_rates(networks, "any claim")
     return sorted(wanted, key=lambda run: run.seed)
 
 
@@ -322,7 +327,7 @@ def pilots(settings: Sequence[str] = (), networks: Sequence[str] = ()) -> list[t
         body(name)
 
     def arms(setting: str, network: str) -> Iterable[str]:
-        if network in NETWORKS[1:] or network in RESNETS:
+        if network in (*NETWORKS[1:], *RESNETS):
             return PAIR
         if embedded(setting):
             return ARMS

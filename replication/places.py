@@ -4,17 +4,6 @@ import os
 from pathlib import Path
 
 
-def write(path: Path, text: str) -> None:
-    """Write a file that is there whole or as it was, whatever happens meanwhile; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def root() -> Path:
     """The repository the package is run from: its own where it is a checkout, else the working directory."""
     checkout = Path(__file__).parents[1]

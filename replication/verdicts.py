@@ -146,7 +146,7 @@ def _over_base(cells: list[CellVerdict], identical: set[Cell]) -> tuple[str, str
     analogues = [c for c in cells if c.cell not in identical]
     verdict, reason = _over_cells([c for c in cells if c.cell in identical])
     if verdict == NOT_RUN:
-        reason = "no VGG19 or ResNet34 fine-tuned on PlantVillage has all its runs"
+        reason = "no VGG19 or ResNet34 fine-tuned on PlantVillage from ImageNet's weights has all its runs"
         verdict = NOT_RUN if all(c.verdict == NOT_RUN for c in analogues) else INCONCLUSIVE
     counts = {v: sum(c.verdict == v for c in analogues) for v in dict.fromkeys(c.verdict for c in analogues)}
     words = ", ".join(f"{v} in {n}" for v, n in counts.items())

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
@@ -266,6 +267,31 @@ def test_memory_of_a_gpu_is_not_that_of_the_machine(quick, tmp_path):
     assert "not known" in shown.comparison(content, "digits").data
 
 
+def test_what_was_not_timed_is_listed(quick, tmp_path):
+    pytest.importorskip("IPython")
+    from replication.bench import shown
+
+    record.bench(tmp_path / "b.json", ["digits"], ["ours"], 1, "cpu")
+    text = shown.unmeasured([read(tmp_path / "b.json")]).data
+    assert text.count("<td>not run</td>") == len(WORKLOADS) and text.count("no GPU was at hand") == 1
+    row = next(row for row in text.split("<tr>") if "<td>digits</td>" in row)
+    assert all(f"<code>{name}</code>" in row for name in peers("cpu") if name != "ours") and "<code>ours</code>" not in row
+
+
+def test_a_goal_is_told_with_the_range_of_its_rounds():
+    pytest.importorskip("IPython")
+    from replication.bench import shown
+
+    rows = pd.DataFrame({"workload": "w", "round": [0, 1] * 2, "peer": ["ours"] * 2 + ["theirs"] * 2,
+                         "runs/hour": [8.0, 9.0, 2.0, 3.0], "share": [0.5, 0.25, 0.1, 0.1]})  # fmt: skip
+    found = shown.Goal("cpu", "w", 3, "theirs").values(rows, "ours")
+    assert found.tolist() == [4.0, 3.0] and shown._median_and_range(found) == "3.5 (3\u20134)"
+    assert shown.Goal("cpu", "w", 0.3).values(rows, "ours").tolist() == [0.5, 0.25]
+    assert shown._median_and_range(found[:1]) == "4"
+    for goal, name in ((shown.Goal("cpu", "w", 3, "none"), "ours"), (shown.Goal("cpu", "w", 3), "ours_bfloat16")):
+        assert shown._median_and_range(goal.values(rows, name)) == "not measured"
+
+
 def test_no_measurements_is_one_sentence(tmp_path):
     with pytest.raises(ValueError, match="no measurements at .*: `replication bench` makes them"):
         read(tmp_path / "none.json")
@@ -274,9 +300,9 @@ def test_no_measurements_is_one_sentence(tmp_path):
 def test_ceilings_are_those_of_products_and_copies(monkeypatch):
     monkeypatch.setattr("replication.bench.ceilings.SIDES", (64, 256))
     monkeypatch.setattr("replication.bench.ceilings.SECONDS", 0.02)
-    monkeypatch.setattr("replication.bench.ceilings.CONVOLUTIONS", ((2, 8, 8, 8),))
+    monkeypatch.setattr("replication.bench.ceilings.CONVOLUTIONS", ((16, 16, 32, 16),))
     found = ceilings("cpu")
-    assert found.keys() == CEILINGS.keys() and all(10**5 < rate < 10**15 for rate in found.values())
+    assert found.keys() == CEILINGS.keys() and all(10**7 < rate < 10**15 for rate in found.values())
 
 
 def test_a_peak_is_the_larger_of_products_and_convolutions():

@@ -237,6 +237,7 @@ def test_decided_cells_decide(kinds, verdict):
     assert judge("removal", pd.concat(parts)).verdict == verdict
 
 
+NO_K20 = "no VGG19 or ResNet34 fine-tuned on PlantVillage from ImageNet's weights has all its runs"
 PV, K20, MLP = {"setting": "plantvillage/apple"}, {"network": "vgg19", "init": "imagenet"}, {"network": "mlp"}
 PEPPER = {"setting": "plantvillage/pepper"} | K20
 
@@ -258,12 +259,12 @@ def test_generality_takes_more_than_half_of_the_cells(kinds, verdict):
 
 
 @pytest.mark.parametrize("kinds, verdict, reason", [
-    ([("r", PV | K20), "c"], REP, "contradicted in 1 of 1 analogue"), (["n"], NOT, "no VGG19"),
-    ([("c", PV | K20), "r"], CON, "below"), ([("n", PV | K20)], NOT, "no VGG19"), (["r"], INC, "no VGG19"),
+    ([("r", PV | K20), "c"], REP, "contradicted in 1 of 1 analogue"), (["n"], NOT, NO_K20),
+    ([("c", PV | K20), "r"], CON, "below"), ([("n", PV | K20)], NOT, NO_K20), (["r"], INC, NO_K20),
     ([("i", PV | K20), "r"], INC, "no number"), ([("r", PV | K20), ("c", PEPPER)], PART, "replicated in 1"),
-    ([("r", PV | K20), ("n", PEPPER)], REP, "1 of 2"), ([("r", PV | {"init": "imagenet"})], INC, "no VGG19"),
-    ([("r", PV | {"network": "vgg19"})], INC, "no VGG19"), ([("n", PV | K20), "r"], INC, "no VGG19"),
-    ([("r", PV | {"network": "vgg19", "init": "other_crops"})], INC, "of 1 analogue"),
+    ([("r", PV | K20), ("n", PEPPER)], REP, "1 of 2"), ([("r", PV | {"init": "imagenet"})], INC, NO_K20),
+    ([("r", PV | {"network": "vgg19"})], INC, NO_K20), ([("n", PV | K20), "r"], INC, NO_K20),
+    ([("r", PV | {"network": "vgg19", "init": "other_crops"})], INC, "replicated in 1 of 1 analogue"),
 ])  # fmt: skip
 def test_base_is_judged_on_cells_with_the_identity_of_k20(kinds, verdict, reason):
     judged = judge("base", cells("base", kinds))

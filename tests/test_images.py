@@ -111,7 +111,10 @@ def test_networks_alone_mean_what_they_are_tuned_for():
     assert designs.cells("base", networks=["resnet34:random"]) == [("plantvillage/apple", "resnet34:random")]
     assert designs.cells("removal", networks=["mlp"]) == [("digits", "mlp")]
     assert ("plantvillage/pepper", "simple_cnn") in designs.cells("base", networks=["simple_cnn"])
-    for ask in (lambda: designs.cells("base", networks=["vgg19"]), lambda: designs.runs(["controls"], networks=["mlp"])):
+    for ask in (
+        lambda: designs.cells("base", networks=["vgg19"]), lambda: designs.runs(["controls"], networks=["mlp"]),
+        lambda: designs.runs(networks=["vgg19"]),
+    ):  # fmt: skip
         with pytest.raises(ValueError, match="has no learning rates on a setting of .*: name settings too"):
             ask()
     with pytest.raises(ValueError, match="no pilots are planned for network vgg19: name settings too"):

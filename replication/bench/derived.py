@@ -53,7 +53,8 @@ def table(content: dict) -> pd.DataFrame:
     """One row a (workload, peer, round) that was measured.
 
     `run`: seconds a whole run costs the machine when warm (extrapolated by its operations where fewer
-    `epochs` were timed than the run has); `one run`: seconds of one of those that train at the same time; `cell cold`, `cell warm`: seconds of ten runs with and without start-up; `runs/hour`; `images/s` trained on;
+    `epochs` were timed than the run has); `one run`: seconds of one of those that train at the same time;
+    `cell cold`, `cell warm`: seconds of ten runs with and without start-up; `runs/hour`; `images/s` trained on;
     `share` of the measured peak of its precision; `GB` in use (on a GPU: of its memory, NaN where
     it is not known); `ratio`: `run` by that of `ours` in the same round.
     ValueError where nothing was measured.

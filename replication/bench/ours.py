@@ -26,8 +26,10 @@ class _Watched(Store):
 
 
 def ours(runs: Sequence[Run], device: str, finished: Finished) -> None:
-    """`replication run`, on the whole machine. On a GPU half of the runs first: the first call captures,
-    and on a machine without a choice of engine yet it chooses."""
+    """`replication run`, on the whole machine.
+
+    On a GPU half of the runs first: the first call captures, and on a machine without a choice of engine yet it chooses.
+    """
     halves = [runs] if device == "cpu" else [runs[: len(runs) // 2], runs[len(runs) // 2 :]]
     with tempfile.TemporaryDirectory() as folder, _Watched(Path(folder) / "store.sqlite") as store:
         store.finished = finished

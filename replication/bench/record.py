@@ -16,6 +16,7 @@ from replication.bench.operations import operations
 from replication.bench.peers import peers
 from replication.bench.workloads import WORKLOADS
 from replication.data.splits import split
+from replication.data.whole import write
 from replication.evidence.provenance import record
 
 PEER_PACKAGES = ("fastai", "lightning", "jax", "flax", "optax")
@@ -56,10 +57,7 @@ class Record:
 
     def save(self) -> None:
         """Write the file, whole or not at all."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        temporary.write_text(json.dumps(self.content, indent=1) + "\n")
-        temporary.replace(self.path)
+        write(self.path, json.dumps(self.content, indent=1) + "\n")
 
     def has(self, part: str, **what) -> bool:
         """Whether a part holds a measurement with these values."""

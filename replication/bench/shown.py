@@ -9,6 +9,7 @@ from IPython.display import HTML, Markdown
 from matplotlib.figure import Figure
 
 from replication.bench.derived import table
+from replication.bench.peers import peers
 from replication.bench.workloads import WORKLOADS
 from replication.evidence.figures import FIGSIZE, GREY, ORANGE, closed
 from replication.evidence.frame import values
@@ -32,13 +33,13 @@ class Goal:
             return f"{self.least:g} times the runs an hour of `{self.peer}`, {self.workload}"
         return f"{100 * self.least:g} % of the measured peak, {self.workload}"
 
-    def value(self, rows: pd.DataFrame, ours: str) -> float:
-        """Median over rounds, from a table of measurements; NaN where something was not measured."""
+    def values(self, rows: pd.DataFrame, ours: str) -> np.ndarray:
+        """What every round gave (R,), from a table of measurements; empty where something was not measured."""
         here = rows[rows["workload"] == self.workload]
         by = here.pivot(index="round", columns="peer", values="runs/hour" if self.peer else "share")
         if ours not in by or self.peer not in (*by, ""):
-            return float("nan")
-        return float((by[ours] / by[self.peer] if self.peer else by[ours]).median())
+            return np.array([])
+        return (by[ours] / by[self.peer] if self.peer else by[ours]).dropna().to_numpy()
 
 
 GOALS = (
@@ -50,19 +51,24 @@ GOALS = (
 )
 
 
+def _median_and_range(rounds: np.ndarray) -> str:
+    if not len(rounds):
+        return "not measured"
+    return f"{np.median(rounds):.3g}" + (f" ({rounds.min():.3g}\u2013{rounds.max():.3g})" if len(rounds) > 1 else "")
+
+
 def goals(contents: list[dict]) -> HTML:
-    """Every goal with what was measured in either precision, in whichever of the files has its device."""
+    """Every goal with what was measured in either precision: median, which counts, and range over rounds."""
     measured = pd.concat([table(content).assign(device=content["provenance"]["device"]) for content in contents])
     rows = []
     for goal in GOALS:
         here = measured[measured["device"] == goal.device]
-        found = {name: goal.value(here, name) for name in ("ours", "ours_bfloat16")}
-        single, half = found.values()
-        met = "yes" if single >= goal.least else "in bfloat16 alone" if half >= goal.least else "no"
+        single, half = (goal.values(here, name) for name in ("ours", "ours_bfloat16"))
+        met = [name for name, found in (("yes", single), ("in bfloat16 alone", half)) if len(found) and np.median(found) >= goal.least]
         rows.append({
             "device": goal.device, "goal: at least": str(goal),
-            **{column: "not measured" if np.isnan(v) else f"{v:.3g}" for column, v in zip(("float32", "bfloat16"), found.values())},
-            "met": "" if np.isnan(single) and np.isnan(half) else met,
+            "float32": _median_and_range(single), "bfloat16": _median_and_range(half),
+            "met": (met or ["no"])[0] if len(single) or len(half) else "",
         })  # fmt: skip
     return shown(pd.DataFrame(rows))
 
@@ -204,14 +210,17 @@ def unmeasured(contents: list[dict]) -> HTML:
     rows, done = [], {"cpu": set(), "cuda": set()}
     for content in contents:
         device = content["provenance"]["device"]
+        done[device] |= {(m["workload"], m["peer"]) for m in content["measurements"]}
         rows += [
-            {"device": device, "workload": m["workload"], "peer": f"`{m['peer']}`", "why": m["state"]}
+            {"device": device, "workload": m["workload"], "peers": f"`{m['peer']}`", "why": m["state"]}
             for m in content["measurements"] if m["state"] != "measured" and m["round"] == 0
         ]  # fmt: skip
-        done[device] |= {m["workload"] for m in content["measurements"]}
-    for device, works in done.items():
-        if device == "cuda" and not works:
-            rows.append({"device": "cuda", "workload": "all", "peer": "all", "why": "no GPU was at hand"})
-        else:
-            rows += [{"device": device, "workload": w, "peer": "all", "why": "not run"} for w in WORKLOADS if w not in works]
+    for device, known in done.items():
+        if not known:
+            why = "no GPU was at hand" if device == "cuda" else "not run"
+            rows.append({"device": device, "workload": "all", "peers": "all", "why": why})
+            continue
+        for work in WORKLOADS:
+            if left := [f"`{name}`" for name in peers(device) if (work, name) not in known]:
+                rows.append({"device": device, "workload": work, "peers": ", ".join(left), "why": "not run"})
     return shown(pd.DataFrame(rows))

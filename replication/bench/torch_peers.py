@@ -135,7 +135,11 @@ def _in_memory(parts: Split, run: Run, device: str) -> tuple[Batches, Batches]:
             flipped = torch.rand(len(batch), device=device) < 0.5
             yield torch.where(flipped[:, None, None, None], images.flip(3), images), y[batch]
 
-    return train, lambda: ((images, labels) for part in held for images, labels in zip(*(tensor.split(run.batch_size) for tensor in part)))
+    def test() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for part in held:
+            yield from zip(*(tensor.split(run.batch_size) for tensor in part))
+
+    return train, test
 
 
 def in_memory(runs: Sequence[Run], device: str, finished: Finished, compiled: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Folders that are there whole or not at all, whatever stops the writing."""
+"""Folders and files that are there whole or not at all, whatever stops the writing."""
 
 import os
 import platform
@@ -43,3 +43,14 @@ def whole(path: Path) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file, which until then stays as it was; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from replication.data.splits import Split
-from replication.places import home, write
+from replication.data.whole import write
+from replication.places import home
 from replication.runs import Run
 from replication.training.engine import WAYS, Lockstep
 from replication.training.member import Member

@@ -12,7 +12,7 @@ AT_ONCE, LEAST = 2**16, 32
 
 
 def in_parts(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """The outputs of a network in evaluation on images (N, C, H, W), of `AT_ONCE` pixels at a time or `LEAST` images."""
+    """The outputs (N, ...) of a network in evaluation on images (N, C, H, W), `AT_ONCE` pixels at a time or `LEAST` images."""
     return torch.cat([network(part) for part in images.split(max(LEAST, AT_ONCE // images[0, 0].numel()))])
 
 
