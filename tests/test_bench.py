@@ -60,7 +60,8 @@ def test_operations_of_a_run_are_counted_by_hand():
 
 TRAINED_HERE = [n for n in INSTALLED if n not in ("ours_bfloat16", "compiled", "dataloader_processes", "jax_vmap")]
 """not what is another one again, in half precision, compiled or in processes"""
-LEARN = [dataclasses.replace(WORKLOADS["digits"].run, epochs=2, seed=seed) for seed in (0, 1)]
+LEARN = [dataclasses.replace(WORKLOADS["digits"].run, epochs=6, seed=seed) for seed in (0, 1)]
+"""so long that the AUC is clear of the bound whatever the peer's own draws, which no seed of ours fixes"""
 
 
 @pytest.mark.parametrize("name", TRAINED_HERE)
@@ -74,9 +75,9 @@ def test_peers_train_the_network_of_the_run(name, monkeypatch):
         return
     assert len(seen) == 2
     for run, model in zip(LEARN, seen):
-        assert int(model.body[2].num_batches_tracked) == 2 * 15  # epochs, updates an epoch
+        assert int(model.body[2].num_batches_tracked) == run.epochs * 15  # updates an epoch
         before, after = (ranked(m, split(run)) for m in (made(run, split(run)), model))
-        assert after > 0.9 and after > before
+        assert after > 0.95 and after > before
 
 
 def test_jax_trains_the_network_of_the_run():
@@ -86,7 +87,7 @@ def test_jax_trains_the_network_of_the_run():
 
     halves = list(trained(LEARN, "cpu"))
     assert [h.shape[::2] for h in halves] == [(1, 2), (1, 2)]
-    assert all(auc(logits[0], split(run)) > 0.9 for run, logits in zip(LEARN, halves))
+    assert all(auc(logits[0], split(run)) > 0.95 for run, logits in zip(LEARN, halves))
 
 
 def auc(logits: np.ndarray, parts: Split) -> float:
