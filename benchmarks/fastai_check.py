@@ -50,10 +50,10 @@ from torchvision.models import resnet18
 
 from replication.data.augmentation import reach
 from replication.data.splits import Split, split
-from replication.evidence.metrics import score
-from replication.evidence.provenance import record
-from replication.evidence.statistics import bca
-from replication.runs import CONFIRMATORY, Run
+from replication.analysis.metrics import score
+from replication.results.provenance import record
+from replication.analysis.statistics import bca
+from replication.run import CONFIRMATORY, Run
 from replication.training.heads import build, head
 from replication.training.loop import batches, inputs, scaled, schedule, train
 

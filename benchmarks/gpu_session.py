@@ -78,7 +78,7 @@ def session(a: argparse.Namespace) -> None:
 
 def workloads(settings: str):
     """The runs whose engines are measured: tiny, small and the papers' networks, in both precisions."""
-    from replication.runs import Run
+    from replication.run import Run
 
     first = settings.split(",")[0]
     source = first.partition("@")[0]
@@ -96,7 +96,7 @@ def equality(a: argparse.Namespace) -> None:
     import numpy as np
 
     from replication.data.splits import split
-    from replication.training.engine import WAYS, train_together
+    from replication.training.engines.lockstep import WAYS, train_together
     from replication.training.loop import train
 
     path = a.out / "equality.json"
@@ -128,7 +128,7 @@ def variants(a: argparse.Namespace) -> None:
     import torch
 
     from replication.data.splits import split
-    from replication.training.choice import choose
+    from replication.training.engines.choice import choose
 
     for run in workloads(a.settings):
         print(run.setting, run.network, run.precision, choose(run, split(run), torch.device(a.device)), flush=True)
@@ -139,9 +139,9 @@ def profile(a: argparse.Namespace) -> None:
     import torch
 
     from replication.data.splits import split
-    from replication.training.choice import choose
-    from replication.training.engine import WAYS, Lockstep
-    from replication.training.member import Member
+    from replication.training.engines.choice import choose
+    from replication.training.engines.lockstep import WAYS, Lockstep
+    from replication.training.engines.member import Member
 
     device = torch.device(a.device)
     kinds = [torch.profiler.ProfilerActivity.CPU]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from replication.data.catalogue import DATA_SETS
 from replication.data.packs import classes, pack, packed
-from replication.evidence.provenance import record
+from replication.results.provenance import record
 
 GOALS = {"pack at 32 pixels": 10, "pack at 64 pixels": 10, "open, from archives": 0.05, "open, from files": 0.05}
 """seconds of wall time allowed"""

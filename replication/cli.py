@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def _store(path: Path | None = None):
-    from replication.evidence.store import Store, default_path
+    from replication.results.store import Store, default_path
 
     return Store(path or default_path())
 
@@ -22,61 +22,64 @@ def _within(least: int, most: int | None = None, **given: int | None) -> None:
 
 
 def _run(a: argparse.Namespace) -> None:
-    from replication import backends, designs
+    from replication.running import local
+    from replication.study import designs
 
     _within(1, 1000, seeds=a.seeds)
     wanted = designs.runs(a.claims, a.settings, a.networks, a.seeds)
     if a.unpublished:
-        from replication.evidence import published
+        from replication.results import published
 
         known = set(published.read().get("key", ()))
-        wanted = [run for run in wanted if backends.key_of(run) not in known]
+        wanted = [run for run in wanted if local.key_of(run) not in known]
     with _store(a.out) as store:
-        done = backends.carry_out_all(wanted, store, a.device, a.workers, a.time_budget, a.engine)
-        left = len(backends.missing(wanted, store))
+        done = local.carry_out_all(wanted, store, a.device, a.workers, a.time_budget, a.engine)
+        left = len(local.missing(wanted, store))
         print(f"{done} runs trained, {len(wanted) - left} of {len(wanted)} in {store.path}")
 
 
 def _tune(a: argparse.Namespace) -> None:
-    from replication import arms, backends, designs
-    from replication.data.whole import write
-    from replication.evidence.tuning import choose
+    from replication.study import rates
+    from replication.running import local
+    from replication.study import designs
+    from replication.files import write
+    from replication.running.tuning import choose
 
     pilots = designs.pilots(a.settings, a.networks)
     with _store() as store:
-        backends.carry_out_all([run for *_, run in pilots], store, a.device, a.workers)
-        found = store.results({backends.key_of(run) for *_, run in pilots})
+        local.carry_out_all([run for *_, run in pilots], store, a.device, a.workers)
+        found = store.results({local.key_of(run) for *_, run in pilots})
         by_run = {r.run: (r.facts["validation_f1_macro"], float(r.arrays["validation_nll_train"][-1])) for r in found}
     scored = [(place, arm, run.learning_rate, *by_run[run]) for place, arm, run in pilots]
-    chosen = {"grid": choose(row for row in scored if row[2] in arms.RATE_GRID), "wide": choose(scored)}
+    chosen = {"grid": choose(row for row in scored if row[2] in rates.RATE_GRID), "wide": choose(scored)}
     planned = {place for place, *_ in designs.pilots()}
-    for path, mine in ((arms.PUBLISHED_RATES, False), (arms.own_rates(), True)):
-        new = {k: {p: rates for p, rates in v.items() if (p not in planned) == mine} for k, v in chosen.items()}
+    for path, mine in ((rates.PUBLISHED_RATES, False), (rates.own_rates(), True)):
+        new = {k: {p: chosen_ for p, chosen_ in v.items() if (p not in planned) == mine} for k, v in chosen.items()}
         if any(new.values()):
-            write(path, json.dumps({k: old | new[k] for k, old in arms.rates_in(path).items()}, indent=1) + "\n")
+            write(path, json.dumps({k: old | new[k] for k, old in rates.rates_in(path).items()}, indent=1) + "\n")
             print(f"chosen learning rates written to {path}")
 
 
 def _pretrain(a: argparse.Namespace) -> None:
-    from replication import backends
-    from replication.training.pretraining import pretrain
+    from replication.running import local
+    from replication.running.pretraining import pretrain
 
-    told = pretrain(a.network, a.sources, a.without, a.pixels, a.epochs, a.out, backends.device_of(a.device),
+    told = pretrain(a.network, a.sources, a.without, a.pixels, a.epochs, a.out, local.device_of(a.device),
                     a.learning_rate, precision=a.precision, seed=a.seed)  # fmt: skip
     print(f"{told['network']} tells {len(told['classes'])} classes apart with validation accuracy "
           f"{told['validation_accuracy']:.3f}, written to {a.out}")  # fmt: skip
 
 
 def _bench(a: argparse.Namespace) -> None:
-    from replication import backends
+    from replication.running import local
     from replication.bench.record import bench
 
-    done = bench(a.out, a.workloads, a.peers, a.rounds, backends.device_of(a.device), a.curves, a.time_budget)
+    done = bench(a.out, a.workloads, a.peers, a.rounds, local.device_of(a.device), a.curves, a.time_budget)
     print(f"{done} measurements more in {a.out}")
 
 
 def _execute(a: argparse.Namespace) -> None:
-    from replication.execution import execute
+    from replication.pages.notebooks import execute
 
     _within(1, workers=a.workers)
     parameters = [text for pair in a.parameter for text in ("-p", *pair)]
@@ -84,7 +87,7 @@ def _execute(a: argparse.Namespace) -> None:
 
 
 def _verdicts(a: argparse.Namespace) -> None:
-    from replication.scoreboard import open_scoreboard
+    from replication.pages.scoreboard import open_scoreboard
 
     board = open_scoreboard({"seeds": a.seeds, "device": a.device})
     print(f"computed on this machine, {a.seeds} seeds" if a.seeds else "published results")
@@ -93,8 +96,8 @@ def _verdicts(a: argparse.Namespace) -> None:
 
 
 def _publish(a: argparse.Namespace) -> None:
-    from replication import designs
-    from replication.evidence.published import folder, publish
+    from replication.study import designs
+    from replication.results.published import folder, publish
 
     wanted = [*designs.runs(), *(run for *_, run in designs.pilots())]
     with _store() as store:
@@ -103,8 +106,9 @@ def _publish(a: argparse.Namespace) -> None:
 
 
 def _reproduced(a: argparse.Namespace) -> None:
-    from replication.evidence import published, reproduction
-    from replication.evidence.frame import table
+    from replication.results import published
+    from replication.results import reproduction
+    from replication.results.frame import table
 
     with _store() as store:
         fresh = table(store.results())
@@ -118,11 +122,12 @@ def _reproduced(a: argparse.Namespace) -> None:
 def _verify(a: argparse.Namespace) -> None:
     import tempfile
 
-    from replication import backends
-    from replication.evidence import published, reproduction
-    from replication.evidence.frame import table
-    from replication.evidence.provenance import record
-    from replication.runs import FACTORS, Run
+    from replication.running import local
+    from replication.results import published
+    from replication.results import reproduction
+    from replication.results.frame import table
+    from replication.results.provenance import record
+    from replication.run import FACTORS, Run
 
     _within(0, cells=a.cells)
     _within(1, seeds=a.seeds)
@@ -132,7 +137,7 @@ def _verify(a: argparse.Namespace) -> None:
         return
     rows = published.read()
     rows = rows[(rows["readout"] == "as_trained") & (rows["epochs_trained"] <= 10)]
-    absent = [name for name in rows["setting"].unique() if not backends.at_hand(name)]
+    absent = [name for name in rows["setting"].unique() if not local.at_hand(name)]
     if absent:
         print(f"not retrained, as their images are not here: {', '.join(absent)}")
         rows = rows[~rows["setting"].isin(absent)]
@@ -140,10 +145,10 @@ def _verify(a: argparse.Namespace) -> None:
     chosen = random.Random(a.sample).sample(groups, min(a.cells, len(groups)))
     runs = [Run(**row) for _, part in chosen for row in part[list(FACTORS)].head(a.seeds).to_dict("records")]
     with tempfile.TemporaryDirectory() as scratch, _store(Path(scratch) / "store.sqlite") as store:
-        backends.carry_out_all(runs, store, a.device, a.workers)
+        local.carry_out_all(runs, store, a.device, a.workers)
         fresh = table(store.results())
     cells = reproduction.compare(rows, fresh)
-    here = record(backends.device_of(a.device))
+    here = record(local.device_of(a.device))
     records = published.manifest()["provenance"]
     used = [records[id] for _, part in chosen for id in part["provenance"].unique()]
     same = all(r[k] == here[k] for r in used for k in ("versions", "hardware", "device"))
@@ -170,7 +175,8 @@ def _data_list(a: argparse.Namespace) -> None:
 
 
 def _data_fetch(a: argparse.Namespace) -> None:
-    from replication.data import catalogue, official
+    from replication.data import catalogue
+    from replication.data.fetch import official
     from replication.data.inventory import count
     from replication.data.packs import classes_of
 

@@ -18,10 +18,10 @@ def own_store(tmp_path):
 @pytest.fixture
 def made_up():
     """A function from a run to a result of the right form with numbers drawn from the run's own name."""
-    from replication.data.sources import load
-    from replication.evidence.frame import HISTORIES
-    from replication.evidence.metrics import METRICS
-    from replication.evidence.store import Result
+    from replication.data.loading import load
+    from replication.results.frame import HISTORIES
+    from replication.analysis.metrics import METRICS
+    from replication.results.store import Result
 
     def result(run, provenance="made up", data=load("digits").digest, **facts):
         rng = np.random.default_rng(zlib.crc32(run.key(data).encode()))

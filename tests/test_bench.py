@@ -21,7 +21,7 @@ from replication.bench.operations import forward_flops, operations
 from replication.bench.peers import peers
 from replication.bench.workloads import WORKLOADS
 from replication.data.splits import Part, Split, split
-from replication.runs import Run
+from replication.run import Run
 from replication.training.heads import build
 from replication.training.loop import scaled
 
@@ -263,14 +263,14 @@ def test_memory_of_a_gpu_is_not_that_of_the_machine(quick, tmp_path):
         row |= {"device": "cuda", "device_bytes": 2 * 10**9 * (row["peer"] == "ours")}
     assert table(content)["GB"].fillna(-1).tolist() == [2.0, -1.0]
     pytest.importorskip("IPython")
-    from replication.bench import shown
+    from replication.bench import tables as shown
 
     assert "not known" in shown.comparison(content, "digits").data
 
 
 def test_what_was_not_timed_is_listed(quick, tmp_path):
     pytest.importorskip("IPython")
-    from replication.bench import shown
+    from replication.bench import tables as shown
 
     record.bench(tmp_path / "b.json", ["digits"], ["ours"], 1, "cpu")
     text = shown.unmeasured([read(tmp_path / "b.json")]).data
@@ -281,7 +281,7 @@ def test_what_was_not_timed_is_listed(quick, tmp_path):
 
 def test_a_goal_is_told_with_the_range_of_its_rounds():
     pytest.importorskip("IPython")
-    from replication.bench import shown
+    from replication.bench import tables as shown
 
     rows = pd.DataFrame({"workload": "w", "round": [0, 1] * 2, "peer": ["ours"] * 2 + ["theirs"] * 2,
                          "runs/hour": [8.0, 9.0, 2.0, 3.0], "share": [0.5, 0.25, 0.1, 0.1]})  # fmt: skip
@@ -317,7 +317,7 @@ def test_curves_are_of_real_runs():
 
 @pytest.mark.data
 def test_a_larger_image_takes_its_time():
-    from replication.backends import at_hand
+    from replication.running.local import at_hand
 
     if not at_hand("plantvillage/apple@16"):
         pytest.skip("no images of apple leaves: REPLICATION_DATA names their folder")

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from replication import arms, cli, designs
-from replication.data.sources import load
-from replication.evidence.store import Store
-from replication.parameters import Parameters, parameters
-from replication.runs import Run
+from replication import cli
+from replication.study import rates
+from replication.study import designs
+from replication.data.loading import load
+from replication.results.store import Store
+from replication.pages.parameters import Parameters, parameters
+from replication.run import Run
 
 COMMAND = str(Path(sys.executable).with_name("replication"))
 VERBS = ["run", "tune", "execute", "verdicts", "publish", "reproduced", "verify", "merge", "pretrain", "data list",
@@ -174,7 +176,7 @@ def test_no_room_is_one_sentence(capsys, own_store, made_up, monkeypatch):
         )()
         store.add(made_up(runs[0]))
 
-    monkeypatch.setattr("replication.backends.carry_out_all", carry_out_all)
+    monkeypatch.setattr("replication.running.local.carry_out_all", carry_out_all)
     said = refused(capsys, "run", "base", "--seeds", "1")
     assert said == f"cannot write to {own_store}: database or disk is full; every run finished before is kept"
 
@@ -183,7 +185,7 @@ def test_other_failures_have_status_1(capsys, monkeypatch):
     def broken(*_):
         raise RuntimeError("a worker died")
 
-    monkeypatch.setattr("replication.backends.carry_out_all", broken)
+    monkeypatch.setattr("replication.running.local.carry_out_all", broken)
     assert cli.main(["run", "base"]) == 1
     assert capsys.readouterr().err == "replication: a worker died\n"
 
@@ -216,7 +218,7 @@ def test_parameters_are_the_plain_values_of_a_namespace():
 
 
 def test_page_of_nothing_published_says_how_to_train(own_results):
-    from replication.pages import open_page
+    from replication.pages.page import open_page
 
     with pytest.raises(ValueError, match="for digits / mlp: nothing is published; with seeds > 0 "):
         open_page("ratio", {"networks": "mlp"}).part()
@@ -341,13 +343,13 @@ def test_ctrl_c_keeps_finished_runs(own_store):
 
 
 def test_verify_retrains_what_is_published(capsys, own_store, own_results):
-    from replication import backends
+    from replication.running import local
 
     run = small(seeds=1)[0]
     with Store(own_store) as store:
-        record = backends.record("cpu")
+        record = local.record("cpu")
         store.add_provenance(record)
-        result = backends.carry_out(run, "cpu", record["id"])
+        result = local.carry_out(run, "cpu", record["id"])
         store.add(result)
     command = ["verify", "--cells", "1", "--seeds", "1", "--workers", "1", "--device", "cpu"]
     assert [cli.main(["publish"]), cli.main(["reproduced"]), cli.main(command)] == [0, 0, 0]
@@ -372,7 +374,7 @@ def test_verify_finds_a_number_that_does_not_come_out_again(capsys, shelf, monke
             result.scores["as_trained"]["f1_minority"] = 2.0
             store.add(result)
 
-    monkeypatch.setattr("replication.backends.carry_out_all", trained)
+    monkeypatch.setattr("replication.running.local.carry_out_all", trained)
     data = load("digits").digest
     assert cli.main(["verify", "--device", "cpu"]) == 2
     assert "a cell's mean F1 differs by more than 0.02 from the published one" in capsys.readouterr().err
@@ -387,7 +389,7 @@ def test_verify_with_nothing_published_says_so(capsys):
 
 
 def test_verdicts_prints_every_claim(capsys):
-    from replication.claims import CLAIMS
+    from replication.claims.claims import CLAIMS
 
     assert cli.main(["verdicts"]) == 0
     first, *rows = capsys.readouterr().out.splitlines()
@@ -397,16 +399,16 @@ def test_verdicts_prints_every_claim(capsys):
 
 def test_tune_writes_what_the_pilots_choose(capsys, own_store, tmp_path, monkeypatch, made_up):
     pilots = designs.pilots(networks=["logistic"])
-    rates = arms.chosen_rates("grid")
+    chosen = rates.chosen_rates("grid")
     with Store(own_store) as store:
         for _, arm, run in pilots:
             best = {"plain": 3e-4, "final_bn": 3e-1}[arm]
             store.add(made_up(run, validation_f1_macro=1 - abs(run.learning_rate - best)))
-    (tmp_path / "rates.json").write_text(arms.PUBLISHED_RATES.read_text())
-    monkeypatch.setattr(arms, "PUBLISHED_RATES", tmp_path / "rates.json")
+    (tmp_path / "rates.json").write_text(rates.PUBLISHED_RATES.read_text())
+    monkeypatch.setattr(rates, "PUBLISHED_RATES", tmp_path / "rates.json")
     assert cli.main(["tune", "--networks", "logistic", "--device", "cpu"]) == 0
     written = json.loads((tmp_path / "rates.json").read_text())
-    assert written["grid"] == rates | {"digits/logistic": {"plain": 3e-4, "final_bn": 1e-1}}
+    assert written["grid"] == chosen | {"digits/logistic": {"plain": 3e-4, "final_bn": 1e-1}}
     assert written["wide"]["digits/logistic"] == {"plain": 3e-4, "final_bn": 3e-1}
     assert capsys.readouterr().out == f"chosen learning rates written to {tmp_path / 'rates.json'}\n"
 

@@ -11,14 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as hs
 from scipy import stats
 
-from replication import arms, designs
-from replication.claims import CLAIMS
-from replication.criteria import VERDICTS, reading
-from replication.evidence import statistics as st
-from replication.evidence.effects import Curve
-from replication.evidence.frame import frame, values
-from replication.runs import FACTORS
-from replication.verdicts import effects, judge, judge_cells
+from replication.study import arms
+from replication.study import designs
+from replication.study import rates as rates_module
+from replication.claims.claims import CLAIMS
+from replication.claims.criteria import VERDICTS, reading
+from replication.analysis import statistics as st
+from replication.analysis.effects import Curve
+from replication.results.frame import frame, values
+from replication.run import FACTORS
+from replication.claims.verdicts import effects, judge, judge_cells
 
 REP, PART, INC, CON, NA, NOT = VERDICTS
 WIDE = np.array([0.0, 0.12] * 30)  # mean 0.06, but not shown to lie on either side of 0.05
@@ -35,7 +37,7 @@ def with_p(p):
 def planned(claim, seeds, same=False):
     """A design on digits with the simple CNN, and a result with F1 0 everywhere of each of its runs."""
     rates = {arm: 1e-2 if same or arm.startswith("plain") else 3e-3 for arm in arms.ARMS}
-    with mock.patch.object(arms, "chosen_rates", return_value={"digits/simple_cnn": rates}):
+    with mock.patch.object(rates_module, "chosen_rates", return_value={"digits/simple_cnn": rates}):
         entries = designs.entries(claim, ("digits",), ("simple_cnn",), seeds)
     scores = dict.fromkeys(PROBABILITIES, 0.5) | {name: [0.0] * 3 for name in CURVES} | {"f1_minority": 0.0}
     rows = [

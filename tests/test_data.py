@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replication import arms, designs
+from replication.study import arms, rates
+from replication.study import designs
 from replication.data.augmentation import Augmented, draws, reach
 from replication.data.settings import SETTINGS, Setting, setting
-from replication.data.sources import Source, digest, load
+from replication.data.loading import load
+from replication.data.sources import Source, digest
 from replication.data.splits import data_digest, framed, indices, split
-from replication.runs import CONFIRMATORY, FACTORS, PROTOCOL, Run, entropy, grid
+from replication.run import CONFIRMATORY, FACTORS, PROTOCOL, Run, entropy, grid
 
 DIGITS = load("digits")
 OF_DIGITS = [name for name, s in SETTINGS.items() if s.source == "digits"]
@@ -180,7 +182,7 @@ def test_default_factors_are_not_in_the_key(names):
 
 def test_protocol_is_in_the_key(monkeypatch):
     before = Run().key(DATA)
-    monkeypatch.setattr("replication.runs.PROTOCOL", PROTOCOL + 1)
+    monkeypatch.setattr("replication.run.PROTOCOL", PROTOCOL + 1)
     assert Run().key(DATA) != before
 
 
@@ -387,7 +389,7 @@ def test_arms_differ_from_plain_in_nothing_but_the_arm_and_its_rate(claim):
     groups = {}
     for (s, network), e in designs.entries(claim):
         place = f"{setting(s).source}/{network}" if claim != "majorities" else f"{s.split('/')[0]}/{network}"
-        best = arms.chosen_rates("wide" if e.rate == "wide" else "grid")[place]
+        best = rates.chosen_rates("wide" if e.rate == "wide" else "grid")[place]
         assert e.run.learning_rate == best[arms.reference(e.arm) if e.rate == "shared" else e.arm]
         assert {name: getattr(e.run, name) for name in arms.ARMS[e.arm]} == arms.ARMS[e.arm]
         neutral = {name: getattr(Run(), name) for name in arms.ARMS[e.arm]}
@@ -452,18 +454,18 @@ def test_pilots_share_no_seed_with_the_designs():
     assert len(runs) == len(set(runs)) and len(on_digits) == 10 * 7 * (len(arms.ARMS) + 2 * 2)
     assert len(runs) - len(on_digits) == 3 * 7 * (4 * 6 + 2 + 2 * 2)
     assert {run.seed for run in runs} == set(range(10)) and not {run.seed for run in designs.runs()} & set(range(100))
-    assert {run.learning_rate for run in runs} == set(arms.PILOT_RATES) > set(arms.RATE_GRID)
+    assert {run.learning_rate for run in runs} == set(rates.PILOT_RATES) > set(rates.RATE_GRID)
     for place, arm, run in pilots:
         assert place in {f"{setting(run.setting).source}/{run.network}{init}" for init in ("", f":{run.init}")}
         assert run.changed().keys() <= {*arms.ARMS[arm], "setting", "network", "init", "learning_rate", "seed"}
 
 
-@pytest.mark.parametrize(("name", "choice"), [("grid", arms.RATE_GRID), ("wide", arms.PILOT_RATES)])
+@pytest.mark.parametrize(("name", "choice"), [("grid", rates.RATE_GRID), ("wide", rates.PILOT_RATES)])
 def test_a_rate_is_chosen_for_every_arm_in_use(name, choice):
-    rates = arms.chosen_rates(name)
+    chosen = rates.chosen_rates(name)
     tuned = {(place, arm) for place, arm, _ in designs.pilots()}
-    assert {(place, arm) for place, arms in rates.items() for arm in arms} == tuned
-    assert {rate for arms in rates.values() for rate in arms.values()} <= set(choice)
+    assert {(place, arm) for place, arms in chosen.items() for arm in arms} == tuned
+    assert {rate for arms in chosen.values() for rate in arms.values()} <= set(choice)
     used = {
         (f"{s.split('/')[0]}/{n}", e.arm)
         for claim in DIGIT_ENTRIES

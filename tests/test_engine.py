@@ -10,16 +10,19 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from replication import backends, chunks
+from replication.running import local
+from replication.running import device
 from replication.data.augmentation import Augmented, draws, reach
 from replication.data.splits import Part, Split, split
-from replication.evidence.store import Store
-from replication.progress import Progress
-from replication.runs import Run
-from replication.training import choice, engine, loop
+from replication.results.store import Store
+from replication.running.progress import Progress
+from replication.run import Run
+from replication.training import loop
+from replication.training.engines import choice
+from replication.training.engines import lockstep
 from replication.training.heads import FINAL_NORMS, build
-from replication.training.member import Member, adam_step, moved, rates_of
-from replication.training.memory import bound, out_of_memory
+from replication.training.engines.member import Member, adam_step, moved, rates_of
+from replication.training.engines.memory import bound, out_of_memory
 
 CPU = torch.device("cpu")
 gpu = pytest.mark.gpu
@@ -130,7 +133,7 @@ def mixed() -> tuple[list[Split], list[loop.Outcome]]:
 
 def test_runs_of_all_forms_side_by_side_equal_the_loop(mixed):
     splits, alone = mixed
-    for run, a, b in zip(MIXED, alone, engine.train_together(MIXED, splits, "cpu")):
+    for run, a, b in zip(MIXED, alone, lockstep.train_together(MIXED, splits, "cpu")):
         assert differences(a, b) < 1e-10, run
         assert np.abs(a.test[-1] - a.test[0]).max() > 1e-3, run
 
@@ -141,7 +144,7 @@ def test_stacked_runs_equal_the_loop(norm):
     splits = [photographs(16, seed=s) for s in range(3)]
     # two logits leave a layer norm as 1 and -1, whatever they were: its gradients are what rounding leaves of them
     limit = 1e-8 if norm == "layer_norm" else 1e-10
-    for run, part, found in zip(runs, splits, engine.train_together(runs, splits, "cpu", "stacked")):
+    for run, part, found in zip(runs, splits, lockstep.train_together(runs, splits, "cpu", "stacked")):
         assert differences(loop.train(run, part), found) < limit
 
 
@@ -152,14 +155,14 @@ def test_stacked_runs_equal_the_loop(norm):
 ])  # fmt: skip
 def test_stacked_runs_of_every_form_equal_the_loop(factors):
     runs, parts = [small(final_norm="bn", **factors, seed=s) for s in range(2)], photographs(16)
-    for run, found in zip(runs, engine.train_together(runs, [parts] * 2, "cpu", "stacked")):
+    for run, found in zip(runs, lockstep.train_together(runs, [parts] * 2, "cpu", "stacked")):
         assert differences(loop.train(run, parts), found) < 1e-10
 
 
-@pytest.mark.parametrize("way", engine.WAYS)
+@pytest.mark.parametrize("way", lockstep.WAYS)
 def test_twenty_updates_in_single_precision(way):
     run, parts = small(final_norm="bn", precision="float32", epochs=5), photographs()
-    (found,) = engine.train_together([run], [parts], "cpu", way)
+    (found,) = lockstep.train_together([run], [parts], "cpu", way)
     wanted = loop.train(run, parts)
     assert found.updates == 20 and differences(wanted, found) < 1e-4
     assert found.test.dtype == np.float32
@@ -170,30 +173,30 @@ def test_half_precision_gives_the_loops_results_within_its_rounding():
     wanted, exact = loop.train(run, parts), loop.train(dataclasses.replace(run, precision="float32"), parts)
     rounding = np.abs(wanted.test - exact.test).max()
     assert 1e-4 < rounding
-    (found,) = engine.train_together([run], [parts], "cpu")
+    (found,) = lockstep.train_together([run], [parts], "cpu")
     assert differences(wanted, found) <= 3 * rounding
 
 
 def test_a_run_alone_equals_the_same_run_in_company_to_the_bit(mixed):
     splits, _ = mixed
-    everyone = engine.train_together(MIXED, splits, "cpu")
+    everyone = lockstep.train_together(MIXED, splits, "cpu")
     for i in (1, 5, 8):
-        (alone,) = engine.train_together([MIXED[i]], [splits[i]], "cpu")
+        (alone,) = lockstep.train_together([MIXED[i]], [splits[i]], "cpu")
         assert differences(alone, everyone[i]) == 0
 
 
 def test_members_of_a_stack_do_not_see_each_other():
     runs, splits = [small(final_norm="bn", seed=s) for s in range(3)], [photographs(16, seed=s) for s in range(3)]
-    first = engine.train_together(runs, splits, "cpu", "stacked")[0]
-    other = engine.train_together([runs[0], runs[2]], [splits[0], splits[2]], "cpu", "stacked")[0]
+    first = lockstep.train_together(runs, splits, "cpu", "stacked")[0]
+    other = lockstep.train_together([runs[0], runs[2]], [splits[0], splits[2]], "cpu", "stacked")[0]
     assert differences(first, other) < 1e-12
 
 
-@pytest.mark.parametrize("way", engine.WAYS)
+@pytest.mark.parametrize("way", lockstep.WAYS)
 def test_a_run_that_diverges_ends_as_in_the_loop_and_spoils_nobody(way):
     wild, calm = small(learning_rate=1e200, schedule="constant", epochs=4), small(epochs=4)
     parts = photographs(16)
-    found = engine.train_together([wild, calm], [parts] * 2, "cpu", way)
+    found = lockstep.train_together([wild, calm], [parts] * 2, "cpu", way)
     wanted = [loop.train(run, parts) for run in (wild, calm)]
     assert wanted[0].diverged and wanted[0].epochs < 4 and not wanted[1].diverged
     assert differences(wanted[1], found[1]) < 1e-10
@@ -211,12 +214,12 @@ def test_what_does_not_go_together_is_refused():
         ([small(precision="float8")], "streams", "unknown precision 'float8': allowed are float32, bfloat16, float64"),
     ]:
         with pytest.raises(ValueError, match=words):
-            engine.train_together(runs, [parts] * len(runs), "cpu", way)
+            lockstep.train_together(runs, [parts] * len(runs), "cpu", way)
 
 
 def test_progress_is_told_in_images():
     told = []
-    engine.train_together([small(), small(seed=1)], [photographs(16)] * 2, "cpu", tell=told.append)
+    lockstep.train_together([small(), small(seed=1)], [photographs(16)] * 2, "cpu", tell=told.append)
     assert told == [2 * 4 * 16] * 2
 
 
@@ -230,14 +233,14 @@ PLANNED = [
 
 @pytest.fixture(scope="module")
 def by_loop() -> dict[Run, dict]:
-    return {run: backends.carry_out(run, "cpu", "here").scores["as_trained"] for run in PLANNED}
+    return {run: local.carry_out(run, "cpu", "here").scores["as_trained"] for run in PLANNED}
 
 
 @pytest.mark.parametrize("name", ["streams", "stacked"])
 def test_every_engine_stores_what_the_loop_finds(name, by_loop, own_store, capsys):
     with Store(own_store) as store:
-        assert backends.carry_out_all(PLANNED, store, "cpu", 1, engine=name) == len(PLANNED)
-        assert backends.carry_out_all(PLANNED, store, "cpu", 1, engine=name) == 0
+        assert local.carry_out_all(PLANNED, store, "cpu", 1, engine=name) == len(PLANNED)
+        assert local.carry_out_all(PLANNED, store, "cpu", 1, engine=name) == 0
         found = {result.run: result for result in store.results()}
     assert found.keys() == by_loop.keys()
     for run, result in found.items():
@@ -255,7 +258,7 @@ def store_engine(path, provenance: str) -> str:
 
 
 def test_out_of_memory_halves_what_trains_together(own_store, monkeypatch):
-    seen, plain = [], chunks.train_together
+    seen, plain = [], device.train_together
 
     def tight(runs, *rest):
         seen.append(len(runs))
@@ -263,10 +266,10 @@ def test_out_of_memory_halves_what_trains_together(own_store, monkeypatch):
             raise torch.cuda.OutOfMemoryError("out of memory")
         return plain(runs, *rest)
 
-    monkeypatch.setattr(chunks, "train_together", tight)
+    monkeypatch.setattr(device, "train_together", tight)
     runs = [run for run in PLANNED if not run.stop_f1]
     with Store(own_store) as store:
-        assert backends.carry_out_all(runs, store, "cpu", 1, engine="streams") == len(runs) == 6
+        assert local.carry_out_all(runs, store, "cpu", 1, engine="streams") == len(runs) == 6
     assert seen == [6, 3, *[1] * 6]
 
 
@@ -274,9 +277,9 @@ def test_a_run_too_large_for_the_device_is_said(own_store, monkeypatch):
     def never(*_):
         raise torch.cuda.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr(chunks, "train_together", never)
+    monkeypatch.setattr(device, "train_together", never)
     with Store(own_store) as store, pytest.raises(ValueError, match="one run of mlp does not fit into the memory"):
-        backends.carry_out_all(PLANNED[:1], store, "cpu", 1, engine="streams")
+        local.carry_out_all(PLANNED[:1], store, "cpu", 1, engine="streams")
 
 
 def test_memory_that_ran_out_is_told_whatever_came_of_it(own_store, monkeypatch):
@@ -286,37 +289,37 @@ def test_memory_that_ran_out_is_told_whatever_came_of_it(own_store, monkeypatch)
         finally:
             raise RuntimeError("operation failed due to a previous error during capture")
 
-    monkeypatch.setattr(chunks, "train_together", hidden)
+    monkeypatch.setattr(device, "train_together", hidden)
     with Store(own_store) as store, pytest.raises(ValueError, match="one run of mlp does not fit into the memory"):
-        backends.carry_out_all(PLANNED[:1], store, "cpu", 1, engine="streams")
+        local.carry_out_all(PLANNED[:1], store, "cpu", 1, engine="streams")
     assert out_of_memory(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"))
     assert not out_of_memory(RuntimeError("something else")) and not out_of_memory(None)
 
 
 def test_an_interrupted_chunk_loses_no_chunk_before_it(own_store, monkeypatch):
-    plain = chunks.train_together
+    plain = device.train_together
 
     def interrupted(runs, *rest):
         if runs[0].final_norm == "bn":
             raise KeyboardInterrupt
         return plain(runs, *rest)
 
-    monkeypatch.setattr(chunks, "train_together", interrupted)
+    monkeypatch.setattr(device, "train_together", interrupted)
     runs = [run for run in PLANNED if not run.stop_f1]
     with Store(own_store) as store:
         with pytest.raises(KeyboardInterrupt):
-            backends.carry_out_all(runs, store, "cpu", 1, engine="stacked")
+            local.carry_out_all(runs, store, "cpu", 1, engine="stacked")
         assert {result.run for result in store.results()} == {run for run in runs if run.final_norm == "none"}
 
 
 def test_time_is_up_before_the_first_chunk(own_store):
     with Store(own_store) as store:
-        assert backends.carry_out_all(PLANNED, store, "cpu", 1, time_budget=0, engine="streams") == 0
+        assert local.carry_out_all(PLANNED, store, "cpu", 1, time_budget=0, engine="streams") == 0
 
 
 def test_an_unknown_engine_is_refused(own_store):
     with Store(own_store) as store, pytest.raises(ValueError, match="unknown engine 'warp': allowed are auto, loop, "):
-        backends.carry_out_all(PLANNED, store, "cpu", engine="warp")
+        local.carry_out_all(PLANNED, store, "cpu", engine="warp")
 
 
 # --- Memory ---------------------------------------------------------------------------------------
@@ -430,10 +433,10 @@ def test_progress_without_a_terminal_is_lines(capsys):
 
 @gpu
 @without_gpu
-@pytest.mark.parametrize("way", engine.WAYS)
+@pytest.mark.parametrize("way", lockstep.WAYS)
 def test_captured_runs_equal_the_loop_on_a_gpu(way):
     runs, parts = [small(final_norm="bn", seed=s) for s in range(4)], photographs()
-    for run, found in zip(runs, engine.train_together(runs, [parts] * 4, "cuda", way)):
+    for run, found in zip(runs, lockstep.train_together(runs, [parts] * 4, "cuda", way)):
         assert differences(loop.train(run, parts, "cuda"), found) < 1e-8
         assert differences(loop.train(run, parts, "cpu"), found) < 1e-8
 
@@ -442,12 +445,12 @@ def test_captured_runs_equal_the_loop_on_a_gpu(way):
 @without_gpu
 def test_runs_of_all_forms_on_streams_equal_the_loop_on_a_gpu(mixed):
     splits, alone = mixed
-    found = engine.train_together(MIXED, splits, "cuda")
+    found = lockstep.train_together(MIXED, splits, "cuda")
     for run, part, a, b in zip(MIXED, splits, alone, found):
         wanted = loop.train(run, part, "cuda") if run.head == "fastai" else a  # masks are the device's own
         assert differences(wanted, b) < 1e-8, run
     for i in (1, 5, 8):
-        (by_itself,) = engine.train_together([MIXED[i]], [splits[i]], "cuda")
+        (by_itself,) = lockstep.train_together([MIXED[i]], [splits[i]], "cuda")
         assert differences(by_itself, found[i]) < 1e-10
 
 
@@ -455,9 +458,9 @@ def test_runs_of_all_forms_on_streams_equal_the_loop_on_a_gpu(mixed):
 @without_gpu
 def test_single_and_half_precision_on_a_gpu():
     run, parts = small(final_norm="bn", precision="float32", epochs=5), photographs()
-    assert differences(loop.train(run, parts, "cuda"), engine.train_together([run], [parts], "cuda")[0]) < 1e-3
+    assert differences(loop.train(run, parts, "cuda"), lockstep.train_together([run], [parts], "cuda")[0]) < 1e-3
     half = dataclasses.replace(run, precision="bfloat16")
-    (found,) = engine.train_together([half], [parts], "cuda")
+    (found,) = lockstep.train_together([half], [parts], "cuda")
     assert differences(loop.train(run, parts, "cuda"), found) < 0.5
 
 
@@ -465,7 +468,7 @@ def test_single_and_half_precision_on_a_gpu():
 @without_gpu
 def test_the_training_loop_never_waits_for_the_gpu():
     member = [Member(small(), photographs(), torch.device("cuda", 0))]
-    steps = engine.Lockstep(engine.WAYS["streams"](member), capture=True)
+    steps = lockstep.Lockstep(lockstep.WAYS["streams"](member), capture=True)
     torch.cuda.set_sync_debug_mode("error")
     try:
         steps.train()
@@ -489,6 +492,6 @@ def test_runs_on_a_gpu_take_no_more_memory_than_their_bound(network):
 def test_engines_on_a_gpu_store_what_the_loop_finds(own_store, monkeypatch, tmp_path, by_loop):
     monkeypatch.setenv("REPLICATION_HOME", str(tmp_path))
     with Store(own_store) as store:
-        assert backends.carry_out_all(PLANNED, store, "cuda") == len(PLANNED)
+        assert local.carry_out_all(PLANNED, store, "cuda") == len(PLANNED)
         found = {result.run: result.scores["as_trained"]["nll"] for result in store.results()}
     assert np.mean([found[run] - by_loop[run]["nll"] for run in PLANNED]) == pytest.approx(0, abs=0.05)

@@ -21,7 +21,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from replication.cli import main, parser
-from replication.data import catalogue, listed, official
+from replication.data import catalogue
+from replication.data.fetch import listed
+from replication.data.fetch import official
 from replication.data.packs import classes, encoded, packed
 from replication.data.settings import SETTINGS
 

@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from replication import arms, backends, cli, designs
+from replication import cli
+from replication.study import rates
+from replication.running import local
+from replication.study import designs
 from replication.data.settings import SETTINGS, setting
-from replication.data.sources import load
+from replication.data.loading import load
 from replication.data.splits import data_digest, indices, split
-from replication.evidence import published
-from replication.evidence.store import Store
-from replication.places import root
-from replication.runs import FACTORS, Run
+from replication.results import published
+from replication.results.store import Store
+from replication.paths import root
+from replication.run import FACTORS, Run
 
 REAL = [name for name, s in SETTINGS.items() if s.source != "digits"]
 
@@ -47,8 +50,8 @@ def test_a_folder_is_a_setting(folder):
     assert [part.images.shape for part in (parts.validation, parts.test)] == [(225, 3, 16, 16), (300, 3, 16, 16)]
     bright = parts.test.images.mean(axis=(1, 2, 3)) > 120
     assert np.array_equal(bright, parts.test.labels == 0)  # the largest class against the others, pooled
-    result = backends.carry_out(run, "cpu", "none")
-    assert result.key == backends.key_of(run) and 0 <= result.scores["as_trained"]["f1_minority"] <= 1
+    result = local.carry_out(run, "cpu", "none")
+    assert result.key == local.key_of(run) and 0 <= result.scores["as_trained"]["f1_minority"] <= 1
 
 
 def test_a_folder_that_is_too_small_says_what_it_takes(folder):
@@ -76,14 +79,14 @@ def test_rates_of_a_folder_are_kept_by_this_machine(folder, own_home, own_store,
         for run in runs:
             store.add(made_up(run, data=data_digest(name), validation_f1_macro=1 - abs(run.learning_rate - 1e-2)))
 
-    monkeypatch.setattr(backends, "carry_out_all", carry_out_all)
-    before = arms.PUBLISHED_RATES.read_text()
+    monkeypatch.setattr(local, "carry_out_all", carry_out_all)
+    before = rates.PUBLISHED_RATES.read_text()
     assert cli.main(["tune", "--settings", name]) == 0
-    assert arms.PUBLISHED_RATES.read_text() == before
+    assert rates.PUBLISHED_RATES.read_text() == before
     assert capsys.readouterr().out == f"chosen learning rates written to {own_home / 'rates.json'}\n"
-    assert arms.learning_rate(name, "simple_cnn", "final_bn_sigmoid", "shared") == 1e-2
+    assert rates.learning_rate(name, "simple_cnn", "final_bn_sigmoid", "shared") == 1e-2
     assert {run.learning_rate for run in designs.runs(["base", "sigmoid"], [name], seeds=1)} == {1e-2}
-    assert arms.chosen_rates()["digits/simple_cnn"]["plain"] == 3e-2
+    assert rates.chosen_rates()["digits/simple_cnn"]["plain"] == 3e-2
 
 
 def test_rates_of_another_size_or_network_leave_the_books_alone(own_home, own_store, made_up, monkeypatch, capsys):
@@ -91,20 +94,20 @@ def test_rates_of_another_size_or_network_leave_the_books_alone(own_home, own_st
         for run in runs:
             store.add(made_up(run, data="made up", validation_f1_macro=1 - abs(run.learning_rate - 3e-2)))
 
-    monkeypatch.setattr(backends, "carry_out_all", carry_out_all)
-    monkeypatch.setattr(backends, "data_digest", lambda name: "made up")
-    apple, before = "plantvillage/apple", arms.PUBLISHED_RATES.read_text()
+    monkeypatch.setattr(local, "carry_out_all", carry_out_all)
+    monkeypatch.setattr(local, "data_digest", lambda name: "made up")
+    apple, before = "plantvillage/apple", rates.PUBLISHED_RATES.read_text()
     for setting, network in ((f"{apple}@64", "simple_cnn"), ("plantvillage/pepper", "simple_cnn"), (apple, "resnet34")):
-        book = [arms.learning_rate(apple, "simple_cnn", arm) for arm in designs.PAIR]
+        book = [rates.learning_rate(apple, "simple_cnn", arm) for arm in designs.PAIR]
         assert cli.main(["tune", "--settings", setting, "--networks", network]) == 0
-        assert arms.PUBLISHED_RATES.read_text() == before
+        assert rates.PUBLISHED_RATES.read_text() == before
         assert f"{own_home / 'rates.json'}" in capsys.readouterr().out
-        assert arms.learning_rate(setting, network, "plain") == 3e-2
-        assert [arms.learning_rate(apple, "simple_cnn", arm) for arm in designs.PAIR] == book
+        assert rates.learning_rate(setting, network, "plain") == 3e-2
+        assert [rates.learning_rate(apple, "simple_cnn", arm) for arm in designs.PAIR] == book
     assert designs.cells("base", networks=["resnet34"]) == [(apple, "resnet34")]
     (own_home / "rates.json").write_text('{"grid": ')
     with pytest.raises(ValueError, match="rates.json holds no learning rates: .*delete it"):
-        arms.chosen_rates()
+        rates.chosen_rates()
 
 
 def test_networks_alone_mean_what_they_are_tuned_for():
@@ -126,7 +129,7 @@ def test_images_that_are_not_here_are_one_sentence(name, own_home, tmp_path, mon
     monkeypatch.setenv("REPLICATION_DATA", str(tmp_path / "nothing"))
     load.cache_clear()
     data_digest.cache_clear()
-    assert not backends.at_hand(name)
+    assert not local.at_hand(name)
     with pytest.raises(ValueError, match="no data set at") as error:
         split(Run(setting=name))
     assert "\n" not in str(error.value)
@@ -190,6 +193,6 @@ def test_published_results_are_of_these_images(name, data):
 def test_a_published_run_comes_out_again(data):
     rows = published_rows("plantvillage/apple")
     row = rows[(rows["epochs"] == 10) & (rows["n_majority"] == 100)].iloc[0]  # the shortest ones
-    result = backends.carry_out(Run(**row[list(FACTORS)].to_dict()), "cpu", "none")
+    result = local.carry_out(Run(**row[list(FACTORS)].to_dict()), "cpu", "none")
     # to the bit on the same kind of machine; rounding grows in training elsewhere
     assert result.scores["as_trained"]["f1_minority"] == pytest.approx(row["f1_minority"], abs=0.2)

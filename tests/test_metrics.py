@@ -26,8 +26,8 @@ from torchmetrics.classification import (
     MulticlassCalibrationError,
 )
 
-from replication.evidence import metrics
-from replication.evidence.metrics import METRICS, adjust, history, log_softmax, score
+from replication.analysis import metrics
+from replication.analysis.metrics import METRICS, adjust, history, log_softmax, score
 
 EXAMPLES = settings(deadline=None, max_examples=100, derandomize=True)
 

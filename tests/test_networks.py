@@ -17,11 +17,13 @@ from replication import cli
 from replication.data.augmentation import draws
 from replication.data.sources import Source, digest
 from replication.data.splits import Part, Split, split
-from replication.runs import Run
-from replication.training import loop, networks, pretraining
+from replication.run import Run
+from replication.training import loop
+from replication.training import bodies
+from replication.running import pretraining
 from replication.training.heads import CENTRING, FINAL_NORMS, Dropout, MaxAvgPool, build, head
-from replication.training.networks import NETWORKS, TORCHVISION, body
-from replication.training.pretraining import pooled, pretrain, tenth
+from replication.training.bodies import NETWORKS, TORCHVISION, body
+from replication.running.pretraining import pooled, pretrain, tenth
 from replication.training.readouts import readouts
 
 RNG = np.random.default_rng(3)
@@ -325,9 +327,9 @@ def hub(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    networks._imagenet.cache_clear()
+    bodies._imagenet.cache_clear()
     yield tmp_path / "hub" / "checkpoints"
-    networks._imagenet.cache_clear()
+    bodies._imagenet.cache_clear()
 
 
 @pytest.mark.parametrize("channels", [3, 1])

@@ -17,7 +17,7 @@ from PIL import Image
 from replication.cli import main
 from replication.data.catalogue import DATA_SETS
 from replication.data.packs import classes, decode, encoded, group, open_pack, pack, packed, place
-from replication.data.whole import whole
+from replication.files import whole
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (24, 16, 3), dtype=np.uint8)

@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 
-from replication import designs
-from replication.evidence import figures, published
-from replication.evidence.frame import values
-from replication.evidence.store import Store
-from replication.pages import Page, open_page
-from replication.parameters import Parameters
-from replication.scoreboard import Scoreboard
-from replication.tables import cross_check, rate_table
+from replication.study import designs
+from replication.pages import figures
+from replication.results import published
+from replication.results.frame import values
+from replication.results.store import Store
+from replication.pages.page import Page, open_page
+from replication.pages.parameters import Parameters
+from replication.pages.scoreboard import Scoreboard
+from replication.pages.tables import cross_check, rate_table
 
 PAIR = [("final_bn", "plain")]
 LEAVES, CRACKS = "plantvillage/apple", "cracks"

@@ -12,7 +12,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
-from replication.evidence import statistics as S
+from replication.analysis import statistics as S
 
 TRIAL = np.random.default_rng(7).normal(0.1, 0.2, 25)
 # F1 has few distinct values on small test sets, so differences tie: thousandths, not arbitrary floats.

@@ -16,14 +16,18 @@ import pandas as pd
 import psutil
 import pytest
 
-from replication import arms, backends, designs, processes
-from replication.data.sources import load
-from replication.evidence import published, reproduction
-from replication.evidence.frame import HISTORIES, table
-from replication.evidence.store import SCHEMA, Store, default_path
-from replication.evidence.tuning import choose
-from replication.places import root
-from replication.runs import FACTORS, PROTOCOL, Run
+from replication.study import rates
+from replication.running import local
+from replication.study import designs
+from replication.running import processes
+from replication.data.loading import load
+from replication.results import published
+from replication.results import reproduction
+from replication.results.frame import HISTORIES, table
+from replication.results.store import SCHEMA, Store, default_path
+from replication.running.tuning import choose
+from replication.paths import root
+from replication.run import FACTORS, PROTOCOL, Run
 
 RUNS = [Run(seed=seed, final_norm=norm) for seed in (100, 101) for norm in ("none", "bn")]
 RECORD = {
@@ -93,8 +97,8 @@ def test_runs_of_another_protocol_are_not_read(store, made_up):
 WRITER = """
 import sys
 import numpy as np
-from replication.evidence.store import Result, Store
-from replication.runs import Run
+from replication.results.store import Result, Store
+from replication.run import Run
 
 with Store(sys.argv[1]) as store:
     for seed in range(int(sys.argv[2]), int(sys.argv[3])):
@@ -278,7 +282,7 @@ def test_a_failing_run_loses_no_finished_one(own_store, made_up, monkeypatch, ba
     monkeypatch.setattr(processes, "ProcessPoolExecutor", Pool)
     with Store(own_store) as store:
         with pytest.raises(ValueError, match="a bad run"):
-            backends.carry_out_all(RUNS, store, "cpu", workers=2)
+            local.carry_out_all(RUNS, store, "cpu", workers=2)
         assert {result.run for result in store.results()} == set(RUNS) - {RUNS[bad]}
 
 
@@ -297,7 +301,7 @@ def test_ctrl_c_loses_no_finished_run(own_store, made_up, monkeypatch, moment):
 
         store.add = add_until_interrupted
         with pytest.raises(KeyboardInterrupt):
-            backends.carry_out_all(RUNS, store, "cpu", workers=2)
+            local.carry_out_all(RUNS, store, "cpu", workers=2)
         assert {result.run for result in store.results()} == set(RUNS)
 
 
@@ -325,9 +329,9 @@ def test_kill_9_loses_no_finished_run_and_leaves_no_worker(own_store):
     assert 2 <= kept < len(planned) and len(workers) >= 2  # one trains, one keeps track of shared resources
     with Store(own_store) as store:
         assert all(len(result.scores) > 1 and len(result.arrays) == 8 for result in store.results())
-        left = backends.missing(planned, store)
+        left = local.missing(planned, store)
         assert len(left) == len(planned) - kept
-        assert backends.carry_out_all(planned[: len(planned) - len(left) + 2], store, "cpu", workers=1) == 2
+        assert local.carry_out_all(planned[: len(planned) - len(left) + 2], store, "cpu", workers=1) == 2
         assert healthy(own_store) == kept + 2
     assert psutil.wait_procs(workers, timeout=20)[1] == []
 
@@ -545,5 +549,5 @@ def test_learning_rates_are_those_that_the_published_pilots_choose():
     seen = zip(pilots["validation_f1_macro"], (history[-1] for history in pilots["validation_nll_train"]))
     scores = dict(zip((Run(**row) for row in pilots[list(FACTORS)].to_dict("records")), seen))
     found = [(place, arm, run.learning_rate, *scores[run]) for place, arm, run in designs.pilots()]
-    assert choose(row for row in found if row[2] in arms.RATE_GRID) == arms.chosen_rates("grid")
-    assert choose(found) == arms.chosen_rates("wide")
+    assert choose(row for row in found if row[2] in rates.RATE_GRID) == rates.chosen_rates("grid")
+    assert choose(found) == rates.chosen_rates("wide")

@@ -14,10 +14,10 @@ from scipy.special import expit, log_softmax, softmax
 from sklearn.metrics import f1_score
 from torch import nn
 
-from replication import backends
+from replication.running import local
 from replication.data.splits import split
-from replication.evidence.store import Store
-from replication.runs import Run
+from replication.results.store import Store
+from replication.run import Run
 from replication.training import loop
 from replication.training.heads import CENTRING, FINAL_NORMS, Affine, MeanOnly, build
 from replication.training.losses import LOSSES, as_softmax, loss_of
@@ -346,10 +346,10 @@ def test_a_result_does_not_depend_on_the_number_of_workers(tmp_path):
     kept = []
     for workers in (1, 2):
         with Store(tmp_path / f"{workers}.sqlite") as store:
-            assert backends.carry_out_all(PAIR, store, "cpu", workers) == 2
-            assert backends.carry_out_all(PAIR, store, "cpu", workers) == 0
+            assert local.carry_out_all(PAIR, store, "cpu", workers) == 2
+            assert local.carry_out_all(PAIR, store, "cpu", workers) == 0
             kept.append(list(store.results()))
-    here = sorted((backends.carry_out(run, "cpu", "here") for run in PAIR), key=lambda result: result.key)
+    here = sorted((local.carry_out(run, "cpu", "here") for run in PAIR), key=lambda result: result.key)
     for one, two, three in zip(*kept, here, strict=True):
         assert one.run == two.run == three.run
         assert one.scores == two.scores == three.scores
@@ -380,7 +380,7 @@ def test_training_results_are_those_of_this_protocol(factors, wanted):
 def test_a_diverged_run_is_recorded(own_store):
     run = small(final_norm="bn", learning_rate=1e38)
     with Store(own_store) as store:
-        store.add(backends.carry_out(run, "cpu", "here"))
+        store.add(local.carry_out(run, "cpu", "here"))
         [result] = store.results()
     assert result.run == run and result.facts["diverged"] is True
     assert set(result.scores) >= {"as_trained", "bn_removed", "bn_folded", "logit_adjusted"}
@@ -499,7 +499,7 @@ def test_a_test_in_parts_is_that_in_one(side, images, sizes):
 def test_a_worker_keeps_the_memory_of_its_tensors():
     code = """
 import resource, sys, torch
-from replication.processes import _keep_memory
+from replication.running.processes import _keep_memory
 if sys.argv[1] == "kept":
     _keep_memory()
 for n in range(60):

@@ -1,1 +1,1 @@
-"""How fast this package trains, measured beside what people use."""
+"""What training costs, beside what people use."""

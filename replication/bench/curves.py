@@ -14,9 +14,9 @@ SIDES = (16, 32, 64, 128)
 
 _RUNS = """
 import sys
-from replication.backends import carry_out_all
+from replication.running.local import carry_out_all
 from replication.bench.workloads import WORKLOADS
-from replication.evidence.store import Store
+from replication.results.store import Store
 if __name__ == "__main__":
     n, device, path = int(sys.argv[1]), sys.argv[2], sys.argv[3]
     with Store(path) as store:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from replication.bench.workloads import WORKLOADS
-from replication.places import root
+from replication.paths import root
 
 
 def read(path: Path) -> dict:

@@ -12,7 +12,7 @@ from replication.bench.torch_peers import held_set, network, train_set
 from replication.bench.workloads import Finished
 from replication.data.augmentation import reach
 from replication.data.splits import split
-from replication.runs import Run
+from replication.run import Run
 
 
 def fastai(runs: Sequence[Run], device: str, finished: Finished) -> None:

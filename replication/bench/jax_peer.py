@@ -7,7 +7,7 @@ import numpy as np
 from replication.bench.workloads import Finished
 from replication.data.augmentation import reach
 from replication.data.splits import Split, split
-from replication.runs import Run
+from replication.run import Run
 
 
 def jax_vmap(runs: Sequence[Run], device: str, finished: Finished) -> None:

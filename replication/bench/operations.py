@@ -4,7 +4,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from replication.data.splits import Split
-from replication.runs import Run
+from replication.run import Run
 from replication.training.heads import build
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from replication.backends import carry_out_all
+from replication.running.local import carry_out_all
 from replication.bench.workloads import Finished
 from replication.data.splits import split
-from replication.evidence.store import Result, Store
-from replication.runs import Run
-from replication.training.engine import train_together
+from replication.results.store import Result, Store
+from replication.run import Run
+from replication.training.engines.lockstep import train_together
 from replication.training.loop import train
 
 

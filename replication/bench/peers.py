@@ -10,9 +10,9 @@ from replication.bench.jax_peer import jax_vmap
 from replication.bench.ours import ours, ours_loop, together
 from replication.bench.torch_peers import compiled, dataloader, dataloader_processes, in_memory
 from replication.bench.workloads import Finished, Workload
-from replication.processes import cores
-from replication.runs import Run
-from replication.training.engine import WAYS
+from replication.running.processes import cores
+from replication.run import Run
+from replication.training.engines.lockstep import WAYS
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from replication.bench.operations import operations
 from replication.bench.peers import peers
 from replication.bench.workloads import WORKLOADS
 from replication.data.splits import split
-from replication.data.whole import write
-from replication.evidence.provenance import record
+from replication.files import write
+from replication.results.provenance import record
 
 PEER_PACKAGES = ("fastai", "lightning", "jax", "flax", "optax")
 

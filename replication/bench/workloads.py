@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from replication.runs import Run
+from replication.run import Run
 
 
 Finished = Callable[[int], None]

@@ -1,1 +1,1 @@
-"""Settings, splits and the images behind them. No torch in here."""
+"""What is trained on: settings, splits, and the images behind them. No torch."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from replication.runs import entropy
+from replication.run import entropy
 
 SHIFT = 16
 """images shift by up to one part in so many of their side, in both directions"""

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from replication.places import home
+from replication.paths import home
 
 MENDELEY = "https://data.mendeley.com/public-files/datasets"
 ISIC = "https://isic-challenge-data.s3.amazonaws.com/2018/ISIC2018_Task3_Training"

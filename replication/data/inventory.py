@@ -5,10 +5,10 @@ import tarfile
 from pathlib import Path
 
 from replication.data.catalogue import DATA_SETS, DataSet
-from replication.data.listed import listed
+from replication.data.fetch.listed import listed
 from replication.data.packs import classes_of, images_of, is_image, open_pack, place, size_of
 from replication.data.settings import SETTINGS
-from replication.data.sources import SOURCES, load
+from replication.data.loading import SOURCES, load
 
 
 def count(path: Path) -> int:

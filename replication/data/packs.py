@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from replication.data.catalogue import DATA_SETS
 from replication.data.sources import Source, digest
-from replication.data.whole import whole
-from replication.places import home
+from replication.files import whole
+from replication.paths import home
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 ARCHIVES = (".tar.gz", ".tgz", ".tar")

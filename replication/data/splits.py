@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from replication.data.settings import Setting, setting
-from replication.data.sources import Source, load
-from replication.runs import Run, entropy
+from replication.data.loading import load
+from replication.data.sources import Source
+from replication.run import Run, entropy
 
 
 @dataclass(frozen=True)

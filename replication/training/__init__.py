@@ -1,1 +1,1 @@
-"""Networks, heads, losses, the training loop and the readouts: the only room that imports torch."""
+"""How one run is trained and read: bodies, heads, losses, the loop. The first room that imports torch."""

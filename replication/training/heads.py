@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from replication.runs import entropy
-from replication.training.networks import body
+from replication.run import entropy
+from replication.training.bodies import body
 
 
 class MeanOnly(nn.Module):

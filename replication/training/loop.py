@@ -12,7 +12,7 @@ from torch.optim.adam import adam
 
 from replication.data.augmentation import Augmented, draws
 from replication.data.splits import Split
-from replication.runs import Run, entropy
+from replication.run import Run, entropy
 from replication.training.heads import build
 from replication.training.losses import as_softmax, loss_of
 from replication.training.readouts import in_parts, readouts

@@ -1,0 +1,1 @@
+"""How outputs are measured and compared: metrics, statistics, effects."""

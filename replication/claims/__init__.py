@@ -1,0 +1,1 @@
+"""What the papers state and how it is judged: one file a claim."""

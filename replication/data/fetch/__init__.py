@@ -1,0 +1,1 @@
+"""What happens once: image sets from their official sources to this machine."""

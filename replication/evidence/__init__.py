@@ -1,1 +1,0 @@
-"""Reading results: metrics, store, statistics, figures, provenance; never imports torch."""

@@ -1,0 +1,1 @@
+"""What readers see: tables, figures, sentences, and the notebooks that hold them."""

@@ -1,0 +1,77 @@
+"""The frame every verdict, table and figure reads: a design's entries beside the scores of their runs."""
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from replication.run import FACTORS, Run
+
+HISTORIES = tuple(f"{part}_{m}" for part in ("validation", "test") for m in ("nll", "nll_train", "f1_minority"))
+"""per-epoch columns, lists (E,), in the rows of readout `as_trained`"""
+
+
+def table(results: Iterable) -> pd.DataFrame:
+    """Results as one row a (run, readout): key, all factors, data, provenance, facts, metrics and histories."""
+    rows = []
+    for r in results:
+        shared = {"key": r.key, **vars(r.run), "data": r.data, "provenance": r.provenance, **r.facts}
+        for readout, scores in r.scores.items():
+            curves = {name: r.arrays[name] for name in HISTORIES} if readout == "as_trained" else {}
+            rows.append(shared | {"readout": readout} | scores | curves)
+    return pd.DataFrame(rows)
+
+
+def with_defaults(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with every factor: one that a file lacks, as it is older than the factor, has the default of `Run`."""
+    lacking = {f.name: f.default for f in dataclasses.fields(Run) if f.name not in rows}
+    return rows.assign(**lacking)
+
+
+def frame(entries: Iterable, results: pd.DataFrame) -> pd.DataFrame:
+    """Entries of a design joined with a results table: `cell_setting`, `cell_network`, `variant`, `rate`, `arm`,
+    `level`, then the columns of `table`. An entry whose run has no result is one row with NaN scores.
+
+    ValueError where a run has several results, e.g. of two versions of the data: they must not be pooled.
+    """
+    wanted = pd.DataFrame(
+        {"cell_setting": s, "cell_network": n, "variant": e.variant, "rate": e.rate, "arm": e.arm, "level": e.level}
+        | vars(e.run)
+        for (s, n), e in entries
+    )
+    if results.empty:
+        results = pd.DataFrame(columns=[*FACTORS, "readout", "f1_minority"])
+    if n := int(results.duplicated([*FACTORS, "readout"]).sum()):
+        raise ValueError(f"a run must have one result a readout, found {n} more: keep those of one version of the data")
+    return wanted.merge(results, on=list(FACTORS), how="left")
+
+
+def complete(part: pd.DataFrame) -> bool:
+    """Whether every run of a part of a frame has its scores."""
+    return len(part) > 0 and bool(part["f1_minority"].notna().all())
+
+
+def arm_and_readout(name: str) -> tuple[str, str]:
+    """`arm` or `arm · readout`, as figures and tables write it, as (arm, readout)."""
+    arm, _, readout = name.partition(" · ")
+    return arm, readout or "as_trained"
+
+
+def values(part: pd.DataFrame, arm: str, metric: str = "f1_minority", readout: str = "as_trained", **where) -> np.ndarray:
+    """A metric of one arm and readout, (n,) in the order of seeds; `where` fixes other columns, e.g. level=64.
+
+    A diverged run has the AUC of a coin, 0.5; its other probabilities stay NaN. KeyError if there is no such row,
+    ValueError unless every seed has exactly one: differences of two arms are paired by this order.
+    """
+    here = np.ones(len(part), dtype=bool)
+    for column, value in where.items():
+        here &= (part[column] == value).to_numpy()
+    rows = here & ((part["arm"] == arm) & (part["readout"] == readout)).to_numpy()
+    chosen = part.loc[rows, ["seed", metric]].sort_values("seed")
+    if chosen.empty:
+        raise KeyError(f"no {readout} of arm {arm} with {where}")
+    if chosen["seed"].tolist() != sorted(seeds := set(part["seed"][here])):
+        raise ValueError(f"{readout} of arm {arm} must have one row for each of {len(seeds)} seeds, found {len(chosen)}")
+    found = chosen[metric].to_numpy()
+    return np.nan_to_num(found, nan=0.5) if metric == "roc_auc" else found

@@ -1,0 +1,114 @@
+"""One training with every factor fixed (`Run`), the grids made of them, and the key that names a result."""
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+PROTOCOL = 1
+"""Raised by hand when training results change on purpose; part of every key."""
+
+CONFIRMATORY = 100
+"""First confirmatory seed; the seeds below it are pilots, used for choosing learning rates and never again."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training. Two runs that are equal give equal results; defaults never change (they are not in the key)."""
+
+    setting: str = "digits"
+    """data set with its class map, see `replication.data.settings`"""
+    network: str = "simple_cnn"
+    """body of the network, see `replication.training.bodies`"""
+    init: str = "random"
+    """`random`, `imagenet`, a recipe's name (see `replication.study.recipes`), or the path of a checkpoint"""
+    head: str = "linear"
+    """what stands between the body and the final norm, see `replication.training.heads`"""
+    final_norm: str = "none"
+    """the layer under study, see `replication.training.heads.FINAL_NORMS`"""
+    output: str = "softmax"
+    """`softmax`, `sigmoid` (one logit, two classes) or `sigmoids` (one logit a class, argmax)"""
+    loss: str = "cross_entropy"
+    """see `replication.training.losses`"""
+    sampling: str = "shuffle"
+    """`shuffle` (each image once an epoch) or `oversample` (classes equally often, with replacement)"""
+    n_majority: int = 1000
+    """training images of each majority class"""
+    n_minority: int = 10
+    """training images of each minority class"""
+    schedule: str = "one_cycle"
+    """`one_cycle` (rate and momentum, as torch's OneCycleLR by default) or `constant`"""
+    learning_rate: float = 3e-3
+    """peak rate of Adam"""
+    epochs: int = 10
+    """passes over the training images"""
+    updates: int = 0
+    """if not 0, exactly this many updates instead of `epochs` passes"""
+    stop_f1: float = 0.0
+    """if not 0, stop after two consecutive epochs with a minority validation F1 of at least this"""
+    batch_size: int = 64
+    """images an update; the rest of a pass that fills no batch is dropped"""
+    precision: str = "float32"
+    """`float32`, `tf32` (on a GPU; float32 elsewhere), `bfloat16` (autocast) or `float64` (tests)"""
+    trained: str = "all"
+    """`all` layers, or the `head` alone: the body is then frozen in evaluation mode"""
+    input_side: int = 0
+    """side in pixels at which the body sees the images (bilinear); 0: as they are packed"""
+    optimizer: str = "adam"
+    """`adam`, `adamw` (decoupled weight decay) or `sgd` (momentum 0.9)"""
+    weight_decay: float = 0.0
+    """of `adamw` and `sgd`, on weights alone: not on biases, nor on a norm's scale and shift"""
+    shift: float = 0.0
+    """of `bn_fixed_shift`: the minority's shift minus the majority's; each class has half of it"""
+    shift_rate: float = 1.0
+    """learning rate of the final norm's shift, as a multiple of `learning_rate`"""
+    ghost_batch: int = 0
+    """if not 0, the final norm takes its batch statistics over parts of so many images"""
+    seed: int = CONFIRMATORY
+    """split, initial weights, batch order and augmentation all follow from it"""
+
+    def changed(self) -> dict:
+        """The factors that differ from their defaults, by name."""
+        return {f.name: value for f in dataclasses.fields(self) if (value := getattr(self, f.name)) != f.default}
+
+    def key(self, data_digest: str, checkpoint_digest: str = "") -> str:
+        """Name of this run's result: 16 hex digits of SHA-256 over the changed factors, the data and `PROTOCOL`."""
+        named = {"factors": self.changed(), "data": data_digest, "protocol": PROTOCOL}
+        if checkpoint_digest:  # its content counts, not where it lies
+            named["factors"]["init"] = named["checkpoint"] = checkpoint_digest
+        return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def checkpoint_digest(init: str) -> str:
+    """16 hex digits of SHA-256 of the checkpoint that `Run.init` names; empty for `random` and `imagenet`.
+
+    ValueError where there is no such file.
+    """
+    if init in ("random", "imagenet"):
+        return ""
+    try:
+        return hashlib.sha256(Path(init).read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise ValueError(
+            f"no checkpoint at init = {init!r} ({error.strerror}): allowed are random, imagenet and a checkpoint's path"
+        ) from error
+
+
+FACTORS = tuple(f.name for f in dataclasses.fields(Run))
+
+
+def grid(**factors) -> list[Run]:
+    """Runs for every combination of the values given: `grid(seed=range(100, 103), batch_size=64)` is 3 runs."""
+    lists = [v if isinstance(v, Iterable) and not isinstance(v, str) else [v] for v in factors.values()]
+    return [Run(**dict(zip(factors, values))) for values in itertools.product(*lists)]
+
+
+def entropy(seed: int, purpose: str) -> list[int]:
+    """Seed material for numpy's SeedSequence that is independent for every (seed, purpose)."""
+    return [zlib.crc32(purpose.encode()), seed]

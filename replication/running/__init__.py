@@ -1,0 +1,1 @@
+"""Runs carried out: processes, devices, initial weights, tuning, scoring, progress."""

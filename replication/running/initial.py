@@ -1,0 +1,44 @@
+"""Initial weights made where a run first needs them: the recipes of `replication.study.recipes` carried out."""
+
+from collections.abc import Iterable
+
+from replication.data.loading import load
+from replication.data.settings import setting as setting_of
+from replication.run import Run
+from replication.study.recipes import RECIPES, THREADS, checkpoint
+
+
+def _refuse_seen(run: Run) -> None:
+    recipe, setting = RECIPES[run.init], setting_of(run.setting)
+    if setting.source not in recipe["sources"]:
+        return
+    source = load(setting.source, setting.pixels)
+    used = [source.classes[label] for pool in setting.class_map(run.seed, source) for label in pool]
+    if seen := [name for name in used if not name.startswith(tuple(recipe["without"]))]:
+        raise ValueError(
+            f"init = {run.init!r} has seen images of class {seen[0]!r} in {run.setting!r}: allowed are settings of "
+            f"{setting.source} whose classes all begin with {', '.join(recipe['without'])}"
+        )
+
+
+def make(runs: Iterable[Run]) -> None:
+    """Carry out the recipes that some runs start from, where that has not been done.
+
+    ValueError for a run some of whose classes the recipe has trained on: it would be tested on images that it knows.
+    """
+    wanted = [run for run in runs if run.init in RECIPES]
+    for run in wanted:
+        _refuse_seen(run)
+    for name, network in sorted({(run.init, run.network) for run in wanted}):
+        path = checkpoint(name, network)
+        if not path.exists():
+            import torch  # which takes seconds, and most runs start from no recipe
+
+            from replication.running.pretraining import pretrain
+
+            before = torch.get_num_threads()
+            torch.set_num_threads(THREADS)
+            try:
+                pretrain(network, out=path, **RECIPES[name])
+            finally:
+                torch.set_num_threads(before)

@@ -1,0 +1,141 @@
+"""Where runs are carried out: in local processes one by one, or many at a time on one device. Results go to the store."""
+
+import itertools
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+
+from replication.data.splits import data_digest, split
+from replication.results.provenance import record
+from replication.results.store import Result, Store
+from replication.running.initial import make
+from replication.study.recipes import weights_digest
+from replication.running.processes import cores, interruptible, pool
+from replication.running.progress import Progress
+from replication.run import Run
+from replication.running.scoring import Labels, scored
+
+DEVICES = ("auto", "cpu", "cuda")
+ENGINES = ("auto", "loop", "streams", "stacked")
+
+
+def device_of(name: str) -> str:
+    """`cpu` or `cuda`, as asked for; ValueError for another name and for cuda where there is none."""
+    if name not in DEVICES:
+        raise ValueError(f"unknown device {name!r}: allowed are {', '.join(DEVICES)}")
+    if name == "cpu":
+        return name
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if name == "cuda":
+        raise ValueError("device 'cuda' was asked for but torch sees no GPU: use cpu or auto")
+    return "cpu"
+
+
+def carry_out(run: Run, device: str, provenance: str) -> Result:
+    """Train, read and score one run."""
+    from replication.training.loop import train
+
+    parts = split(run)
+    return scored(run, Labels.of(parts), train(run, parts, device), provenance)
+
+
+def at_hand(setting: str) -> bool:
+    """Whether the data of a setting is on this machine."""
+    try:
+        return bool(data_digest(setting))
+    except ValueError:
+        return False
+
+
+def key_of(run: Run) -> str:
+    """The key of a run on the data and the checkpoint of this machine."""
+    return run.key(data_digest(run.setting), weights_digest(run))
+
+
+def missing(runs: Iterable[Run], store: Store) -> list[Run]:
+    """The runs whose results the store lacks, in the order given."""
+    done = store.keys()
+    return [run for run in runs if key_of(run) not in done]
+
+
+def carry_out_all(
+    runs: Sequence[Run],
+    store: Store,
+    device: str = "auto",
+    workers: int | None = None,
+    time_budget: float | None = None,
+    engine: str = "auto",
+) -> int:
+    """Carry out the runs that the store lacks, in order, and return how many were finished.
+
+    `engine`: with `loop` one run a process, in `workers` processes (default: one a core) with one thread each; with
+    `streams` or `stacked` many runs at a time on one device, scored in so many processes; `auto` is the loop on a CPU and
+    on a GPU what proves fastest there (`replication.training.engines.choice`). A result does not depend on it beyond rounding,
+    nor on their number at all. Stops starting runs when `time_budget` seconds are over, those of a recipe for initial
+    weights (see `replication.study.recipes`) included. On Ctrl-C and on a ValueError of a run, which is raised, every
+    finished run is kept.
+    ValueError for an unknown engine, fewer than one worker and a negative time.
+    """
+    where = device_of(device)
+    if engine not in ENGINES:
+        raise ValueError(f"unknown engine {engine!r}: allowed are {', '.join(ENGINES)}")
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers = {workers} is not allowed: at least 1")
+    if time_budget is not None and not time_budget >= 0:  # nan too
+        raise ValueError(f"time budget {time_budget:g} s is not allowed: at least 0")
+    todo = missing(runs, store)  # after all checks: it may have to decode images
+    if not todo:
+        return 0
+    deadline = float("inf") if time_budget is None else time.monotonic() + time_budget
+    if time.monotonic() < deadline:
+        make(todo)  # before the workers start: it uses more than one thread
+    with Progress(len(todo)) as progress, interruptible() as interrupted:
+        if engine == "loop" or (engine == "auto" and where == "cpu"):
+            return _one_by_one(todo, store, where, min(workers or cores(), len(todo)), deadline, progress, interrupted)
+        from replication.running.device import Chunks
+
+        return Chunks(todo, store, where, engine, progress, interrupted).carry_out(workers or cores(), deadline)
+
+
+def _one_by_one(
+    todo: Sequence[Run],
+    store: Store,
+    device: str,
+    workers: int,
+    deadline: float,
+    progress: Progress,
+    interrupted: threading.Event,
+) -> int:
+    provenance = store.add_provenance(record(device))
+    waiting, running, done = iter(todo), dict[Future, Run](), 0
+    try:
+        with pool(workers) as processes:
+            while True:
+                if interrupted.is_set():
+                    raise KeyboardInterrupt
+                # A short queue keeps every worker busy and lets the time budget end what has not begun.
+                if time.monotonic() < deadline:
+                    ahead = itertools.islice(waiting, 2 * workers - len(running))
+                    running |= {processes.submit(carry_out, run, device, provenance): run for run in ahead}
+                if not running:
+                    return done
+                finished, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    result = future.result()
+                    store.add(result)
+                    progress.trained(result.facts["updates_made"] * running.pop(future).batch_size)
+                    progress.done()
+                    done += 1
+    finally:
+        keep(running, store)
+
+
+def keep(futures: Iterable[Future], store: Store) -> None:
+    """Store what was finished before something went wrong."""
+    for future in futures:
+        if future.done() and not future.cancelled() and not future.exception():
+            store.add(future.result())

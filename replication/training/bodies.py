@@ -1,0 +1,192 @@
+"""The bodies: from images (N, C, H, W) to feature maps (N, F, h, w), and the weights that they start from."""
+
+import functools
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from replication.study import recipes
+
+
+def _block(channels: int, width: int) -> list[nn.Module]:
+    """3x3 convolution without bias (the norm behind it would cancel it), 2x2 max-pooling, BatchNorm, ReLU.
+
+    Pooling comes first, as in airbench: the norm and the ReLU then work on a quarter of the values.
+    """
+    return [
+        nn.Conv2d(channels, width, 3, padding=1, bias=False),
+        nn.MaxPool2d(2),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+    ]
+
+
+def simple_cnn(channels: int, pixels: int) -> tuple[nn.Module, int]:
+    """Two convolution blocks of 32 and 64 channels, on images of 16 pixels and more a third of 128."""
+    widths = (32, 64) if pixels < 16 else (32, 64, 128)
+    blocks = [layer for c, width in zip((channels, *widths), widths) for layer in _block(c, width)]
+    return nn.Sequential(*blocks), widths[-1]
+
+
+def mlp(channels: int, pixels: int) -> tuple[nn.Module, int]:
+    """Two fully connected layers of 64 units with BatchNorm and ReLU, on all pixels."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    for inputs in (channels * pixels**2, 64):
+        layers += [nn.Linear(inputs, 64, bias=False), nn.BatchNorm1d(64), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, nn.Unflatten(1, (64, 1, 1))), 64
+
+
+def logistic(channels: int, pixels: int) -> tuple[nn.Module, int]:
+    """No body at all: the pixels are the features, so that the whole network is a (softmax) regression."""
+    features = channels * pixels**2
+    return nn.Sequential(nn.Flatten(), nn.Unflatten(1, (features, 1, 1))), features
+
+
+class Colours(nn.Module):
+    """Images in -1..1 as a network for colour images expects them: (N, 1 or 3, H, W) -> (N, 3, H, W).
+
+    Of values u in 0..1 each channel becomes (u - mean) / std, a fixed affine map of what the loop feeds; a grey image
+    is shown in all three channels. No parameters, and no buffers in the state dict.
+    """
+
+    def __init__(self, mean: tuple[float, ...] = (0.5,) * 3, std: tuple[float, ...] = (0.5,) * 3):
+        super().__init__()
+        mean, std = torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
+        self.register_buffer("scale", (0.5 / std).float()[:, None, None], persistent=False)
+        self.register_buffer("shift", ((0.5 - mean) / std).float()[:, None, None], persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, 1 or 3, H, W) -> (N, 3, H, W)."""
+        return x * self.scale + self.shift
+
+
+def _colour_images(name: str, channels: int, pixels: int, least: int) -> None:
+    if channels not in (1, 3):
+        raise ValueError(f"network {name!r} has no form for images of {channels} channels: allowed are 1 and 3")
+    if pixels < least:
+        raise ValueError(f"network {name!r} leaves nothing of images of {pixels} pixels: allowed are {least} and more")
+
+
+def resnet34(channels: int, pixels: int) -> tuple[nn.Module, int]:
+    """torchvision's ResNet-34 (He et al. 2016) up to its pooling; a 32nd of the side remains, rounded up."""
+    from torchvision import models
+
+    _colour_images("resnet34", channels, pixels, 1)
+    layers = models.resnet34().named_children()
+    return nn.Sequential(OrderedDict((name, m) for name, m in layers if name not in ("avgpool", "fc"))), 512
+
+
+def _vgg19(name: str, channels: int, pixels: int) -> tuple[nn.Module, int]:
+    """Configuration E of Simonyan & Zisserman 2015 up to its pooling; a 32nd of the side remains, rounded down.
+
+    Weights are drawn as torchvision's VGG draws them. Its classifier, six sevenths of its parameters, is never made.
+    """
+    from torchvision.models import vgg
+
+    _colour_images(name, channels, pixels, 32)
+    features = vgg.make_layers(vgg.cfgs["E"], batch_norm=name == "vgg19_bn")
+    for layer in features:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+            # A BatchNorm cancels it: its gradient is rounding noise, which Adam would blow up to steps of full size.
+            layer.bias.requires_grad_(name != "vgg19_bn")
+    return nn.Sequential(OrderedDict(features=features)), 512
+
+
+def vgg19_bn(channels: int, pixels: int) -> tuple[nn.Module, int]:
+    """torchvision's VGG-19 with BatchNorm, see `_vgg19`. Biases before a BatchNorm stay as they start."""
+    return _vgg19("vgg19_bn", channels, pixels)
+
+
+def vgg19(channels: int, pixels: int) -> tuple[nn.Module, int]:
+    """torchvision's VGG-19, see `_vgg19`."""
+    return _vgg19("vgg19", channels, pixels)
+
+
+TORCHVISION = {f.__name__: f for f in (resnet34, vgg19_bn, vgg19)}
+"""bodies that have ImageNet weights; their state dicts bear torchvision's names"""
+NETWORKS = {"simple_cnn": simple_cnn, "mlp": mlp, "logistic": logistic} | TORCHVISION
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+"""how torchvision normalised the images that its weights were trained on"""
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@functools.cache  # VGG19's file has half a gigabyte, most of it the classifier's
+def _imagenet(name: str) -> Mapping[str, torch.Tensor]:
+    """The body's part of torchvision's first ImageNet weights, from torch's hub cache or the network."""
+    from torchvision import models
+
+    weights = models.get_model_weights(name).IMAGENET1K_V1
+    try:
+        state = weights.get_state_dict(progress=True, check_hash=True)
+    except Exception as error:  # of the network, of a broken file, of a wrong checksum: each of another library
+        file = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
+        raise ValueError(
+            f"no ImageNet weights for network {name!r} ({_line(error)}): allowed are a connection to the internet, "
+            f"once, the file {file}, and init = the path of a checkpoint"
+        ) from error
+    return {key: value for key, value in state.items() if not key.startswith(("fc.", "classifier."))}
+
+
+def _checkpoint(name: str, path: str) -> Mapping[str, torch.Tensor]:
+    """The body in a checkpoint that `replication pretrain` wrote for that network."""
+    if not Path(path).is_file():
+        raise ValueError(f"no checkpoint at init = {path!r}: allowed are random, imagenet and a checkpoint's path")
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        network, state = found["network"], {key: value.detach() for key, value in found["body"].items()}
+    except Exception as error:  # torch lets out whatever its readers stumble on
+        raise ValueError(f"init = {path!r} is no checkpoint: one by `replication pretrain` is needed") from error
+    if network != name:
+        raise ValueError(f"init = {path!r} is a checkpoint for network {network!r}: one for {name!r} is needed")
+    return state
+
+
+def _load(features: nn.Module, state: Mapping[str, torch.Tensor], source: str) -> None:
+    """Copy a state dict into the body; ValueError unless they have the same names and shapes.
+
+    The counters of BatchNorm may be missing, as in weights older than they are.
+    """
+    own = {key: tuple(value.shape) for key, value in features.state_dict().items()}
+    given = {key: tuple(value.shape) for key, value in state.items()}
+    for key in sorted(own.keys() | given.keys()):
+        if own.get(key) != given.get(key) and not key.endswith("num_batches_tracked"):
+            found, wanted = (shapes.get(key, "nothing") for shapes in (given, own))
+            raise ValueError(f"{source} does not fit these images: {key} is {found} there, {wanted} is needed")
+    features.load_state_dict(state)
+
+
+def body(name: str, channels: int, pixels: int, init: str = "random") -> tuple[nn.Module, int]:
+    """The body of that name for square images in -1..1, and its number of features F.
+
+    It starts from random weights (torch's global generator), from `imagenet`, from the weights of a recipe (see
+    `replication.study.recipes`), or from the checkpoint at a path.
+    ValueError in one sentence for an unknown network, images it cannot take, and weights that are not there or do not
+    fit.
+    """
+    if name not in NETWORKS:
+        raise ValueError(f"unknown network {name!r}: allowed are {', '.join(NETWORKS)}")
+    if init == "imagenet" and name not in TORCHVISION:
+        raise ValueError(
+            f"unknown init 'imagenet': allowed are random and a checkpoint's path for network {name!r}, imagenet for "
+            + ", ".join(TORCHVISION)
+        )
+    features, width = NETWORKS[name](channels, pixels)
+    if init == "imagenet":
+        _load(features, _imagenet(name), "init = 'imagenet'")
+    elif init != "random":
+        path = str(recipes.checkpoint(init, name)) if init in recipes.RECIPES else init
+        _load(features, _checkpoint(name, path), f"init = {init!r}")
+    if name in TORCHVISION and (init == "imagenet" or channels == 1):
+        # ImageNet's weights were trained on images normalised so, and VGG19 has no norm that would make up for others.
+        # The loop feeds every network -1..1; from there it is an affine map, exact but for rounding.
+        colours = Colours(**IMAGENET) if init == "imagenet" else Colours()
+        features = nn.Sequential(OrderedDict(colours=colours, **dict(features.named_children())))
+    return features, width

@@ -1,0 +1,1 @@
+"""Many runs trained at once, each equal to the plain loop."""
