@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import random
 import sys
 from pathlib import Path
 
@@ -22,11 +21,11 @@ def _within(least: int, most: int | None = None, **given: int | None) -> None:
 
 
 def _run(a: argparse.Namespace) -> None:
+    from replication.claims import registry
     from replication.running import local
-    from replication.study import designs
 
     _within(1, 1000, seeds=a.seeds)
-    wanted = designs.runs(a.claims, a.settings, a.networks, a.seeds)
+    wanted = registry.runs(a.claims, a.settings, a.networks, a.seeds, a.rates)
     if a.unpublished:
         from replication.results import published
 
@@ -39,25 +38,35 @@ def _run(a: argparse.Namespace) -> None:
 
 
 def _tune(a: argparse.Namespace) -> None:
-    from replication.study import rates
-    from replication.running import local
-    from replication.study import designs
-    from replication.files import write
-    from replication.running.tuning import choose
+    import time
 
-    pilots = designs.pilots(a.settings, a.networks)
-    with _store() as store:
-        local.carry_out_all([run for *_, run in pilots], store, a.device, a.workers)
-        found = store.results({local.key_of(run) for *_, run in pilots})
-        by_run = {r.run: (r.facts["validation_f1_macro"], float(r.arrays["validation_nll_train"][-1])) for r in found}
-    scored = [(place, arm, run.learning_rate, *by_run[run]) for place, arm, run in pilots]
-    chosen = {"grid": choose(row for row in scored if row[2] in rates.RATE_GRID), "wide": choose(scored)}
-    planned = {place for place, *_ in designs.pilots()}
-    for path, mine in ((rates.PUBLISHED_RATES, False), (rates.own_rates(), True)):
-        new = {k: {p: chosen_ for p, chosen_ in v.items() if (p not in planned) == mine} for k, v in chosen.items()}
-        if any(new.values()):
-            write(path, json.dumps({k: old | new[k] for k, old in rates.rates_in(path).items()}, indent=1) + "\n")
+    from replication.claims import registry
+    from replication.running import local, tuning
+    from replication.study.rates import own_rates, published_rates
+
+    places = registry.places(a.claims, a.settings, a.networks)
+    if a.arms:
+        places = [(place, arm) for place, arm in places if arm in a.arms]
+    if not places:
+        raise ValueError("no learning rates are wanted there: name claims, settings and networks, such as base on digits")
+    end = None if a.time_budget is None else time.monotonic() + a.time_budget
+    with _store(a.out) as store:
+
+        def carry_out(runs) -> None:
+            left = None if end is None else max(0.0, end - time.monotonic())
+            local.carry_out_all(runs, store, a.device, a.workers, left, a.engine)
+
+        settled, short = tuning.tune(places, store, carry_out)
+    planned = set(registry.places())
+    for path, mine in ((published_rates(), False), (own_rates(), True)):
+        if new := [search for search in settled if ((search.place, search.arm) not in planned) == mine]:
+            tuning.record(new, path)
             print(f"chosen learning rates written to {path}")
+    for search in settled:
+        end_of = " (an end of those tried)" if search.rate in (min(search.rates), max(search.rates)) else ""
+        print(f"{search.place} {search.arm}: {search.rate:g}{end_of}")
+    if short:
+        print(f"{len(short)} of {len(places)} learning rates are not chosen yet: the same command goes on")
 
 
 def _pretrain(a: argparse.Namespace) -> None:
@@ -96,13 +105,18 @@ def _verdicts(a: argparse.Namespace) -> None:
 
 
 def _publish(a: argparse.Namespace) -> None:
-    from replication.study import designs
+    from replication.claims import registry
     from replication.results.published import folder, publish
 
-    wanted = [*designs.runs(), *(run for *_, run in designs.pilots())]
     with _store() as store:
-        n = publish(store, wanted, designs.runs(["base"]))
+        n = publish(store, registry.confirmatory_runs() | registry.pilots(), registry.confirmatory_runs())
     print(f"{n} runs published to {folder()}")
+
+
+def _register(a: argparse.Namespace) -> None:
+    from replication.claims.registration import register
+
+    print(f"{register()} written: it counts from the commit that holds it")
 
 
 def _reproduced(a: argparse.Namespace) -> None:
@@ -120,47 +134,11 @@ def _reproduced(a: argparse.Namespace) -> None:
 
 
 def _verify(a: argparse.Namespace) -> None:
-    import tempfile
-
-    from replication.running import local
-    from replication.results import published
-    from replication.results import reproduction
-    from replication.results.frame import table
-    from replication.results.provenance import record
-    from replication.run import FACTORS, Run
+    from replication.running.verification import verify
 
     _within(0, cells=a.cells)
     _within(1, seeds=a.seeds)
-    files = published.check()
-    print(f"{len(files)} results files agree with the manifest")
-    if not a.cells or not files:
-        return
-    rows = published.read()
-    rows = rows[(rows["readout"] == "as_trained") & (rows["epochs_trained"] <= 10)]
-    absent = [name for name in rows["setting"].unique() if not local.at_hand(name)]
-    if absent:
-        print(f"not retrained, as their images are not here: {', '.join(absent)}")
-        rows = rows[~rows["setting"].isin(absent)]
-    groups = list(rows.groupby(reproduction.CELL, sort=True))
-    chosen = random.Random(a.sample).sample(groups, min(a.cells, len(groups)))
-    runs = [Run(**row) for _, part in chosen for row in part[list(FACTORS)].head(a.seeds).to_dict("records")]
-    with tempfile.TemporaryDirectory() as scratch, _store(Path(scratch) / "store.sqlite") as store:
-        local.carry_out_all(runs, store, a.device, a.workers)
-        fresh = table(store.results())
-    cells = reproduction.compare(rows, fresh)
-    here = record(local.device_of(a.device))
-    records = published.manifest()["provenance"]
-    used = [records[id] for _, part in chosen for id in part["provenance"].unique()]
-    same = all(r[k] == here[k] for r in used for k in ("versions", "hardware", "device"))
-    same = same and not reproduction.other_weights(rows, fresh)
-    print(f"retrained {len(runs)} runs ({'the same kind of machine' if same else 'another machine'}): "
-          + reproduction.summary(cells))  # fmt: skip
-    if len(cells) < len(chosen):
-        raise ValueError("the data here is another version than that of the published results")
-    if not same and (cells["difference"].abs() > reproduction.TOLERANCE).any():
-        raise ValueError(f"a cell's mean F1 differs by more than {reproduction.TOLERANCE} from the published one")
-    if same and not cells["identical"].all():
-        raise ValueError("a run differs from the published one although the versions and the hardware are the same")
+    verify(a.cells, a.seeds, a.sample, a.device, a.workers)
 
 
 def _merge(a: argparse.Namespace) -> None:
@@ -233,7 +211,16 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--time-budget", type=float, metavar="SECONDS", help="start no run after this time")
     run.add_argument("--out", type=Path, metavar="FILE", help="store to write instead of the local one")
 
-    places(verb("tune", _tune, "choose every arm's learning rate on the pilot seeds"))
+    run.add_argument("--rates", type=_names, default=(), help="kinds of learning rate, e.g. own,shared (default: all)")
+
+    tune = verb("tune", _tune, "choose every arm's learning rate on the pilot seeds")
+    tune.add_argument("claims", nargs="*", metavar="CLAIM", help="whose arms (default: all)")
+    places(tune)
+    tune.add_argument("--arms", type=_names, default=(), help="comma-separated, e.g. plain,final_bn (default: all)")
+    tune.add_argument("--engine", default="auto", help="as of run")
+    tune.add_argument("--time-budget", type=float, metavar="SECONDS", help="start no run after this time")
+    tune.add_argument("--out", type=Path, metavar="FILE", help="store to write instead of the local one")
+    verb("register", _register, "write registration.json from the claims' files, to be committed before any run")
 
     pretrain = verb("pretrain", _pretrain, "train a network's body on other images, for runs whose init is the file's path")
     pretrain.add_argument("network", metavar="NETWORK", help="e.g. resnet34")

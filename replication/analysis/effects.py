@@ -49,14 +49,6 @@ class Effect:
         """Whether the mean lies within ±|margin|."""
         return self.adjusted[2] < st.ALPHA
 
-    def needed(self) -> str:
-        """How many seeds would decide, in words."""
-        n = st.seeds_needed(self.d, self.margin) if np.isfinite(self.d).all() else None
-        if not n:
-            return "no number of seeds would decide"
-        if n <= self.n:
-            return f"{self.n} seeds decide before the adjustment over cells, not after it"
-        return f"at least about {n} seeds would decide at the observed spread, more after the adjustment over cells"
 
 
 @dataclass
@@ -66,11 +58,22 @@ class Curve:
     levels: list[float]
     D: np.ndarray
     pairs: st.Pairwise
+    tests: int = 1
+    """cells of its family; Bonferroni's factor"""
 
     @property
     def n(self) -> int:
         """Number of seeds."""
         return len(self.D)
+
+    def all_below(self) -> bool:
+        """Whether the gain is shown to lie below the margin at every level: each is tested, all must hold."""
+        return all(self.tests * st.p_below(d) < st.ALPHA for d in self.D.T)
+
+    def end_as_good(self) -> bool:
+        """Whether one end of the levels is shown to lie no more than the margin below every inner level."""
+        last = len(self.levels) - 1
+        return any(all(self._difference(k, end)[1] < INSIDE for k in range(1, last)) for end in (0, last))
 
     def all_within(self) -> bool:
         """Whether there are pairs and every difference is shown to lie within the margin."""
@@ -81,11 +84,16 @@ class Curve:
         """Whether some pair is shown to differ by more than the margin."""
         return bool((self.pairs.low > BEYOND).any() or (self.pairs.high < -BEYOND).any())
 
-    def exceeds(self, i: int, j: int) -> bool:
-        """Whether the gain at level i is shown to exceed that at level j by more than the margin."""
+    def _difference(self, i: int, j: int) -> tuple[float, float]:
+        """Simultaneous interval of the gain at level i minus that at level j."""
         a, b = min(i, j), max(i, j)
         at = int(np.flatnonzero((self.pairs.pairs == (a, b)).all(axis=1))[0])
-        return bool(self.pairs.low[at] > BEYOND if i < j else self.pairs.high[at] < -BEYOND)
+        low, high = float(self.pairs.low[at]), float(self.pairs.high[at])
+        return (low, high) if i < j else (-high, -low)
+
+    def exceeds(self, i: int, j: int) -> bool:
+        """Whether the gain at level i is shown to exceed that at level j by more than the margin."""
+        return self._difference(i, j)[0] > BEYOND
 
     def peaks(self) -> list[float]:
         """Inner levels whose gain exceeds that at both ends by more than the margin."""

@@ -17,6 +17,7 @@ ALPHA = 0.05
 MARGIN = 0.05  # smallest effect of interest, F1
 BIG = 0.25  # a single seed's |difference| that counts as large, F1
 BIG_SHARE = 0.06  # absence tolerates a share of large differences below this
+LEAST_SEEDS_FOR_ABSENCE = 49  # fewer seeds without a single large difference leave its upper limit above BIG_SHARE
 SEED = 0
 # Subtracting two F1 scores leaves noise of 1e-16, which must neither break a tie nor pass for spread.
 TINY = 1e-12

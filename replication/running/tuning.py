@@ -1,21 +1,123 @@
-"""Which learning rate each arm gets: the best validation macro F1 on the pilot seeds."""
+"""Tuning: every arm's learning rate, chosen on the pilot seeds by validation macro F1, on a grid that grows at its ends."""
 
+import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from math import inf, isfinite
+from pathlib import Path
 from statistics import fmean
+
+from replication.files import write
+from replication.results.store import Store
+from replication.run import Run
+from replication.running.local import key_of
+from replication.study.design import pilot_runs, pilot_seeds
+from replication.study.networks import network as network_of
+from replication.study.rates import Place, extended, grid_of, rates_in
+
+Score = tuple[float, float]
+"""validation macro F1, and validation NLL at training prevalence"""
+
+
+def best(scores: dict[float, list[Score]]) -> float:
+    """The rate with the highest mean validation macro F1 over seeds, collapsed runs included.
+
+    Among equals, such as rates that all leave the minority unfound, it is that of the least mean NLL at training
+    prevalence (the loss that is trained), then the lowest.
+    """
+    def worth(rate: float) -> tuple[float, float]:
+        f1, nll = zip(*scores[rate])
+        return fmean(f1), -fmean(v if isfinite(v) else inf for v in nll)
+
+    return max(sorted(scores), key=worth)
 
 
 def choose(scores: Iterable[tuple[str, str, float, float, float]]) -> dict[str, dict[str, float]]:
-    """From (place, arm, rate, validation macro F1, validation NLL) of one seed each to place -> arm -> rate.
-
-    The rate with the highest mean F1 over seeds wins. Among equals, such as rates that all leave the minority unfound,
-    it is that of the least mean NLL at training prevalence (the loss that is trained), then the lowest.
-    """
-    by_rate: dict[tuple[str, str], dict[float, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
+    """From (place, arm, rate, validation macro F1, validation NLL) of one seed each to place -> arm -> rate, by `best`."""
+    by_arm: dict[tuple[str, str], dict[float, list[Score]]] = defaultdict(lambda: defaultdict(list))
     for place, arm, rate, f1, nll in scores:
-        by_rate[place, arm][rate].append((f1, -nll if isfinite(nll) else -inf))
+        by_arm[place, arm][rate].append((f1, nll))
     chosen: dict[str, dict[str, float]] = defaultdict(dict)
-    for (place, arm), rates in by_rate.items():
-        chosen[place][arm] = max(sorted(rates), key=lambda rate: tuple(map(fmean, zip(*rates[rate]))))
+    for (place, arm), rates in by_arm.items():
+        chosen[place][arm] = best(rates)
     return dict(chosen)
+
+
+@dataclass
+class Search:
+    """The search for one arm's rate at one place."""
+
+    place: Place
+    arm: str
+    rates: tuple[float, ...]
+    seeds: range
+    extensions: int
+    """how often the grid may still grow"""
+    rate: float | None = None
+    """the best so far; settled when the grid grows no more"""
+
+    @classmethod
+    def begin(cls, place: Place, arm: str) -> "Search":
+        """A search on the usual grid: it may grow three times, once where all layers of a large network are trained."""
+        network = network_of(place.network)
+        times = 1 if network.init == "imagenet" and network.trained == "all" else 3
+        return cls(place, arm, grid_of(place.network), pilot_seeds(place.network), times)
+
+    def runs(self) -> list[Run]:
+        """The pilots of the grid as it is."""
+        return pilot_runs(self.place, self.arm, self.rates, self.seeds)
+
+    def grown(self, scores: dict[float, list[Score]]) -> bool:
+        """Take the best rate; whether the grid has grown, as that lies at an end of it and it may."""
+        self.rate = best(scores)
+        wider = extended(self.rates, self.rate)
+        if wider == self.rates or not self.extensions:
+            return False
+        self.rates, self.extensions = wider, self.extensions - 1
+        return True
+
+
+def pilot_scores(store: Store, runs: Iterable[Run]) -> dict[Run, Score]:
+    """What tuning knows of those pilots that the store has."""
+    results = store.results({key_of(run) for run in runs})
+    return {r.run: (r.facts["validation_f1_macro"], float(r.arrays["validation_nll_train"][-1])) for r in results}
+
+
+def tune(
+    places: Iterable[tuple[Place, str]], store: Store, carry_out: Callable[[Sequence[Run]], object]
+) -> tuple[list[Search], list[Search]]:
+    """Choose the rate of every (place, arm) and return the searches that are settled, and those that are not.
+
+    `carry_out` trains those runs that the store lacks; where it stops early (a time budget), what is whole is settled.
+    """
+    searching = [Search.begin(place, arm) for place, arm in places]
+    settled: list[Search] = []
+    while searching:
+        wanted = [run for search in searching for run in search.runs()]
+        carry_out(sorted(dict.fromkeys(wanted), key=lambda run: run.seed))
+        scores = pilot_scores(store, wanted)
+        growing, short = [], []
+        for search in searching:
+            runs = search.runs()
+            if not all(run in scores for run in runs):
+                short.append(search)
+                continue
+            by_rate: dict[float, list[Score]] = defaultdict(list)
+            for run in runs:
+                by_rate[run.learning_rate].append(scores[run])
+            (growing if search.grown(by_rate) else settled).append(search)
+        if short:
+            return settled, growing + short
+        searching = growing
+    return settled, []
+
+
+def record(settled: Iterable[Search], path: Path) -> None:
+    """Add chosen rates, and the rates that were tried for them, to a file of rates."""
+    known = rates_in(path)
+    chosen = {kind: {place: dict(arms) for place, arms in known.get(kind, {}).items()} for kind in ("grid", "wide", "tried")}
+    for search in settled:
+        chosen["grid"].setdefault(str(search.place), {})[search.arm] = search.rate
+        chosen["tried"].setdefault(str(search.place), {})[search.arm] = list(search.rates)
+    write(path, json.dumps(chosen, indent=1) + "\n")

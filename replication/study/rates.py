@@ -1,30 +1,72 @@
-"""Learning rates: the grids that tuning chooses from, and what has been chosen for every arm."""
+"""Learning rates: the grids that tuning chooses from, and what has been chosen where for every arm."""
 
 import functools
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from replication.data.settings import setting as setting_of
-from replication.paths import home
-from replication.study.arms import reference
+from replication.paths import home, root
+from replication.study.arms import arm as arm_of
+from replication.study.networks import network as network_of
 
 RATE_GRID = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
-"""learning rates that tuning chooses from"""
+"""learning rates that tuning chooses from where the head, or a small network, is trained"""
 PILOT_RATES = (*RATE_GRID, 3e-1)
-"""learning rates of the pilots: one beyond the grid shows what the grid leaves out"""
+"""those of the pilots published first: one beyond the grid shows what the grid leaves out"""
+FINE_TUNING_GRID = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
+"""learning rates that tuning chooses from where all layers of a network that knows ImageNet are trained"""
+LADDER = (1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0)
+"""half decades, by which a grid is extended where its end is the best"""
+DEFAULT_RATE = 1e-3
+"""Adam's, which most people leave as it is"""
+KINDS = {
+    "own": "each arm's own best learning rate",
+    "shared": "both arms at plain's best",
+    "default": f"both arms at {DEFAULT_RATE:g}, Adam's default",
+    "base": "each arm's best at 1000:10 and batches of 64",
+    "wide": "each arm's best of all pilot rates",
+}
+"""kinds of learning rate that a comparison is made at; the verdict is that at `own`"""
 
 
-def place(setting: str, network: str) -> str:
-    """Where the book's learning rates are chosen: `source/network`, for all settings of a source."""
-    return f"{setting_of(setting).source}/{network}"
+@dataclass(frozen=True)
+class Place:
+    """Where learning rates are chosen: a setting, a network and, in curves, the level."""
+
+    setting: str
+    network: str
+    at: tuple[tuple[str, int], ...] = ()
+    """factors of a level that has rates of its own, e.g. (("n_minority", 40),)"""
+
+    def __str__(self) -> str:
+        return " ".join([f"{self.setting}/{self.network}", *(f"{name}={value}" for name, value in self.at)])
+
+    @property
+    def source(self) -> str:
+        """Where the rates of all settings of a data set were chosen at first."""
+        return f"{setting_of(self.setting).source}/{self.network}"
 
 
-def own_place(setting: str, network: str) -> str:
-    """Where this machine chooses further ones: `setting/network`, which go before those of the source."""
-    return f"{setting}/{network}"
+def grid_of(network: str) -> tuple[float, ...]:
+    """The learning rates that tuning of a network begins with, see `study.networks.network`."""
+    found = network_of(network)
+    return FINE_TUNING_GRID if found.init == "imagenet" and found.trained == "all" else RATE_GRID
 
 
-PUBLISHED_RATES = Path(__file__).with_name("rates.json")
+def extended(grid: tuple[float, ...], best: float) -> tuple[float, ...]:
+    """A grid with half a decade more at the end that was the best; the same where the best is inside."""
+    at = LADDER.index
+    if best == max(grid) and best < LADDER[-1]:
+        return (*grid, LADDER[at(best) + 1])
+    if best == min(grid) and best > LADDER[0]:
+        return (LADDER[at(best) - 1], *grid)
+    return grid
+
+
+def published_rates() -> Path:
+    """The file of the rates that the published pilots have chosen."""
+    return root() / "results" / "rates.json"
 
 
 def own_rates() -> Path:
@@ -35,13 +77,16 @@ def own_rates() -> Path:
 @functools.cache
 def _read(path: Path, changed: int) -> dict[str, dict[str, dict[str, float]]]:
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
+        found = json.loads(path.read_text())
+        if not all(isinstance(arms, dict) for kind in ("grid", "wide") for arms in found[kind].values()):
+            raise ValueError("a place without arms")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} holds no learning rates: {error}; delete it, or get it back, and tune again") from error
+    return found
 
 
 def rates_in(path: Path) -> dict[str, dict[str, dict[str, float]]]:
-    """`grid` and `wide` rates in a file, by place and arm; none where there is no file."""
+    """`grid` and `wide` rates in a file, by place and arm, and `ends`; none where there is no file."""
     return _read(path, path.stat().st_mtime_ns) if path.exists() else {"grid": {}, "wide": {}}
 
 
@@ -50,16 +95,30 @@ def chosen_rates(rates: str = "grid") -> dict[str, dict[str, float]]:
 
     The best of the `grid`, or `wide`: of all pilot rates. Published ones go before this machine's own.
     """
-    return rates_in(own_rates())[rates] | rates_in(PUBLISHED_RATES)[rates]
+    return rates_in(own_rates()).get(rates, {}) | rates_in(published_rates()).get(rates, {})
 
 
-def learning_rate(setting: str, network: str, arm: str, rate: str = "own") -> float:
-    """The learning rate of an arm, `rate` as in `designs.Entry`; ValueError if none has been chosen for it."""
-    rates = chosen_rates("wide" if rate == "wide" else "grid")
-    where = own_place(setting, network)
-    if where not in rates:
-        where = place(setting, network)
-    name = reference(arm) if rate == "shared" else arm
-    if name not in rates.get(where, {}):
-        raise ValueError(f"no learning rate chosen for arm {name!r} on {where!r}: `replication tune` chooses one")
-    return rates[where][name]
+def learning_rate(place: Place, arm: str, kind: str = "own") -> float:
+    """The learning rate of an arm at a place, `kind` as in `KINDS`; ValueError if none has been chosen for it."""
+    if kind == "default":
+        return DEFAULT_RATE
+    rates = chosen_rates("wide" if kind == "wide" else "grid")
+    if kind == "base":
+        place = Place(place.setting, place.network)
+    name = arm_of(arm).reference if kind == "shared" else arm
+    for where in (str(place), *([] if place.at else [place.source])):
+        if name in rates.get(where, {}):
+            return rates[where][name]
+    raise ValueError(
+        f"no learning rate chosen for arm {name!r} on {str(place)!r}: "
+        f"`replication tune --settings {place.setting} --networks {place.network}` chooses one"
+    )
+
+
+def at_grid_end(place: Place, arm: str) -> bool:
+    """Whether an arm's best rate is at an end of the rates that were tried there."""
+    for where in (str(place), place.source):
+        if arm in chosen_rates().get(where, {}):
+            tried = chosen_rates("tried").get(where, {}).get(arm, list(RATE_GRID))
+            return chosen_rates()[where][arm] in (min(tried), max(tried))
+    return False

@@ -1,0 +1,1 @@
+"""What the book asks beyond the papers' claims: one file a question."""

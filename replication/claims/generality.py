@@ -1,0 +1,51 @@
+"""Other data, simpler networks: does the gain carry over?"""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from replication.claims import base, cells
+from replication.claims.claim import K21, Claim, Measures, gain
+from replication.data.settings import setting as setting_of
+from replication.study.design import PAIR, SECONDARY, Cell, Comparison, compare
+
+
+def design(cell: Cell) -> Iterator[Comparison]:
+    """The base pair."""
+    yield compare(cell, PAIR)
+
+
+def measure(part: pd.DataFrame, metric: str, tests: int) -> Measures:
+    """The gain."""
+    return {"gain": gain(part, metric)}
+
+
+def other_data(cell: Cell) -> bool:
+    """The frozen EfficientNet-Lite0 on four sets of other images."""
+    return cell.network == cells.LITE
+
+
+def simpler_network(cell: Cell) -> bool:
+    """The small CNN on the same four sets."""
+    return cell.network == "simple_cnn" and setting_of(cell.setting).source != "plantvillage"
+
+
+CLAIM = Claim(
+    id="generality",
+    title="Other data, simpler networks",
+    design=design,
+    cells=(
+        *(Cell(setting, cells.LITE) for setting in ("digits", "cracks@128", "skin@160", "cifar10/1v1")),
+        *cells.published("digits", *cells.IMAGES),
+        *(Cell("digits", network, SECONDARY, 60, cells.FIRST_KINDS, 0) for network in ("mlp", "logistic")),
+    ),
+    statement="The effect shows on other data sets and with much simpler architectures.",
+    source=K21,
+    replicated_when="the gain exceeds 0.05 in at least three of the four cells, for other data and for simpler networks each",
+    contradicted_when="it lies below 0.05 in at least three of the four",
+    measure=measure,
+    decide=base.decide,
+    headline=("gain", "gain"),
+    gated=False,
+    groups=(("other data", other_data), ("simpler networks", simpler_network)),
+)

@@ -1,0 +1,333 @@
+"""From a claim's results to its verdict: families of tests, every kind of rate, qualifiers, and the headline by tier."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+
+from replication.analysis import statistics as st
+from replication.analysis.effects import Effect
+from replication.claims.claim import (
+    CONTRADICTED,
+    NOT_RUN,
+    OPPOSITE,
+    UNDECIDED,
+    Claim,
+    Decision,
+    Measures,
+    Plan,
+    assessable,
+)
+from replication.claims.tiers import TIERS, explored, identity_of, tier
+from replication.data.loading import SOURCES
+from replication.data.settings import setting as setting_of
+from replication.results.frame import complete, frame
+from replication.study.design import EXPLORATORY, PRIMARY, SHOWN, Cell, Comparison
+from replication.study.networks import network as network_of
+from replication.study.rates import KINDS, at_grid_end
+
+LONGEST = 100
+"""epochs beyond which nobody trains the base pair"""
+GROUP_CELLS, GROUP_MAJORITY = 4, 3
+"""a part of a claim that has a word of its own: so many cells, and so many that must agree"""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is judged as one: a cell and, where a claim judges several, one variant of its design."""
+
+    cell: Cell
+    variant: str = ""
+
+    @property
+    def may_lead(self) -> bool:
+        """Whether it may set the headline of its tier."""
+        return self.cell.role == PRIMARY
+
+
+@dataclass(frozen=True)
+class CellVerdict:
+    """One unit's verdict, what it rests on, and what has to be said beside it."""
+
+    unit: Unit
+    tier: str
+    word: str
+    reason: str
+    done: int
+    """seeds of which all runs at own rates have a result"""
+    decisions: dict[str, Decision] = field(default_factory=dict)
+    """kind of rate -> decision"""
+    measures: dict[str, Measures] = field(default_factory=dict)
+    """kind of rate -> effects and curves, with adjusted p; empty where not run"""
+    qualifiers: tuple[str, ...] = ()
+    macro: str = ""
+    """`shown`, `not shown` or `contradicted`: what macro F1 says of the effects that the word rests on; else empty"""
+
+    @property
+    def cell(self) -> Cell:
+        """Its cell."""
+        return self.unit.cell
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The word that stands for a claim, or for a part of it."""
+
+    part: str
+    """empty, or the part of the claim that has a word of its own"""
+    word: str
+    reason: str
+    tier: str
+    lead: CellVerdict | None
+    """the cell that it is the verdict of; none where several decide together"""
+    qualifiers: tuple[str, ...]
+    beside: tuple[str, ...] = ()
+    """higher tiers that lack runs, e.g. `close: 12 of 20 seeds`"""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A claim with its verdict: one headline, or one a part."""
+
+    claim: Claim
+    headlines: tuple[Headline, ...]
+    cells: tuple[CellVerdict, ...]
+
+    @property
+    def word(self) -> str:
+        """The verdict in one word; of several parts that differ, undecided."""
+        words = {headline.word for headline in self.headlines}
+        return words.pop() if len(words) == 1 else UNDECIDED
+
+    def counts(self) -> dict[str, Counter]:
+        """Tier -> how many cells have which word, each images, body and trained part once (the first registered)."""
+        seen, found = set(), {name: Counter() for name in TIERS}
+        for c in self.cells:
+            key = (identity_of(c.cell), c.unit.variant)
+            if c.cell.role in (EXPLORATORY, SHOWN) or key in seen:
+                continue
+            seen.add(key)
+            found[c.tier][c.word] += 1
+        return found
+
+
+def plan_frame(plan: Plan, cells: Iterable[Cell], results: pd.DataFrame) -> pd.DataFrame:
+    """The frame of some cells of a plan, see `results.frame.frame`; a cell without learning rates has no rows."""
+    wanted = []
+    for cell in cells:
+        try:
+            wanted += [((cell.setting, cell.network), entry) for entry in plan.entries(cell)]
+        except ValueError:  # nothing has been tuned there yet
+            continue
+    return frame(wanted, results)
+
+
+def units(claim: Claim, cells: Iterable[Cell]) -> list[Unit]:
+    """What a claim judges: every cell, by variant where it judges several."""
+    found = []
+    for cell in cells:
+        planned = dict.fromkeys(comparison.variant for comparison in claim.design(cell))
+        there = [v for v in claim.variants if v in planned]
+        found += [Unit(cell if k == 0 else replace(cell, role=_beside(cell)), v) for k, v in enumerate(there)]
+    return found
+
+
+def _beside(cell: Cell) -> str:
+    """The role of a cell's further variants: they set no headline."""
+    return cell.role if cell.role != PRIMARY else "secondary"
+
+
+def family(claim: Claim, unit: Unit) -> tuple:
+    """Units of the same family are adjusted together: a primary one is alone, added ones are all in one."""
+    cell = unit.cell
+    for part, member in claim.groups:
+        if member(cell):
+            return (part,)
+    if cell.role in (PRIMARY, EXPLORATORY, SHOWN):
+        return (cell, unit.variant)
+    if cell.version == 0:
+        return ("after the fact",)
+    return ("added",) if cell.version > 1 else ("registered", tier(cell))
+
+
+def _rows(part: pd.DataFrame, claim: Claim, unit: Unit, kind: str) -> pd.DataFrame:
+    """The rows of a unit at one kind of rate: its variant, and those others whose runs are all there."""
+    rows = part[part["rate"] == kind]
+    judged = rows[rows["variant"] == unit.variant]
+    if len(claim.variants) > 1 or not complete(judged):
+        return judged if complete(judged) else judged.iloc[:0]
+    others = [rows[rows["variant"] == v] for v in rows["variant"].unique() if v != unit.variant]
+    levels = [level for other in others for _, level in other.groupby(["variant", "level"])]
+    return pd.concat([judged, *(rows for rows in levels if complete(rows))])
+
+
+def _adjusted(measured: dict[Unit, Measures], planned: int) -> dict[Unit, Measures]:
+    """Holm's adjustment of every effect's p-values over a family; a unit that has not been run counts as p = 1."""
+    found = {unit: dict(measures) for unit, measures in measured.items()}
+    for name in {n for measures in measured.values() for n, e in measures.items() if isinstance(e, Effect)}:
+        having = [unit for unit, measures in measured.items() if name in measures]
+        missing = [1.0] * (planned - len(having))
+        sides = zip(*(measured[unit][name].raw() for unit in having))
+        for unit, *ps in zip(having, *(st.holm([*side, *missing]) for side in sides)):
+            found[unit][name] = replace(measured[unit][name], adjusted=tuple(map(float, ps)))
+    return found
+
+
+def least_seeds(cell: Cell) -> int:
+    """Seeds that a verdict takes: 20 on digits and frozen bodies, 10 elsewhere."""
+    return 20 if setting_of(cell.setting).source in SOURCES or network_of(cell.network).trained == "head" else 10
+
+
+def _decide(claim: Claim, cell: Cell, measures: Measures) -> Decision:
+    n, least = min(e.n for e in measures.values()), least_seeds(cell)
+    if n < least:
+        return Decision(UNDECIDED, f"a verdict takes at least {least} seeds, found {n}")
+    return (assessable(measures) if claim.gated else None) or claim.decide(measures)
+
+
+def seeds_done(part: pd.DataFrame, variant: str) -> int:
+    """Seeds of which all runs of a variant at own rates have a result."""
+    rows = part[(part["rate"] == "own") & (part["variant"] == variant)]
+    return int(rows["f1_minority"].notna().groupby(rows["seed"]).all().sum())
+
+
+def judge_units(claim: Claim, wanted: list[Unit], data: pd.DataFrame) -> list[CellVerdict]:
+    """The verdict of every unit on the frame of its claim."""
+    groups = {key: part for key, part in data.groupby(["cell_setting", "cell_network"], sort=False)}
+    families: dict[tuple, list[Unit]] = {}
+    for unit in wanted:
+        families.setdefault(family(claim, unit), []).append(unit)
+    measured: dict[tuple[Unit, str, str], Measures] = {}
+    for members in families.values():
+        for kind in KINDS:
+            planned = sum(kind in unit.cell.kinds for unit in members)
+            for metric in ("f1_minority", "f1_macro"):
+                found = {}
+                for unit in members:
+                    part = groups.get((unit.cell.setting, unit.cell.network))
+                    if part is None or kind not in unit.cell.kinds or (metric == "f1_macro" and kind != "own"):
+                        continue
+                    if len(rows := _rows(part, claim, unit, kind)):
+                        found[unit] = claim.measure(rows, metric, planned)
+                for unit, measures in _adjusted(found, planned).items():
+                    measured[unit, kind, metric] = measures
+    return [_verdict(claim, unit, groups, measured) for unit in wanted]
+
+
+def _verdict(claim: Claim, unit: Unit, groups: dict, measured: dict) -> CellVerdict:
+    cell = unit.cell
+    part = groups.get((cell.setting, cell.network))
+    done = 0 if part is None else seeds_done(part, unit.variant)
+    by_kind = {kind: m for kind in cell.kinds if (m := measured.get((unit, kind, "f1_minority")))}
+    decisions = {kind: _decide(claim, cell, m) for kind, m in by_kind.items()}
+    verdict = CellVerdict(unit, tier(cell), NOT_RUN, f"{done} of {cell.seeds} seeds", done, decisions, by_kind)
+    if "own" not in decisions:
+        return verdict
+    own, macro = decisions["own"], measured.get((unit, "own", "f1_macro"), {})
+    seen = _macro(claim, own, macro)
+    return replace(
+        verdict, word=own.word, reason=own.reason, macro=seen,
+        qualifiers=tuple(_qualifiers(claim, unit, decisions, by_kind["own"], seen, part)),
+    )  # fmt: skip
+
+
+def _macro(claim: Claim, own: Decision, macro: Measures) -> str:
+    """What macro F1 says of the effects above their margin that a word rests on; empty where it rests on none."""
+    if not own.rests_on or not macro:
+        return ""
+    counterparts = [macro[name] for name in own.rests_on]
+    if all(isinstance(e, Effect) for e in counterparts):
+        if any(e.below for e in counterparts):
+            return "contradicted"
+        return "shown" if all(e.above for e in counterparts) else "not shown"
+    word = claim.decide(macro).word
+    return "shown" if word == own.word else "contradicted" if word == OPPOSITE.get(own.word) else "not shown"
+
+
+def _qualifiers(
+    claim: Claim, unit: Unit, decisions: dict[str, Decision], m: Measures, macro: str, part: pd.DataFrame
+) -> Iterator[str]:
+    cell, own = unit.cell, decisions["own"]
+    if opposite := [kind for kind, d in decisions.items() if d.word == OPPOSITE.get(own.word)]:
+        yield f"rate-dependent: {OPPOSITE[own.word]} at {' and '.join(KINDS[kind] for kind in opposite)}"
+    if claim.id == "base":
+        yield from _epochs(own, m)
+    if claim.id == "majorities" and own.word == CONTRADICTED and m["one_minus_two"].above:
+        yield "attenuated: two majority classes gain at least 0.05 less than one"
+    if macro == "contradicted":
+        yield "not in macro F1"
+    if ends := grid_ends(claim, unit):
+        yield f"grid end: the best rate of {' and '.join(ends)} lies at an end of those tried"
+    if cell.version == 0:
+        yield "after the fact"
+    elif explored(cell):
+        yield "explored"
+
+
+def _epochs(own: Decision, m: Measures) -> Iterator[str]:
+    longer = {int(name.split("_")[1]): e for name, e in m.items() if name.endswith("_epochs")}
+    for n, effect in longer.items():
+        if own.word != CONTRADICTED and st.p_below(effect.d, effect.margin) < st.ALPHA:
+            yield f"gone at {n} epochs"
+    if (most := max(longer, default=10)) < LONGEST:
+        yield f"not trained beyond {most} epochs"
+
+
+def judged_places(claim: Claim, unit: Unit) -> Iterator[Comparison]:
+    """The comparisons of a unit that its word rests on."""
+    return (comparison for comparison in claim.design(unit.cell) if comparison.variant == unit.variant)
+
+
+def grid_ends(claim: Claim, unit: Unit) -> list[str]:
+    """Arms whose best learning rate lies at an end of those tried, at any place that the word rests on."""
+    pairs = {pair for c in judged_places(claim, unit) for pair in replace(c, kinds=("own",)).tuned()}
+    return sorted({arm for place, arm in pairs if at_grid_end(place, arm)})
+
+
+def _part_headline(claim: Claim, part: str, cells: list[CellVerdict]) -> Headline:
+    """The word of at least three of four cells, else undecided."""
+    counts = Counter(c.word for c in cells)
+    words = ", ".join(f"{word} in {n}" for word, n in counts.items()) + f" of {len(cells)} cells"
+    word, n = counts.most_common(1)[0]
+    after = ("after the fact",) * any(c.cell.version == 0 for c in cells)
+    if counts[NOT_RUN]:
+        return Headline(part, NOT_RUN, words, "", None, after)
+    qualifiers = dict.fromkeys(q for c in cells for q in c.qualifiers if q in ("after the fact", "explored", "not in macro F1"))
+    return Headline(part, word if n >= GROUP_MAJORITY else UNDECIDED, words, "", None, tuple(qualifiers))
+
+
+def _headline(cells: list[CellVerdict]) -> Headline:
+    """The primary cell's verdict in the highest tier where it has all its runs; a registered one before any other."""
+    leads = sorted((c for c in cells if c.unit.may_lead), key=lambda c: list(TIERS).index(c.tier))
+    whole = [c for c in leads if c.done == c.cell.seeds and c.word != NOT_RUN]
+    first = next((c for c in whole if c.cell.version), next(iter(whole), None))
+    higher = leads[: leads.index(first)] if first else leads
+    beside = tuple(f"{c.tier}: {f'{c.done} of {c.cell.seeds} seeds' if c.done else 'not tested'}" for c in higher)
+    if first is None:
+        return Headline("", NOT_RUN, "no primary cell has all its runs", "", None, (), beside)
+    return Headline("", first.word, first.reason, first.tier, first, first.qualifiers, beside)
+
+
+def judge(claim: Claim, data: pd.DataFrame, cells: Iterable[Cell] | None = None) -> Judgement:
+    """The verdict of a claim on its frame, see `plan_frame`; on its own cells unless others are given."""
+    judged = judge_units(claim, units(claim, claim.cells if cells is None else cells), data)
+    parts = [(part, [c for c in judged if member(c.cell)]) for part, member in claim.groups]
+    headlines = tuple(_part_headline(claim, part, members) for part, members in parts if members)
+    return Judgement(claim, headlines or (_headline(judged),), tuple(judged))
+
+
+def effects(judgement: Judgement) -> Iterator[dict]:
+    """Rows for a table of effects: one a cell, kind of rate and effect."""
+    for c in judgement.cells:
+        for kind, measures in c.measures.items():
+            for name, e in measures.items():
+                if isinstance(e, Effect) and np.isfinite(e.d).all():
+                    low, high = st.bca(e.d)
+                    yield {
+                        "setting": c.cell.setting, "network": c.cell.network, "variant": c.unit.variant, "rate": kind,
+                        "effect": name, "n": len(e.d), "mean": e.d.mean(), "low": low, "high": high,
+                        "median": np.median(e.d), "margin": e.margin,
+                        "p above": e.adjusted[0], "p below": e.adjusted[1], "p within": e.adjusted[2],
+                    }  # fmt: skip
