@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from replication.run import entropy
-from replication.training.bodies import body
+from replication.training.bodies import Frozen, body
 
 
 class MeanOnly(nn.Module):
@@ -151,15 +151,19 @@ def build(run, channels: int, pixels: int, n_classes: int) -> nn.Sequential:
     """The network of a run: modules `body` and `head`, images (N, C, H, W) -> logits (N, outputs).
 
     Body and head draw their initial weights from separate streams of the seed, so that every layer two arms share
-    starts from the same weights. ValueError for unknown parts, for initial weights that are not there or do not fit,
-    and for one sigmoid logit over more than two classes.
+    starts from the same weights. Where only the head is trained the body is `Frozen`. ValueError for unknown parts, for
+    initial weights that are not there or do not fit, and for one sigmoid logit over more than two classes.
     """
+    if run.trained not in ("all", "head"):
+        raise ValueError(f"unknown trained {run.trained!r}: allowed are all, head")
     if run.output == "sigmoid" and n_classes != 2:
         raise ValueError(f"output 'sigmoid' has one logit for two classes: found {n_classes} classes, use 'sigmoids'")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2 * run.seed)
-        features_of, features = body(run.network, channels, pixels, run.init)
+        features_of, features = body(run.network, channels, pixels, run.init, run.input_side)
         torch.manual_seed(2 * run.seed + 1)
         outputs = 1 if run.output == "sigmoid" else n_classes
         logits_of = head(run.head, run.final_norm, features, outputs, run.seed)
+    if run.trained == "head":
+        features_of = Frozen(features_of)
     return nn.Sequential(OrderedDict(body=features_of, head=logits_of))
