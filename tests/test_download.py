@@ -10,7 +10,8 @@ import zipfile
 
 import pytest
 
-from replication.data.fetch.download import fetch, sha256_of, unpack
+from replication.data.fetch.download import fetch, unpack
+from replication.files import sha256_of
 
 CONTENT = bytes(range(256)) * 12000  # about 3 MB: several chunks
 SUM = hashlib.sha256(CONTENT).hexdigest()

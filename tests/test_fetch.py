@@ -24,7 +24,8 @@ from replication.cli import main, parser
 from replication.data import catalogue
 from replication.data.fetch import listed
 from replication.data.fetch import official
-from replication.data.packs import classes, encoded, packed
+from replication.data.folders import classes, encoded
+from replication.data.packs import packed
 from replication.data.settings import SETTINGS
 
 RNG = np.random.default_rng(0)

@@ -16,7 +16,9 @@ from PIL import Image
 
 from replication.cli import main
 from replication.data.catalogue import DATA_SETS
-from replication.data.packs import classes, decode, encoded, group, open_pack, pack, packed, place
+from replication.data.decoding import decode
+from replication.data.folders import classes, encoded
+from replication.data.packs import group, open_pack, pack, packed, place
 from replication.files import whole
 
 RNG = np.random.default_rng(0)

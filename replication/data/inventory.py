@@ -1,25 +1,20 @@
 """What of the image data is on this machine, in words."""
 
 import re
-import tarfile
 from pathlib import Path
 
+from replication.data.archives import members
 from replication.data.catalogue import DATA_SETS, DataSet
 from replication.data.fetch.listed import listed
-from replication.data.packs import classes_of, images_of, is_image, open_pack, place, size_of
+from replication.data.folders import images_of, is_image
+from replication.data.packs import classes_of, open_pack, place, size_of
 from replication.data.settings import SETTINGS
 from replication.data.loading import SOURCES, load
 
 
 def count(path: Path) -> int:
     """Number of images in a class's folder or tar archive. ValueError for a broken archive."""
-    if path.is_dir():
-        return len(images_of(path))
-    try:
-        with tarfile.open(path) as archive:
-            return sum(member.isfile() and is_image(member.name) for member in archive)
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise ValueError(f"archive {path} cannot be read to its end: {error}") from error
+    return len(images_of(path)) if path.is_dir() else sum(is_image(member.name) for member in members(path))
 
 
 def packs(name: str) -> dict[int, Path]:
@@ -51,6 +46,21 @@ def _here(data_set: DataSet) -> list[str]:
     return lines + ([f"  not as listed: {', '.join(others)}"] if others else [])
 
 
+def _packs(name: str) -> list[str]:
+    """Lines about the packs of a data set; of a damaged one what is wrong with it."""
+    found, whole, damaged = packs(name), [], []
+    for pixels, path in found.items():
+        try:
+            whole.append(f"{pixels} pixels (digest {open_pack(path).digest})")
+        except ValueError as error:
+            damaged.append(f"  {error}")
+    if not found:
+        return ["  not packed yet: its first use does that"]
+    megabytes = sum(map(size_of, found.values())) / 1e6
+    said = f"  packed at {', '.join(whole)}, {megabytes:.1f} MB in {place(name, 0).parent}"
+    return ([said] if whole else []) + damaged
+
+
 def report() -> list[str]:
     """Lines about every data set: what is here, packed at which sizes, used by which settings, licence and citation."""
     lines = []
@@ -68,11 +78,6 @@ def report() -> list[str]:
             lines += _here(data_set)
         except ValueError as error:
             lines.append(f"{name}: not here: {error}")
-        if found := packs(name):
-            megabytes = sum(map(size_of, found.values())) / 1e6
-            sizes = ", ".join(f"{pixels} pixels (digest {open_pack(path).digest})" for pixels, path in found.items())
-            lines.append(f"  packed at {sizes}, {megabytes:.1f} MB in {place(name, 0).parent}")
-        else:
-            lines.append("  not packed yet: its first use does that")
+        lines += _packs(name)
         lines += [_uses(name), f"  licence: {data_set.licence}", f"  {data_set.citation}"]
     return lines

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 
+PARTS = ("train", "validation", "test")
+"""parts of a split, in the order of their numbers in `Source.parts`"""
+_CHUNK = 16 << 20
+
+
 @dataclass(frozen=True)
 class Source:
     """All images of a data set: `images` (N, C, H, W) uint8, `labels` (N,) int, `digest` of both."""
@@ -20,6 +25,8 @@ class Source:
     digest: str
     licence: str
     citation: str
+    parts: np.ndarray | None = None
+    """(N,) int, place in `PARTS` where the owner has split the images; None where every seed splits them anew"""
 
     @property
     def n_labels(self) -> int:
@@ -37,5 +44,9 @@ def digest(*arrays: np.ndarray) -> str:
     sha = hashlib.sha256()
     for a in arrays:
         sha.update(f"{a.dtype.str}{a.shape}".encode())
-        sha.update(np.ascontiguousarray(a).tobytes())
+        step = max(_CHUNK * len(a) // max(a.nbytes, 1), 1) if a.ndim else 1
+        for i in range(0, len(a), step) if a.ndim else ():  # an array on the disk is never in memory as a whole
+            sha.update(np.ascontiguousarray(a[i : i + step]).data)
+        if not a.ndim:
+            sha.update(a.tobytes())
     return sha.hexdigest()[:16]

@@ -1,7 +1,6 @@
 """Official files to this machine: resumed after a cut, checked by SHA-256, unpacked without escape."""
 
 import errno
-import hashlib
 import http.client
 import itertools
 import os
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from replication.files import whole
+from replication.files import sha256_of, whole
 
 CHUNK = 1 << 20
 RETRIES = 5
@@ -26,12 +25,6 @@ HERE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errn
 PASSING = (408, 425, 429)
 """answers below 500 that ask to come again"""
 AGENT = "final-batchnorm-replication (https://arxiv.org/abs/2109.09016)"
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _size(path: Path) -> int:

@@ -1,7 +1,6 @@
 """Which images of a data set are used: committed file names, and the official file of each, told by its fingerprint."""
 
 import csv
-import functools
 import gzip
 import io
 from collections import defaultdict
@@ -11,16 +10,9 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from replication.data.packs import classes, encoded
-
-SIDE, WAVES = 32, 12
-BITS = WAVES**2 - 1
-LIMIT = 30
-"""most bits by which fingerprints of one picture may differ; at other sizes and qualities our images differed from
-themselves in 18 at most, unrelated pictures differ in half of the bits"""
-
+from replication.data.fingerprints import BITS, LIMIT, distances, fingerprint
+from replication.data.folders import classes, encoded
 
 @dataclass(frozen=True)
 class Listed:
@@ -28,29 +20,6 @@ class Listed:
 
     names: tuple[str, ...]
     fingerprints: np.ndarray
-
-
-@functools.cache
-def _waves() -> np.ndarray:
-    return np.cos(np.pi / SIDE * np.outer(np.arange(WAVES), np.arange(SIDE) + 0.5))
-
-
-def fingerprint(data: bytes) -> np.ndarray:
-    """(BITS,) bool of an encoded image: signs of its lowest cosine frequencies, without the mean.
-
-    Scaling and JPEG change few of them; different photographs, mirrored ones too, differ in many. OSError or
-    SyntaxError if the bytes are no whole image.
-    """
-    image = Image.open(io.BytesIO(data))
-    image.draft("L", (2 * SIDE, 2 * SIDE))
-    grey = np.asarray(image.convert("F").resize((SIDE, SIDE), Image.Resampling.BOX))
-    return (_waves() @ grey @ _waves().T).ravel()[1:] > 0
-
-
-def distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """(N, M) number of bits by which fingerprints (N, BITS) and (M, BITS) differ."""
-    signs = [2 * bits.astype(np.float32) - 1 for bits in (one, other)]
-    return ((BITS - signs[0] @ signs[1].T) / 2).round().astype(int)
 
 
 def _file(name: str):

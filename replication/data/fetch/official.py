@@ -17,7 +17,7 @@ from tqdm import tqdm
 from replication.data.catalogue import data_set
 from replication.data.fetch.download import fetch, rar_tool, unpack
 from replication.data.fetch.listed import listed, matched, plain
-from replication.data.packs import classes, images_of
+from replication.data.folders import classes, images_of
 from replication.files import whole
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -1,0 +1,67 @@
+"""From the bytes of an image file to a square of uint8."""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageOps
+
+IMAGES = (
+    ".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".jp2", ".ppm", ".pgm", ".pbm",
+)  # fmt: skip
+"""suffixes of files that are taken for images"""
+DEPTHS = (8, 10, 12, 14, 16)
+"""bits that cameras give a grey value, stored in 16"""
+
+
+@dataclass(frozen=True)
+class Depth:
+    """The grey values between which the deep (16-bit, 32-bit, float) images of a folder lie, shown as black and white."""
+
+    black: float
+    white: float
+
+    @classmethod
+    def of(cls, low: float, high: float, whole: bool) -> "Depth":
+        """From the extremes over all images: the fewest bits that hold whole numbers; of others 0 to 1 or to 255."""
+        tops = [2**bits - 1 for bits in DEPTHS] if whole else [1, 255]
+        top = next((top for top in tops if low >= 0 and high <= top), None)
+        return cls(0.0, float(top)) if top else cls(float(low), float(high) if high > low else float(low) + 1)
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether grey values have more than 8 bits."""
+    return image.mode.startswith(("I", "F"))
+
+
+def opened(data: bytes, side: int) -> Image.Image:
+    """The first picture of an encoded image, upright, decoded at a size near `side` where its kind allows that."""
+    image = Image.open(io.BytesIO(data))
+    image.draft("RGB", (side, side))  # a JPEG decodes at the nearest larger size
+    return ImageOps.exif_transpose(image)
+
+
+def shallow(image: Image.Image, depth: Depth | None = None) -> Image.Image:
+    """An RGB image with 8 bits a channel: deep grey values by their `depth`, else 16 bits; what is transparent is white."""
+    if depth and is_deep(image):
+        grey = np.asarray(image).astype(float)
+        if not np.isfinite(grey).all():
+            raise ValueError("it holds values that are no numbers")
+        grey = (grey - depth.black) * (255 / (depth.white - depth.black))
+        return Image.fromarray(grey.round().clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode.startswith("I"):  # Pillow would clip 16 bits to 8 instead of scaling them
+        image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+    if image.mode.endswith(("A", "a")) or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return image.convert("RGB")
+
+
+def decode(data: bytes, pixels: int, depth: Depth | None = None) -> np.ndarray:
+    """An encoded image as uint8 (3, pixels, pixels): upright by its EXIF mark, cut square about its centre, scaled.
+
+    Grey, palette, CMYK and 16-bit images become RGB, what is transparent becomes white; of an animation the first
+    picture counts. OSError, SyntaxError or ValueError if the bytes are no whole image.
+    """
+    square = ImageOps.fit(shallow(opened(data, pixels), depth), (pixels, pixels), Image.Resampling.BOX)
+    return np.asarray(square).transpose(2, 0, 1)
