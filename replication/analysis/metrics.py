@@ -21,6 +21,14 @@ _PROBABILITIES = (
     *("confidence_right", "confidence_wrong", "confidence", "confidence_train", "error_auroc"),
 )
 METRICS: tuple[str, ...] = _DECISIONS + _PROBABILITIES
+PUBLISHED_METRICS: tuple[str, ...] = (
+    *("f1_minority", "f1_macro", "f1_majority", "balanced_accuracy", "roc_auc", "average_precision"),
+    *("recall_minority", "precision_minority", "f1_minority_at_1", "nll", "nll_train", "brier", "brier_train"),
+    *("ece_train", "confidence", "confidence_train", "error_auroc"),
+    *("mean_log_odds_majority", "mean_log_odds_minority"),
+    *("f1_minority_tuned", "f1_macro_tuned", "f1_minority_tuned_all", "f1_macro_tuned_all"),
+)
+"""what a run published from now on keeps of every readout, see `replication.analysis.readings`"""
 
 _LOW_PREVALENCE = 0.01  # of `f1_minority_at_1`
 _INNER_EDGES = np.arange(1, 15) / 15  # of 15 equal bins (low, high]; 0 falls into the first
@@ -109,14 +117,30 @@ def history(
     minority = _membership(minorities, len(counts))
     at_train = _weights(labels, counts, _prevalence(train_counts, len(counts)))
     finite = np.isfinite(logits).all(axis=(1, 2))
-    logits = np.where(finite[:, None, None], logits, 0.0)
-    nll = -log_softmax(logits)[:, np.arange(len(labels)), labels]  # (E, N)
+    if not finite.all():
+        logits = np.where(finite[:, None, None], logits, 0.0)
+    if len(counts) == 2:  # the same as below, with one exponential an image
+        against = (logits[:, :, 0] - logits[:, :, 1]) * (2 * labels - 1)
+        nll = np.log1p(np.exp(-np.abs(against))) + np.maximum(against, 0)
+    else:
+        nll = -log_softmax(logits)[:, np.arange(len(labels)), labels]  # (E, N)
     f1 = _f1(_confusion(logits.argmax(axis=2), labels, len(counts)))  # (E, K)
     return {
         "nll": np.where(finite, nll.mean(axis=1), np.nan),
         "nll_train": np.where(finite, nll @ at_train, np.nan),
         "f1_minority": np.where(finite, f1[:, minority].mean(axis=1), 0.0),
     }
+
+
+def f1_macro(logits: ArrayLike, labels: ArrayLike) -> float:
+    """Mean F1 over the classes of logits (N, K) with labels (N,), 0 where a logit is not finite.
+
+    ValueError: as in `score`.
+    """
+    logits, labels, counts = _checked(logits, labels, ndim=2)
+    if not np.isfinite(logits).all():
+        return 0.0
+    return float(_f1(_confusion(logits.argmax(axis=1), labels, len(counts))).mean())
 
 
 def _checked(logits: ArrayLike, labels: ArrayLike, ndim: int) -> tuple[Floats, Ints, Ints]:

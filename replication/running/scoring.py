@@ -8,6 +8,8 @@ import numpy as np
 from replication.study import recipes
 from replication.data.splits import Split
 from replication.analysis import metrics
+from replication.analysis.readings import read_all
+from replication.results.kept import ORDERED, keeps_everything, keeps_logits
 from replication.results.store import Result
 from replication.run import Run
 
@@ -36,17 +38,20 @@ class Labels:
 
 
 def scored(run: Run, labels: Labels, outcome: "Outcome", provenance: str) -> Result:
-    """Score every readout on the test images and every epoch on both parts."""
-    n, of = len(labels.validation), {"minorities": labels.minorities, "train_counts": labels.train_counts}
+    """Score every readout on the test images and every epoch on both parts.
 
-    def score(logits: np.ndarray) -> dict[str, float]:
-        return metrics.score(logits[n:], labels.test, validation=(logits[:n], labels.validation), **of)
-
-    scores = {name: score(logits) for name, logits in outcome.readouts.items()}
+    What an outcome tells besides, as a dict `outcome.facts`, is passed on: numbers and words by name.
+    """
+    of = {"minorities": labels.minorities, "train_counts": labels.train_counts}
+    readouts = dict(outcome.readouts)
     if run.output == "softmax":
-        scores["logit_adjusted"] = score(metrics.adjust(outcome.readouts["as_trained"], labels.train_counts))
-    on_validation = metrics.score(outcome.validation[-1], labels.validation, **of)
-    histories = {
+        readouts["logit_adjusted"] = metrics.adjust(readouts["as_trained"], labels.train_counts)
+    read = read_all(readouts, labels.validation, labels.test, **of)
+    scores = {name: reading.scores for name, reading in read.items()}
+    if keeps_everything(run):
+        held, seen = np.split(outcome.readouts["as_trained"], [len(labels.validation)])
+        scores["as_trained"] |= metrics.score(seen, labels.test, validation=(held, labels.validation), **of)
+    arrays = {
         f"{name}_{metric}": values.astype(np.float32)
         for name, logits, truth in (
             ("validation", outcome.validation, labels.validation),
@@ -54,13 +59,19 @@ def scored(run: Run, labels: Labels, outcome: "Outcome", provenance: str) -> Res
         )
         for metric, values in metrics.history(logits, truth, **of).items()
     }
+    for name in ORDERED:
+        if name in read:
+            scores[name] |= {"cut": read[name].cut}
+            arrays[f"order_{name}"] = np.frombuffer(read[name].order, np.uint8)
+    if keeps_logits(run):
+        arrays |= {"labels": labels.test.astype(np.int8), "logits": outcome.test[-1].astype(np.float16)}
     facts = {
         "diverged": outcome.diverged,
         "epochs_trained": outcome.epochs,
         "updates_made": outcome.updates,
         "seconds": round(outcome.seconds, 4),
-        "validation_f1_macro": on_validation["f1_macro"],
+        "validation_f1_macro": metrics.f1_macro(outcome.validation[-1], labels.validation),
+        "n_test": len(labels.test),
     }
-    facts |= recipes.facts(run)
-    arrays = {"labels": labels.test.astype(np.int8), "logits": outcome.test[-1].astype(np.float16)}
-    return Result(run, labels.digest, provenance, facts, scores, histories | arrays)
+    facts |= recipes.facts(run) | (getattr(outcome, "facts", None) or {})
+    return Result(run, labels.digest, provenance, facts, scores, arrays)
