@@ -118,6 +118,7 @@ SETTINGS = {
         # controls
         _images("plantvillage/apple/border", "plantvillage", *_APPLE, border=True),
         _images("plantvillage/pepper/border", "plantvillage", *_PEPPER, border=True),
+        _images("plantvillage/tomato/border", "plantvillage", _TOMATO[0], _TOMATO[1] + _TOMATO[2], border=True),
         _images("plantvillage/apple/ungrouped", "plantvillage", *_APPLE, grouped=False),
     )
 }
