@@ -52,7 +52,7 @@ def _execute(notebook: Path, target: Path, parameters: Sequence[str], environmen
         sys.executable, "-m", "papermill", str(notebook), str(temporary), "-k", "python3", "--cwd", str(notebook.parent),
         "--no-progress-bar", "--execution-timeout", str(TIMEOUT), *parameters,
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     # papermill marks every cell of a dead kernel as completed: only its exit status can be trusted
     if done.returncode:
         temporary.unlink(missing_ok=True)

@@ -81,7 +81,7 @@ class Page:
     def judgement(self) -> Judgement:
         """The claim's verdict on these results."""
         if not isinstance(self.plan, Claim):
-            raise ValueError(f"{self.name} is no claim: nothing is judged there")
+            raise TypeError(f"{self.name} is no claim: nothing is judged there")
         return judge(self.plan, self.frame, self.cells)
 
     @functools.cached_property
@@ -199,15 +199,9 @@ class Page:
                 continue
         rows = design_table(entries) if entries else pd.DataFrame()
         text = table_html(rows, "What is compared, at which learning rates, over which seeds") if len(rows) else ""
-        waiting = [cell_label(c) for c in self.cells if not self._tuned(c)]
+        waiting = [cell_label(c) for c in self.cells if not self.selection.tuned(c)]
         more = f"<p>Learning rates are not chosen yet for: {'; '.join(waiting)}.</p>" if waiting else ""
         return folded("The design", text + more)
-
-    def _tuned(self, cell: Cell) -> bool:
-        try:
-            return bool(self.plan.entries(cell))
-        except ValueError:
-            return False
 
     def verdict(self) -> HTML:
         """How the verdict came about: rule, tests of the lead cell, and every cell with its word."""

@@ -14,11 +14,14 @@ from replication.pages.names import cell_label
 from replication.pages.parameters import Parameters
 from replication.results import published
 from replication.results.frame import complete, frame
+from replication.run import FACTORS
 from replication.study.design import Cell, Entry, pilot_runs, pilot_seeds
 from replication.study.networks import SMALL_BODIES
 from replication.study.networks import network as network_of
 from replication.study.rates import LADDER, Place
 
+PART = ("cell_setting", "cell_network", "variant", "rate", "arm", "level")
+"""the columns that say which part a run plays in a design"""
 HERE = "digits"
 """the setting that every machine has, on which a page trains unless told otherwise"""
 
@@ -66,7 +69,17 @@ class Selection:
     @functools.cached_property
     def frame(self) -> pd.DataFrame:
         """The rows of all cells, see `results.frame.frame`."""
+        if not any(map(self.tuned, self.cells)):
+            scored = [c for c in ("readout", "f1_minority", "key", "seconds", "provenance") if c not in self.results]
+            return pd.DataFrame(columns=[*PART, *FACTORS, *(c for c in self.results if c not in FACTORS), *scored])
         return plan_frame(self.plan, self.cells, self.results)
+
+    def tuned(self, cell: Cell) -> bool:
+        """Whether the learning rates of a cell have been chosen."""
+        try:
+            return bool(self.plan.entries(cell))
+        except ValueError:
+            return False
 
     @functools.cached_property
     def _by_cell(self) -> dict[tuple[str, str], pd.DataFrame]:
