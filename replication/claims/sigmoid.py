@@ -49,7 +49,7 @@ CLAIM = Claim(
     id="sigmoid",
     title="A sigmoid output",
     design=design,
-    cells=(*cells.frozen(seeds=200), *cells.published("digits", *cells.IMAGES)),
+    cells=(*cells.frozen(seeds=200), *cells.published("digits"), *cells.on_images()),
     statement="With a sigmoid output the layer has almost no impact under strong imbalance.",
     source=K21,
     replicated_when=(
