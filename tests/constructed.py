@@ -45,7 +45,11 @@ class Everywhere(dict):
 
 def chosen(plain=1e-2, other=3e-3, tried=(1e-5, 1.0)):
     """Every learning rate chosen: `plain` and its like, and all other arms."""
-    rates = {"grid": Everywhere(plain, other), "wide": Everywhere(3 * plain, other / 3), "tried": Everywhere(0, 0, tried)}
+    rates = {
+        "grid": Everywhere(plain, other),
+        "wide": Everywhere(3 * plain, other / 3),
+        "tried": Everywhere(0, 0, tried),
+    }
     return mock.patch.object(rates_module, "chosen_rates", lambda kind="grid": rates[kind])
 
 
@@ -60,7 +64,9 @@ def planned(claim, cells):
     """The frame of some cells with F1 0 everywhere."""
     with chosen():
         runs = dict.fromkeys(e.run for cell in cells for e in CLAIMS[claim].entries(cell))
-    zero = dict.fromkeys(PROBABILITIES, 0.5) | {name: [0.0] * 3 for name in CURVES} | {"f1_minority": 0.0, "f1_macro": 0.0}
+    zero = (
+        dict.fromkeys(PROBABILITIES, 0.5) | {name: [0.0] * 3 for name in CURVES} | {"f1_minority": 0.0, "f1_macro": 0.0}
+    )
     results = pd.DataFrame(
         {"key": i, **vars(run), "readout": readout, **zero}
         for i, run in enumerate(runs) for readout in ("as_trained", "bn_removed", "logit_adjusted")
@@ -88,7 +94,10 @@ def fill(table, *puts):
 
 def at(cell, *puts):
     """The same puts in one cell of several."""
-    return [(score, columns, where | {"cell_setting": cell.setting, "cell_network": cell.network}) for score, columns, where in puts]
+    return [
+        (score, columns, where | {"cell_setting": cell.setting, "cell_network": cell.network})
+        for score, columns, where in puts
+    ]
 
 
 def judged(claim, cells, *puts, drop=None, **rates):

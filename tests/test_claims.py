@@ -42,7 +42,9 @@ def training_time(plain, final_bn, gained=0.5, censored=0):
 
 
 RATIOS, SIZES = ratio.LEVELS, batch_size.LEVELS + batch_size.LARGEST
-CELLS = {name: cell_of(name, TOMATO, LITE, seeds=60, kinds=("own",), options=()) for name in CLAIMS if name != "generality"} | {
+CELLS = {
+    name: cell_of(name, TOMATO, LITE, seeds=60, kinds=("own",), options=()) for name in CLAIMS if name != "generality"
+} | {
     "generality": cell_of("generality", "digits", LITE, kinds=("own",)),
     "ratio": cell_of("ratio", "digits", LITE, seeds=20, kinds=("own",)),
     "batch_size": cell_of("batch_size", "digits", LITE, seeds=20, kinds=("own",)),
@@ -299,4 +301,8 @@ def test_names_used_here_are_those_of_the_results():
     from replication.analysis.metrics import METRICS
     from replication.results.frame import HISTORIES
 
-    assert set(PROBABILITIES) <= set(METRICS) and set(CURVES) <= set(HISTORIES) and CNN in {c.network for c in CLAIMS["base"].cells}
+    assert (
+        set(PROBABILITIES) <= set(METRICS)
+        and set(CURVES) <= set(HISTORIES)
+        and CNN in {c.network for c in CLAIMS["base"].cells}
+    )

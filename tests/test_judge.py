@@ -9,7 +9,22 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import pytest
-from constructed import CNN, CURVES, LITE, PROBABILITIES, WIDE, arm, at, cell_of, chosen, fill, judged, one, planned, with_p
+from constructed import (
+    CNN,
+    CURVES,
+    LITE,
+    PROBABILITIES,
+    WIDE,
+    arm,
+    at,
+    cell_of,
+    chosen,
+    fill,
+    judged,
+    one,
+    planned,
+    with_p,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as hs
 from statsmodels.stats.multitest import multipletests
@@ -78,7 +93,9 @@ def test_without_any_result_a_claim_is_not_run(claim):
 
 def test_a_kind_of_rate_that_is_not_run_is_said_and_leaves_the_word():
     def drop(table):
-        return table.assign(f1_minority=table["f1_minority"].where((table["rate"] != "shared") | (table["seed"] != 104)))
+        return table.assign(
+            f1_minority=table["f1_minority"].where((table["rate"] != "shared") | (table["seed"] != 104))
+        )
 
     c = dataclasses.replace(FROZEN, kinds=("own", "shared", "default"))
     found = judged("base", (c,), arm(0.5), drop=drop).cells[0]
@@ -92,7 +109,9 @@ def test_a_diverged_run_counts_as_zero_and_a_missing_one_as_not_run(score, word)
     assert one("base", FROZEN, arm(np.array([score] + [0.055] * 19))).word == word
 
 
-@pytest.mark.parametrize("c, enough", [(FROZEN, 20), (DIGITS, 20), (RELATED, 20), (CLOSE, 10), (cell("cracks", CNN), 10)])
+@pytest.mark.parametrize(
+    "c, enough", [(FROZEN, 20), (DIGITS, 20), (RELATED, 20), (CLOSE, 10), (cell("cracks", CNN), 10)]
+)
 def test_least_seeds(c, enough):
     assert J.least_seeds(c) == enough
     for seeds, word in ((enough, REP), (enough - 1, OPEN), (1, OPEN)):
@@ -150,7 +169,9 @@ def test_rate_dependent_is_the_opposite_word_at_another_kind_of_rate(gains, word
     assert found.word == word and len(said_there) == bool(said) and (not said or said in said_there[0])
 
 
-@pytest.mark.parametrize("claim, setting, network, kind", [("base", "digits", CNN, "wide"), ("ratio", "digits", LITE, "base")])
+@pytest.mark.parametrize(
+    "claim, setting, network, kind", [("base", "digits", CNN, "wide"), ("ratio", "digits", LITE, "base")]
+)
 def test_wide_rates_and_those_of_the_base_ratio_are_kinds_too(claim, setting, network, kind):
     c = cell_of(claim, setting, network, kinds=("own", kind), seeds=20, options=())
     peak = [arm(0.5, level=10, rate=kind)] if claim == "ratio" else [arm(0.0, rate=kind)]
@@ -284,9 +305,14 @@ def test_a_cell_beside_is_adjusted_over_its_family_and_unrun_ones_count_as_1(oth
 @pytest.mark.parametrize("lead", TOP)
 def test_no_other_cell_changes_what_a_primary_cell_says(lead):
     alone = judged("base", (lead,), *at(lead, arm(with_p(0.03, 20)))).cells[0]
-    others = tuple(c for c in (*TOP, *BESIDE) if c != lead) + (cell("skin@160", version=2), cell("cracks@128", role=EXPLORATORY))
+    others = tuple(c for c in (*TOP, *BESIDE) if c != lead) + (
+        cell("skin@160", version=2),
+        cell("cracks@128", role=EXPLORATORY),
+    )
     for k in "rcn":
-        among = judged("base", (*others, lead), *words("base", others, k * len(others)), *at(lead, arm(with_p(0.03, 20)))).cells[-1]
+        among = judged(
+            "base", (*others, lead), *words("base", others, k * len(others)), *at(lead, arm(with_p(0.03, 20)))
+        ).cells[-1]
         assert (among.word, among.qualifiers) == (alone.word, alone.qualifiers) == (REP, alone.qualifiers)
         assert among.measures["own"]["gain"].adjusted == alone.measures["own"]["gain"].adjusted
 
@@ -298,7 +324,11 @@ def test_which_cells_are_a_family():
     apple, pepper, skin = (family(s) for s in ("plantvillage/apple@160", "plantvillage/pepper@160", "skin@160"))
     assert apple == pepper != skin
     assert family("skin@160", version=2) == family("plantvillage/apple@160", version=3) not in (apple, skin)
-    assert family("cracks", CNN, version=0) == family("plantvillage/apple", "resnet34:random", version=0) not in (apple, skin)
+    assert (
+        family("cracks", CNN, version=0)
+        == family("plantvillage/apple", "resnet34:random", version=0)
+        not in (apple, skin)
+    )
     alone = [family("skin@160", role=role) for role in (PRIMARY, EXPLORATORY, SHOWN)]
     assert len({*alone, apple, skin}) == 5
     other = [family(s, claim="generality") for s in ("digits", "cracks@128", "skin@160", "cifar10/1v1")]
@@ -331,7 +361,10 @@ def test_kinds_of_rate_are_families_of_their_own():
 def test_curves_of_a_family_share_alpha_by_bonferroni():
     pair = tuple(cell(s, kinds=("own",), options=()) for s in ("plantvillage/apple@160", "plantvillage/pepper@160"))
     gains = np.random.default_rng(0).normal(0.5, 0.1, 20)
-    two, lone = judged("ratio", pair, arm(0.4), arm(gains, level=10)), judged("ratio", pair[:1], arm(0.4), arm(gains, level=10))
+    two, lone = (
+        judged("ratio", pair, arm(0.4), arm(gains, level=10)),
+        judged("ratio", pair[:1], arm(0.4), arm(gains, level=10)),
+    )
     a, b = two.cells[0].measures["own"]["curve"], lone.cells[0].measures["own"]["curve"]
     assert (a.tests, b.tests) == (2, 1)
     assert a.pairs.high == pytest.approx(st.pairwise(a.D, 1 - 0.05 / 2).high) and (a.pairs.high >= b.pairs.high).all()
@@ -380,7 +413,12 @@ def test_neither_secondary_nor_exploratory_nor_added_cells_move_a_headline():
                   cell("plantvillage/apple@128", "resnet_cntk:imagenet", EXPLORATORY)):  # fmt: skip
         for k in "rn":
             found = headline((extra, FROZEN, DIGITS), k + "cr")
-            assert (found.word, found.tier, found.reason, found.beside) == (lead.word, lead.tier, lead.reason, lead.beside)
+            assert (found.word, found.tier, found.reason, found.beside) == (
+                lead.word,
+                lead.tier,
+                lead.reason,
+                lead.beside,
+            )
 
 
 def test_longer_training_that_is_missing_holds_no_headline_up():
@@ -403,7 +441,11 @@ def test_counts_take_images_body_and_part_once_and_leave_out_the_headline():
     )  # fmt: skip
     found = judged("base", cells, *words("base", cells, "rrrccunrrrr")).counts()
     none = {"identity": Counter(), "conceptual": Counter()}
-    assert found == none | {"frozen": Counter({REP: 2, OPEN: 1}), "close": Counter({NOT: 1}), "related": Counter({REP: 1})}
+    assert found == none | {
+        "frozen": Counter({REP: 2, OPEN: 1}),
+        "close": Counter({NOT: 1}),
+        "related": Counter({REP: 1}),
+    }
 
 
 def test_counts_take_variants_of_majorities_once():
@@ -415,7 +457,10 @@ def test_counts_take_variants_of_majorities_once():
     assert [c.unit.may_lead for c in found.cells] == [True] + [False] * 7
 
 
-GROUPS = {"other data": ("digits", "cracks@128", "skin@160", "cifar10/1v1"), "simpler networks": ("digits", "cracks", "skin", "cifar10")}
+GROUPS = {
+    "other data": ("digits", "cracks@128", "skin@160", "cifar10/1v1"),
+    "simpler networks": ("digits", "cracks", "skin", "cifar10"),
+}
 
 
 @pytest.mark.parametrize("kinds, word", [
@@ -430,19 +475,27 @@ def test_generality_takes_three_of_four_cells(kinds, word):
 
 
 def test_generality_has_two_words_and_other_cells_have_no_part_in_them():
-    cells = tuple(cell_of("generality", s, n, **BARE) for part, n in (("other data", LITE), ("simpler networks", CNN)) for s in GROUPS[part])
+    cells = tuple(
+        cell_of("generality", s, n, **BARE)
+        for part, n in (("other data", LITE), ("simpler networks", CNN))
+        for s in GROUPS[part]
+    )
     extra = (cell("skin@224", role=EXPLORATORY), cell("cracks@64", CNN, EXPLORATORY), cell("digits", "mlp", version=0),
              cell("cifar10", LITE, version=2), cell("plantvillage/apple", CNN, version=0))  # fmt: skip
     alone = judged("generality", cells, *words("generality", cells, "rrrccccr"))
     among = judged("generality", cells + extra, *words("generality", cells + extra, "rrrccccr" + "ccrcr"))
     assert [(h.part, h.word) for h in alone.headlines] == [("other data", REP), ("simpler networks", CON)]
     assert among.headlines == alone.headlines and alone.word == OPEN
-    assert [c.measures["own"]["gain"].adjusted for c in among.cells[:8]] == [c.measures["own"]["gain"].adjusted for c in alone.cells]
+    assert [c.measures["own"]["gain"].adjusted for c in among.cells[:8]] == [
+        c.measures["own"]["gain"].adjusted for c in alone.cells
+    ]
 
 
 def test_generality_is_adjusted_over_its_four_cells():
     cells = tuple(cell_of("generality", s, LITE, **BARE) for s in GROUPS["other data"])
-    found = judged("generality", cells, *(put for c, p in zip(cells, (0.01, 0.02, 0.03, 0.2)) for put in at(c, arm(with_p(p, 20)))))
+    found = judged(
+        "generality", cells, *(put for c, p in zip(cells, (0.01, 0.02, 0.03, 0.2)) for put in at(c, arm(with_p(p, 20))))
+    )
     assert p_above(found) == pytest.approx(multipletests((0.01, 0.02, 0.03, 0.2), method="holm")[1])
     assert found.headlines[0].word == OPEN
 
@@ -451,7 +504,12 @@ def test_generality_is_adjusted_over_its_four_cells():
 
 
 @settings(max_examples=10, deadline=None)
-@given(claim=hs.sampled_from([*CLAIMS]), seed=hs.integers(0, 2**32 - 1), seeds=hs.sampled_from([1, 2, 9, 20]), hole=hs.booleans())
+@given(
+    claim=hs.sampled_from([*CLAIMS]),
+    seed=hs.integers(0, 2**32 - 1),
+    seeds=hs.sampled_from([1, 2, 9, 20]),
+    hole=hs.booleans(),
+)
 def test_any_table_gets_one_verdict_whatever_its_order(claim, seed, seeds, hole):
     rng = np.random.default_rng(seed)
     cells = tuple(dataclasses.replace(c, seeds=seeds, kinds=("own", "shared"), options=()) for c in CLAIMS[claim].cells
@@ -466,7 +524,9 @@ def test_any_table_gets_one_verdict_whatever_its_order(claim, seed, seeds, hole)
     with chosen():
         first, again = (J.judge(CLAIMS[claim], t, cells) for t in (table, table.sample(frac=1, random_state=seed)))
     assert {c.word for c in first.cells} | {h.word for h in first.headlines} <= {*WORDS}
-    assert [(c.word, c.reason, c.qualifiers, c.macro) for c in first.cells] == [(c.word, c.reason, c.qualifiers, c.macro) for c in again.cells]
+    assert [(c.word, c.reason, c.qualifiers, c.macro) for c in first.cells] == [
+        (c.word, c.reason, c.qualifiers, c.macro) for c in again.cells
+    ]
     assert [h.word for h in first.headlines] == [h.word for h in again.headlines]
     assert {row["rate"] for row in J.effects(first)} <= {"own", "shared"}
 
@@ -536,7 +596,9 @@ def test_cells_registered_since_move_no_word_of_the_published(results, of_publis
         plan = CLAIMS[name]
         data = J.plan_frame(plan, first_cells(name), results)
         among = {c.unit: c.word for c in J.judge(plan, data).cells}
-        assert {c.unit: c.word for c in of_published[name].cells} == {u: w for u, w in among.items() if not u.cell.version}
+        assert {c.unit: c.word for c in of_published[name].cells} == {
+            u: w for u, w in among.items() if not u.cell.version
+        }
 
 
 V1_VARIANTS = {("1", True): 0, ("2", True): 1, ("1", False): 2, ("2", False): 3}
@@ -559,12 +621,16 @@ def test_means_are_those_of_the_first_rules(of_published):
                 assert (e.n, e.d.mean()) == (row["n"], pytest.approx(row["mean"], abs=1e-6)), (claim, row)
                 compared += 1
         names = {row["effect"] for row in old["effects"]} - {"final_bn_censored"}
-        assert names <= {key[-1] for key in here} | ({"f1_at_least_loss_minus_last"} if claim == "confidence" else names if claim == "loss_choice" else set())
+        assert names <= {key[-1] for key in here} | (
+            {"f1_at_least_loss_minus_last"} if claim == "confidence" else names if claim == "loss_choice" else set()
+        )
     assert compared > 350
 
 
 def same(a, b):
-    return [(c.unit, c.word, c.reason, c.qualifiers) for c in a.cells] == [(c.unit, c.word, c.reason, c.qualifiers) for c in b.cells]
+    return [(c.unit, c.word, c.reason, c.qualifiers) for c in a.cells] == [
+        (c.unit, c.word, c.reason, c.qualifiers) for c in b.cells
+    ]
 
 
 def test_a_new_factor_changes_no_verdict(results, of_published):
@@ -584,7 +650,9 @@ def test_a_new_factor_changes_no_verdict(results, of_published):
         assert set(wider["colour"]) == {"green"}
         for name in ("removal", "training_time"):
             plan = CLAIMS[name]
-            assert same(J.judge(plan, J.plan_frame(plan, first_cells(name), wider), first_cells(name)), of_published[name])
+            assert same(
+                J.judge(plan, J.plan_frame(plan, first_cells(name), wider), first_cells(name)), of_published[name]
+            )
 
 
 def test_files_older_than_a_factor_give_the_same_verdicts(results, of_published):
@@ -593,7 +661,10 @@ def test_files_older_than_a_factor_give_the_same_verdicts(results, of_published)
               if (results[n] == defaults[n]).all()]  # fmt: skip
     older = with_defaults(results[results["trained"] == "all"].drop(columns=unused))
     plan = CLAIMS["confidence"]
-    assert same(J.judge(plan, J.plan_frame(plan, first_cells("confidence"), older), first_cells("confidence")), of_published["confidence"])
+    assert same(
+        J.judge(plan, J.plan_frame(plan, first_cells("confidence"), older), first_cells("confidence")),
+        of_published["confidence"],
+    )
 
 
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
@@ -609,7 +680,11 @@ def test_a_new_setting_network_or_result_changes_no_verdict(results, of_publishe
         for name, plan in CLAIMS.items():
             fresh = runpy.run_module(f"replication.claims.{name}")["CLAIM"]
             assert fresh.cells == plan.cells
-        found = J.judge(CLAIMS["removal"], J.plan_frame(CLAIMS["removal"], first_cells("removal"), pd.concat([results, more])), first_cells("removal"))
+        found = J.judge(
+            CLAIMS["removal"],
+            J.plan_frame(CLAIMS["removal"], first_cells("removal"), pd.concat([results, more])),
+            first_cells("removal"),
+        )
     assert same(found, of_published["removal"])
 
 

@@ -55,7 +55,9 @@ def test_one_primary_cell_a_claim_and_tier():
     seeds = {"sigmoid": 200, "training_time": 20}
     wanted |= {(n, "frozen"): (TOMATO, LITE, seeds.get(n, 60)) for n in judged}
     related = {"ratio": "digits", "batch_size": "digits", "majorities": "cifar10"}
-    wanted |= {(n, "related"): (related.get(n, "cifar10/1v1"), LITE, seeds.get(n, 60)) for n in judged if n != "training_time"}
+    wanted |= {
+        (n, "related"): (related.get(n, "cifar10/1v1"), LITE, seeds.get(n, 60)) for n in judged if n != "training_time"
+    }
     published_seeds = {"ratio": 40, "batch_size": 20, "training_time": 20}
     wanted |= {(n, "conceptual"): ("digits", "simple_cnn", published_seeds.get(n, 60)) for n in judged}
     assert found == wanted
@@ -80,7 +82,13 @@ def test_no_cell_added_later_is_primary():
 
 
 def test_seven_settings_with_two_frozen_bodies():
-    settings = {*(f"plantvillage/{crop}@160" for crop in ("tomato", "apple", "pepper")), "skin@160", "cracks@128", "cifar10/1v1", "digits"}
+    settings = {
+        *(f"plantvillage/{crop}@160" for crop in ("tomato", "apple", "pepper")),
+        "skin@160",
+        "cracks@128",
+        "cifar10/1v1",
+        "digits",
+    }
     wanted = {(s, n) for s in settings for n in (LITE, "resnet_cntk:imagenet:head")}
     for name in ("base", "removal", "sigmoid", "confidence", "loss_choice"):
         cells = {(c.setting, c.network): c for c in registry.CLAIMS[name].cells if c.version}
@@ -99,7 +107,10 @@ def test_levels_kinds_and_where_they_are_tuned():
     assert [n for v, n in found if v == "minority varied"] == [2, 5, 10, 20, 40, 80, 160, 320]
     assert [n for v, n in found if v == "majority varied"] == [100, 200, 500, 1000]
     assert cell["rates"] == ["own", "shared", "default", "base"]
-    assert found["minority varied", 20]["tuned at"] == {"n_minority": 20} and found["minority varied", 10]["tuned at"] == {}
+    assert (
+        found["minority varied", 20]["tuned at"] == {"n_minority": 20}
+        and found["minority varied", 10]["tuned at"] == {}
+    )
     assert found["majority varied", 200]["tuned at"] == {"n_majority": 200}
     _, found = comparisons("batch_size", "digits", LITE)
     assert [n for v, n in found if v == "equal epochs"] == [8, 16, 32, 64, 128, 256, 512]
@@ -110,8 +121,13 @@ def test_levels_kinds_and_where_they_are_tuned():
     ):  # fmt: skip
         _, found = comparisons(claim, setting, LITE)
         variant = "one minority class, majority images fixed in total"
-        assert [(c["setting"], c["factors"]["n_majority"]) for c in found.values()] == [(pair[0], total), (pair[1], total // 2)]
-        assert found.keys() == {(variant, 1), (variant, 2)} and found[variant, 2]["tuned at"] == {"n_majority": total // 2}
+        assert [(c["setting"], c["factors"]["n_majority"]) for c in found.values()] == [
+            (pair[0], total),
+            (pair[1], total // 2),
+        ]
+        assert found.keys() == {(variant, 1), (variant, 2)} and found[variant, 2]["tuned at"] == {
+            "n_majority": total // 2
+        }
 
 
 def test_longer_training_and_pilots():
@@ -161,7 +177,10 @@ def test_the_file_is_what_the_claims_say():
 def lost(old, new):
     """What a later version changes or takes away of an earlier one: it may add cells, claims and predictions only."""
     changed = []
-    for part, name in (("cells", lambda c: (c["claim"], c["setting"], c["network"])), ("predictions", lambda p: p["id"])):
+    for part, name in (
+        ("cells", lambda c: (c["claim"], c["setting"], c["network"])),
+        ("predictions", lambda p: p["id"]),
+    ):
         later = {name(row): row for row in new[part]}
         changed += [name(row) for row in old[part] if later.get(name(row)) != row]
         known = {name(row) for row in old[part]}
