@@ -219,14 +219,13 @@ def digest(state: Mapping[str, torch.Tensor]) -> str:
 
 @functools.cache  # VGG19's file has half a gigabyte, most of it the classifier's
 def _read(name: str, folder: Path | None) -> tuple[Weights, Path | None, str]:
-    reader = _timm if name.startswith("timm/") else READERS.get(name)
-    if reader is None:
+    if name not in READERS and not name.startswith("timm/"):
         raise ValueError(
             f"unknown init 'imagenet': allowed are random and a checkpoint's path for network {name!r}, imagenet for "
             + ", ".join(READERS) + ", timm/NAME"
         )  # fmt: skip
     file = known.saved(name)
-    state, file = (_body(_tensors(file)), file) if file else reader(name)
+    state, file = (_body(_tensors(file)), file) if file else READERS.get(name, _timm)(name)
     found, wanted = digest(state), known.COMMITTED.get(name)
     if wanted and found != wanted:
         raise ValueError(
