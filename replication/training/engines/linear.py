@@ -58,6 +58,7 @@ class LinearHeads:
         self.held = torch.stack([self._there(e.held, self.dtype) for e in self.examples])  # (S, H, F)
         numbers = [start + e.rows() for start, e in zip(starts, self.examples)]  # (U, B) each
         self.numbers = self._there(np.stack(numbers, 1))  # (U, S, B)
+        self.batch = self.train.new_empty(self.numbers[0].numel(), self.train.shape[1])
         self.labels = self._there(np.stack([e.labels[np.concatenate(e.plan)] for e in self.examples], 1))
 
     def _stacked(self, value) -> torch.Tensor:
@@ -119,7 +120,8 @@ class LinearHeads:
     def update(self, number: int) -> None:
         """One training step of all, on the batches of that number."""
         seeds, batch = self.numbers.shape[1:]
-        x = self.train[self.numbers[number].flatten()].view(seeds, batch, -1)
+        torch.index_select(self.train, 0, self.numbers[number].flatten(), out=self.batch)
+        x = self.batch.view(seeds, batch, -1)
         step = self._step_before if self.before else self._step_layer if self.layer else self._step_after
         step(x, self.labels[number])
         self.updates.step(number)
