@@ -8,13 +8,20 @@ import pytest
 import torch
 from torch import nn
 
-from replication.data.splits import split
 from replication.run import Run
 from replication.training.engines.examples import Examples, examples
 from replication.training.engines.heads import train_heads
-from replication.training.heads import BEFORE, CENTRING, FINAL_NORMS, SHIFTED, GhostBatchNorm, build, head_of
-from replication.training.losses import LOSSES, as_softmax, loss_of
+from replication.training.heads import (
+    BEFORE,
+    CENTRING,
+    FINAL_NORMS,
+    SHIFTED,
+    GhostBatchNorm,
+    build,
+    head_of,
+)
 from replication.training.loop import PRECISIONS, schedule
+from replication.training.losses import LOSSES, as_softmax, loss_of
 from replication.training.readouts import readouts
 
 WIDTH = 24

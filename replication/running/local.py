@@ -75,7 +75,8 @@ def carry_out_all(
     `engine`: with `loop` one run a process, in `workers` processes (default: one a core) with one thread each; with
     `streams` or `stacked` many runs at a time on one device, scored in so many processes; `auto` is the loop on a CPU and
     on a GPU what proves fastest there (`replication.training.engines.choice`). A result does not depend on it beyond rounding,
-    nor on their number at all. Stops starting runs when `time_budget` seconds are over, those of a recipe for initial
+    nor on their number at all. Runs that train the head alone go together on features of their frozen body, unless the
+    loop is asked for (`replication.running.frozen`). Stops starting runs when `time_budget` seconds are over, those of a recipe for initial
     weights (see `replication.study.recipes`) included. On Ctrl-C and on a ValueError of a run, which is raised, every
     finished run is kept.
     ValueError for an unknown engine, fewer than one worker and a negative time.
@@ -94,11 +95,19 @@ def carry_out_all(
     if time.monotonic() < deadline:
         make(todo)  # before the workers start: it uses more than one thread
     with Progress(len(todo)) as progress, interruptible() as interrupted:
+        done = 0
+        if engine != "loop" and (frozen := [run for run in todo if run.trained == "head"]):
+            from replication.running.frozen import carry_out_frozen
+
+            done = carry_out_frozen(frozen, store, where, progress, interrupted, deadline, workers)
+            todo = [run for run in todo if run.trained != "head"]
+            if not todo:
+                return done
         if engine == "loop" or (engine == "auto" and where == "cpu"):
-            return _one_by_one(todo, store, where, min(workers or cores(), len(todo)), deadline, progress, interrupted)
+            return done + _one_by_one(todo, store, where, min(workers or cores(), len(todo)), deadline, progress, interrupted)
         from replication.running.device import Chunks
 
-        return Chunks(todo, store, where, engine, progress, interrupted).carry_out(workers or cores(), deadline)
+        return done + Chunks(todo, store, where, engine, progress, interrupted).carry_out(workers or cores(), deadline)
 
 
 def _one_by_one(
