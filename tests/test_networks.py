@@ -1,4 +1,4 @@
-"""The paper's architectures: torchvision's bodies, fastai's head, the weights they start from, and pretraining."""
+"""The paper's architectures: torchvision's and timm's bodies, fastai's head, what they start from, and pretraining."""
 
 import copy
 import dataclasses
@@ -18,8 +18,7 @@ from replication.data.augmentation import draws
 from replication.data.sources import Source, digest
 from replication.data.splits import Part, Split, split
 from replication.run import Run
-from replication.training import loop
-from replication.training import bodies
+from replication.training import loop, weights
 from replication.running import pretraining
 from replication.training.heads import CENTRING, FINAL_NORMS, Dropout, MaxAvgPool, build, head
 from replication.training.bodies import NETWORKS, TORCHVISION, body
@@ -28,7 +27,7 @@ from replication.training.readouts import readouts
 
 RNG = np.random.default_rng(3)
 CPU = torch.device("cpu")
-PARAMETERS = {"resnet34": 21_284_672, "vgg19_bn": 20_035_392, "vgg19": 20_024_384}
+PARAMETERS = {"resnet18": 11_176_512, "resnet34": 21_284_672, "vgg19_bn": 20_035_392, "vgg19": 20_024_384}
 """torchvision's own counts without the classifiers"""
 
 
@@ -41,8 +40,8 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def bodies() -> dict[str, nn.Module]:
-    """torchvision's three, at random."""
+def at_random() -> dict[str, nn.Module]:
+    """torchvision's bodies, at random."""
     torch.manual_seed(0)
     return {name: body(name, 3, 32)[0] for name in TORCHVISION}
 
@@ -63,27 +62,27 @@ def refused(call, *arguments, **named) -> str:
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
-def test_a_32nd_of_the_side_remains(bodies, name):
+def test_a_32nd_of_the_side_remains(at_random, name):
     with torch.no_grad():
         for pixels in (32, 64, 128):
             x = torch.randn(1, 3, pixels, pixels).contiguous(memory_format=torch.channels_last)
-            assert bodies[name].eval()(x).shape == (1, 512, pixels // 32, pixels // 32)
+            assert at_random[name].eval()(x).shape == (1, 512, pixels // 32, pixels // 32)
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
-def test_body_is_torchvisions_without_its_classifier(bodies, name):
+def test_body_is_torchvisions_without_its_classifier(at_random, name):
     with torch.device("meta"):  # no weights are made
         theirs = getattr(models, name)().state_dict()
     kept = {key: value.shape for key, value in theirs.items() if not key.startswith(("fc.", "classifier."))}
-    ours = bodies[name].state_dict()
+    ours = at_random[name].state_dict()
     assert {key: value.shape for key, value in ours.items()} == kept and len(kept) < len(theirs)
-    assert sum(p.numel() for p in bodies[name].parameters()) == PARAMETERS[name]
+    assert sum(p.numel() for p in at_random[name].parameters()) == PARAMETERS[name]
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
-def test_convolutions_start_as_torchvision_draws_them(bodies, name):
-    layers = [m for m in bodies[name].modules() if isinstance(m, nn.Conv2d)]
-    assert len(layers) == (36 if name == "resnet34" else 16)  # ResNet-34 has three shortcuts beside its 33
+def test_convolutions_start_as_torchvision_draws_them(at_random, name):
+    layers = [m for m in at_random[name].modules() if isinstance(m, nn.Conv2d)]
+    assert len(layers) == {"resnet18": 20, "resnet34": 36}.get(name, 16)  # three shortcuts beside the 17 and the 33
     for layer in layers:
         wanted = (2 / (layer.out_channels * layer.kernel_size[0] ** 2)) ** 0.5  # Kaiming, by fan-out
         assert float(layer.weight.detach().std()) == pytest.approx(wanted, rel=0.1)
@@ -106,7 +105,8 @@ def test_a_grey_image_is_one_of_three_equal_channels(name):
     (("resnet34", 4, 64), "network 'resnet34' has no form for images of 4 channels: allowed are 1 and 3"),
     (("vgg19", 2, 64), "network 'vgg19' has no form for images of 2 channels: allowed are 1 and 3"),
     (("vgg19_bn", 3, 31), "network 'vgg19_bn' leaves nothing of images of 31 pixels: allowed are 32 and more"),
-    (("vgg16", 3, 32), "unknown network 'vgg16': allowed are simple_cnn, mlp, logistic, resnet34, vgg19_bn, vgg19"),
+    (("vgg16", 3, 32), "unknown network 'vgg16': allowed are simple_cnn, mlp, logistic, resnet18, resnet34, vgg19_bn, "
+     "vgg19, efficientnet_lite0, resnet_cntk, timm/NAME"),
 ])  # fmt: skip
 def test_what_a_body_cannot_take_is_said(arguments, words):
     assert refused(body, *arguments) == words
@@ -320,16 +320,18 @@ def test_two_updates_in_the_loop_are_those_of_the_plain_twin(name):
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """torch's hub cache, empty, and no network."""
+    """torch's hub cache, empty, no network, and no weights of the user's own."""
 
     def offline(*_, **__):
         raise URLError("no route to host")
 
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    bodies._imagenet.cache_clear()
+    monkeypatch.delenv("REPLICATION_WEIGHTS", raising=False)
+    monkeypatch.setenv("REPLICATION_HOME", str(tmp_path / "home"))
+    weights._read.cache_clear()
     yield tmp_path / "hub" / "checkpoints"
-    bodies._imagenet.cache_clear()
+    weights._read.cache_clear()
 
 
 @pytest.mark.parametrize("channels", [3, 1])
@@ -355,8 +357,8 @@ def test_imagenet_weights_see_images_as_imagenet_was_normalised(hub, channels):
 
 
 @pytest.mark.parametrize("name", ["vgg19_bn", "vgg19"])
-def test_imagenet_weights_of_a_vgg_without_their_classifier(hub, bodies, monkeypatch, name):
-    state = {key: torch.randn_like(value.float()) for key, value in bodies[name].state_dict().items()}
+def test_imagenet_weights_of_a_vgg_without_their_classifier(hub, at_random, monkeypatch, name):
+    state = {key: torch.randn_like(value.float()) for key, value in at_random[name].state_dict().items()}
     whole = state | {"classifier.0.weight": torch.ones(1)}
     monkeypatch.setattr(models.get_model_weights(name), "get_state_dict", lambda *_, **__: whole)
     found = build(Run(network=name, init="imagenet"), 3, 32, 2).body
@@ -365,8 +367,8 @@ def test_imagenet_weights_of_a_vgg_without_their_classifier(hub, bodies, monkeyp
     assert list(dict(found.named_children())) == ["colours", "features"]
 
 
-def test_arms_share_imagenet_weights(hub, bodies, monkeypatch):
-    state = bodies["vgg19"].state_dict()
+def test_arms_share_imagenet_weights(hub, at_random, monkeypatch):
+    state = at_random["vgg19"].state_dict()
     monkeypatch.setattr(models.VGG19_Weights, "get_state_dict", lambda *_, **__: state)
     one, other = (
         build(Run(network="vgg19", init="imagenet", **arm), 3, 32, 2).state_dict()
@@ -382,7 +384,7 @@ def test_imagenet_offline_says_what_would_help(hub):
                        ("vgg19", "vgg19-dcbb9e9d.pth")):  # fmt: skip
         assert refused(build, Run(network=name, init="imagenet"), 3, 32, 2) == (
             f"no ImageNet weights for network {name!r} (<urlopen error no route to host>): allowed are a connection to "
-            f"the internet, once, the file {hub / file}, and init = the path of a checkpoint"
+            f"the internet, once, the file {hub / file}, or the file {name}.pt in the folder that REPLICATION_WEIGHTS names"
         )
     (hub / "vgg19-dcbb9e9d.pth").write_bytes(b"half a fi")
     said = refused(body, "vgg19", 3, 32, "imagenet")
@@ -391,8 +393,8 @@ def test_imagenet_offline_says_what_would_help(hub):
 
 def test_small_networks_have_no_imagenet_weights():
     assert refused(body, "mlp", 1, 8, "imagenet") == (
-        "unknown init 'imagenet': allowed are random and a checkpoint's path for network 'mlp', imagenet for resnet34, "
-        "vgg19_bn, vgg19"
+        "unknown init 'imagenet': allowed are random and a checkpoint's path for network 'mlp', imagenet for resnet18, "
+        "resnet34, vgg19_bn, vgg19, efficientnet_lite0, resnet_cntk, timm/NAME"
     )
 
 

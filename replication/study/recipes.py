@@ -7,6 +7,7 @@ from pathlib import Path
 from replication.data.loading import load
 from replication.paths import home
 from replication.run import PROTOCOL, Run, checkpoint_digest
+from replication.study import weights
 
 RECIPES = {
     "other_crops": {
@@ -32,10 +33,12 @@ def recipe_digest(name: str, network: str) -> str:
 
 
 def weights_digest(run: Run) -> str:
-    """What a run's initial weights add to its key: of a recipe or a checkpoint; empty for `random` and `imagenet`.
+    """What a run's initial weights add to its key: a digest of the recipe, checkpoint or ImageNet weights; else empty.
 
-    ValueError for a checkpoint that is not there.
+    ValueError for a checkpoint that is not there, and for ImageNet weights that this machine has never read.
     """
+    if run.init == "imagenet":
+        return weights.digest_of(run.network)
     return recipe_digest(run.init, run.network) if run.init in RECIPES else checkpoint_digest(run.init)
 
 

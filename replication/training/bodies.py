@@ -1,6 +1,5 @@
 """The bodies: from images (N, C, H, W) to feature maps (N, F, h, w), and the weights that they start from."""
 
-import functools
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ import torch
 from torch import nn
 
 from replication.study import recipes
+from replication.training import timm_models, weights
 
 
 def _block(channels: int, width: int) -> list[nn.Module]:
@@ -70,13 +70,54 @@ def _colour_images(name: str, channels: int, pixels: int, least: int) -> None:
         raise ValueError(f"network {name!r} leaves nothing of images of {pixels} pixels: allowed are {least} and more")
 
 
-def resnet34(channels: int, pixels: int) -> tuple[nn.Module, int]:
-    """torchvision's ResNet-34 (He et al. 2016) up to its pooling; a 32nd of the side remains, rounded up."""
+def _resnet(name: str, model: nn.Module, channels: int) -> tuple[nn.Module, int]:
+    """A ResNet of torchvision's (He et al. 2016) up to its pooling; a 32nd of the side remains, rounded up."""
+    _colour_images(name, channels, 1, 1)
+    layers = model.named_children()
+    return nn.Sequential(OrderedDict((layer, m) for layer, m in layers if layer not in ("avgpool", "fc"))), 512
+
+
+def resnet18(channels: int, pixels: int) -> tuple[nn.Module, int]:
+    """torchvision's ResNet-18, see `_resnet`."""
     from torchvision import models
 
-    _colour_images("resnet34", channels, pixels, 1)
-    layers = models.resnet34().named_children()
-    return nn.Sequential(OrderedDict((name, m) for name, m in layers if name not in ("avgpool", "fc"))), 512
+    return _resnet("resnet18", models.resnet18(), channels)
+
+
+def resnet34(channels: int, pixels: int) -> tuple[nn.Module, int]:
+    """torchvision's ResNet-34, see `_resnet`."""
+    from torchvision import models
+
+    return _resnet("resnet34", models.resnet34(), channels)
+
+
+def resnet_cntk(channels: int, pixels: int) -> tuple[nn.Module, int]:
+    """A ResNet of 2-2-2-3 basic blocks, between ResNet-18 (2-2-2-2) and ResNet-34 (3-4-6-3), see `_resnet`.
+
+    Its ImageNet weights were trained with Microsoft's CNTK, whose strided layers pad at the other end: features are the
+    same for sides that 32 divides.
+    """
+    from torchvision.models.resnet import BasicBlock, ResNet
+
+    return _resnet("resnet_cntk", ResNet(BasicBlock, [2, 2, 2, 3]), channels)
+
+
+def efficientnet_lite0(channels: int, pixels: int) -> tuple[nn.Module, int]:
+    """timm's `tf_efficientnet_lite0` up to its pooling; a 32nd of the side remains, rounded up.
+
+    An EfficientNet (Tan & Le 2019) without squeeze-and-excitation, and with ReLU6 in place of swish.
+    """
+    _colour_images("efficientnet_lite0", channels, pixels, 1)
+    layers = dict(timm_models.model("efficientnet_lite0", "tf_efficientnet_lite0").named_children())
+    parts = ("conv_stem", "bn1", "blocks", "conv_head", "bn2")
+    return nn.Sequential(OrderedDict((part, layers[part]) for part in parts)), 1280
+
+
+def _timm(name: str, channels: int, pixels: int) -> tuple[nn.Module, int]:
+    """The timm model that follows `timm/`, as the one module `features`."""
+    _colour_images(name, channels, pixels, 1)
+    features = timm_models.model(name, name.removeprefix("timm/"))
+    return nn.Sequential(OrderedDict(features=features)), timm_models.width(name, features, pixels)
 
 
 def _vgg19(name: str, channels: int, pixels: int) -> tuple[nn.Module, int]:
@@ -107,32 +148,26 @@ def vgg19(channels: int, pixels: int) -> tuple[nn.Module, int]:
     return _vgg19("vgg19", channels, pixels)
 
 
-TORCHVISION = {f.__name__: f for f in (resnet34, vgg19_bn, vgg19)}
-"""bodies that have ImageNet weights; their state dicts bear torchvision's names"""
-NETWORKS = {"simple_cnn": simple_cnn, "mlp": mlp, "logistic": logistic} | TORCHVISION
+TORCHVISION = {f.__name__: f for f in (resnet18, resnet34, vgg19_bn, vgg19)}
+"""bodies that torchvision has ImageNet weights of; their state dicts bear its names"""
+PRETRAINED = TORCHVISION | {f.__name__: f for f in (efficientnet_lite0, resnet_cntk)}
+"""bodies that have ImageNet weights; they take images in colour"""
+NETWORKS = {"simple_cnn": simple_cnn, "mlp": mlp, "logistic": logistic} | PRETRAINED
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 """how torchvision normalised the images that its weights were trained on"""
+NORMALISED = dict.fromkeys(TORCHVISION, IMAGENET) | {
+    "efficientnet_lite0": {"mean": (0.5,) * 3, "std": (0.5,) * 3},
+    # Of values in 0..255 the training images' mean is subtracted, and nothing is divided.
+    "resnet_cntk": {"mean": (123.15 / 255, 115.90 / 255, 103.06 / 255), "std": (1 / 255,) * 3},
+}
+"""how images in 0..1 were normalised for ImageNet's weights: red, green, blue"""
 
 
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-@functools.cache  # VGG19's file has half a gigabyte, most of it the classifier's
-def _imagenet(name: str) -> Mapping[str, torch.Tensor]:
-    """The body's part of torchvision's first ImageNet weights, from torch's hub cache or the network."""
-    from torchvision import models
-
-    weights = models.get_model_weights(name).IMAGENET1K_V1
-    try:
-        state = weights.get_state_dict(progress=True, check_hash=True)
-    except Exception as error:  # of the network, of a broken file, of a wrong checksum: each of another library
-        file = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
-        raise ValueError(
-            f"no ImageNet weights for network {name!r} ({_line(error)}): allowed are a connection to the internet, "
-            f"once, the file {file}, and init = the path of a checkpoint"
-        ) from error
-    return {key: value for key, value in state.items() if not key.startswith(("fc.", "classifier."))}
+def _normalised(name: str, features: nn.Module) -> dict[str, tuple[float, ...]]:
+    if name in NORMALISED:
+        return NORMALISED[name]
+    told = features.features.pretrained_cfg
+    return {"mean": tuple(told["mean"]), "std": tuple(told["std"])}
 
 
 def _checkpoint(name: str, path: str) -> Mapping[str, torch.Tensor]:
@@ -163,30 +198,65 @@ def _load(features: nn.Module, state: Mapping[str, torch.Tensor], source: str) -
     features.load_state_dict(state)
 
 
-def body(name: str, channels: int, pixels: int, init: str = "random") -> tuple[nn.Module, int]:
+class Upscale(nn.Module):
+    """Images (N, C, H, W) -> (N, C, side, side), bilinear (torch's, without aligned corners). No parameters."""
+
+    def __init__(self, side: int):
+        super().__init__()
+        self.side = side
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) -> (N, C, side, side)."""
+        return nn.functional.interpolate(x, (self.side, self.side), mode="bilinear", align_corners=False, antialias=False)
+
+
+class Frozen(nn.Sequential):
+    """A body whose weights and running statistics stay as they are: no gradients, and always in evaluation mode."""
+
+    def __init__(self, body: nn.Module):
+        super().__init__(OrderedDict(body.named_children()))
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "Frozen":
+        """Stays in evaluation mode whatever is asked for."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) -> (N, F, h, w)."""
+        return super().forward(x)
+
+
+def body(name: str, channels: int, pixels: int, init: str = "random", input_side: int = 0) -> tuple[nn.Module, int]:
     """The body of that name for square images in -1..1, and its number of features F.
 
     It starts from random weights (torch's global generator), from `imagenet`, from the weights of a recipe (see
-    `replication.study.recipes`), or from the checkpoint at a path.
+    `replication.study.recipes`), or from the checkpoint at a path. It sees the images at `input_side` pixels where that
+    is not 0.
     ValueError in one sentence for an unknown network, images it cannot take, and weights that are not there or do not
     fit.
     """
-    if name not in NETWORKS:
-        raise ValueError(f"unknown network {name!r}: allowed are {', '.join(NETWORKS)}")
-    if init == "imagenet" and name not in TORCHVISION:
-        raise ValueError(
-            f"unknown init 'imagenet': allowed are random and a checkpoint's path for network {name!r}, imagenet for "
-            + ", ".join(TORCHVISION)
-        )
-    features, width = NETWORKS[name](channels, pixels)
+    of_timm = name.startswith("timm/")
+    if name not in NETWORKS and not of_timm:
+        raise ValueError(f"unknown network {name!r}: allowed are {', '.join(NETWORKS)}, timm/NAME")
+    if input_side and input_side < pixels:
+        raise ValueError(f"input_side = {input_side} would shrink images of {pixels} pixels: allowed are 0, {pixels} and more")
+    side = input_side or pixels
+    features, width = _timm(name, channels, side) if of_timm else NETWORKS[name](channels, side)
     if init == "imagenet":
-        _load(features, _imagenet(name), "init = 'imagenet'")
+        state = weights.imagenet(name)
+        prefix = "features." if of_timm else ""
+        _load(features, {prefix + key: value for key, value in state.items()}, "init = 'imagenet'")
     elif init != "random":
         path = str(recipes.checkpoint(init, name)) if init in recipes.RECIPES else init
         _load(features, _checkpoint(name, path), f"init = {init!r}")
-    if name in TORCHVISION and (init == "imagenet" or channels == 1):
+    before = OrderedDict()
+    if side != pixels:
+        before["upscale"] = Upscale(side)
+    if (of_timm or name in PRETRAINED) and (init == "imagenet" or channels == 1):
         # ImageNet's weights were trained on images normalised so, and VGG19 has no norm that would make up for others.
         # The loop feeds every network -1..1; from there it is an affine map, exact but for rounding.
-        colours = Colours(**IMAGENET) if init == "imagenet" else Colours()
-        features = nn.Sequential(OrderedDict(colours=colours, **dict(features.named_children())))
+        before["colours"] = Colours(**_normalised(name, features)) if init == "imagenet" else Colours()
+    if before:
+        features = nn.Sequential(before | OrderedDict(features.named_children()))
     return features, width

@@ -8,7 +8,7 @@ from torch import nn
 
 from replication.data.settings import setting
 from replication.run import Run, entropy
-from replication.training.bodies import body
+from replication.training.bodies import Frozen, body
 
 
 def _parts(x: torch.Tensor, part: int) -> torch.Tensor:
@@ -267,15 +267,21 @@ def build(run: Run, channels: int, pixels: int, n_classes: int) -> nn.Sequential
     """The network of a run: modules `body` and `head`, images (N, C, H, W) -> logits (N, outputs).
 
     Body and head draw their initial weights from separate streams of the seed, so that every layer two arms share
-    starts from the same weights. ValueError for unknown parts, for initial weights that are not there or do not fit,
-    for one sigmoid logit over more than two classes, and for a shift with a rate of its own, which only frozen bodies
-    have (`replication.training.engines.heads`).
+    starts from the same weights. Where only the head is trained the body is `Frozen`. ValueError for unknown parts, for
+    initial weights that are not there or do not fit, for one sigmoid logit over more than two classes, and for a shift
+    with a rate of its own, which the heads of `replication.training.engines.heads` alone can have.
     """
+    if run.trained not in ("all", "head"):
+        raise ValueError(f"unknown trained {run.trained!r}: allowed are all, head")
     if run.shift_rate != 1:
-        raise ValueError(f"shift_rate = {run.shift_rate:g} needs trained = 'head': all else trains at one rate")
+        raise ValueError(
+            f"shift_rate = {run.shift_rate:g} needs trained = 'head', and not the plain loop, which has one rate for all"
+        )
     if run.output == "sigmoid" and n_classes != 2:  # before any weights are looked for
         raise ValueError(f"output 'sigmoid' has one logit for two classes: found {n_classes} classes, use 'sigmoids'")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2 * run.seed)
-        features_of, features = body(run.network, channels, pixels, run.init)
+        features_of, features = body(run.network, channels, pixels, run.init, run.input_side)
+    if run.trained == "head":
+        features_of = Frozen(features_of)
     return nn.Sequential(OrderedDict(body=features_of, head=head_of(run, features, n_classes)))

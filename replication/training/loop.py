@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim.adam import adam
 
-from replication.data.augmentation import Augmented, draws
+from replication.data.augmentation import Augmented, draws, reach
 from replication.data.splits import Split
 from replication.run import Run, entropy
 from replication.training.heads import build
@@ -123,13 +123,25 @@ def scaled(images: np.ndarray | torch.Tensor, dtype: torch.dtype, device: torch.
     return x.contiguous(memory_format=torch.channels_last)
 
 
+def moves_of(run: Run, split: Split, epochs: int) -> np.ndarray:
+    """(epochs, n, 3) moves of the training images, see `replication.data.augmentation.draws`.
+
+    Before a frozen body images are mirrored and not shifted: it has two views of each, and their features can be kept.
+    """
+    pixels = split.train.images.shape[-1]
+    moves = draws(run.seed, len(split.train.labels), pixels, epochs)
+    if run.trained == "head":
+        moves[..., 1:] = reach(pixels)
+    return moves
+
+
 def inputs(run: Run, split: Split, dtype: torch.dtype, device: torch.device, epochs: int) -> Callable:
     """A function from an epoch and image numbers (B,) to the training images (B, C, H, W) of one update."""
     if not split.augment:
         x = scaled(split.train.images, dtype, device)
         return lambda epoch, numbers: x[numbers]
     augmented = Augmented(split.train.images)
-    moves = draws(run.seed, len(split.train.labels), split.train.images.shape[-1], epochs)
+    moves = moves_of(run, split, epochs)
 
     def moved(epoch: int, numbers: torch.Tensor) -> torch.Tensor:
         numbers = numbers.cpu().numpy()

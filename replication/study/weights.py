@@ -1,0 +1,67 @@
+"""ImageNet's weights by their digests, as keys of runs need them: committed ones, and those that this machine has read."""
+
+import json
+import os
+from pathlib import Path
+
+from replication.files import write
+from replication.paths import home
+
+COMMITTED: dict[str, str] = json.loads(Path(__file__).with_name("imagenet.json").read_text())
+"""network -> digest of the weights that this study uses, see `replication.training.weights.digest`"""
+
+
+def folder() -> Path | None:
+    """Where the user keeps weights: `REPLICATION_WEIGHTS`, which goes before what libraries keep."""
+    named = os.environ.get("REPLICATION_WEIGHTS")
+    return Path(named) if named else None
+
+
+def saved(network: str) -> Path | None:
+    """The file `NETWORK.pt` in that folder, if it is there."""
+    path = folder() and folder() / f"{network}.pt"
+    return path if path and path.is_file() else None
+
+
+def _state_of(file: Path | None) -> list:
+    """What changes when a file does: path, bytes, time of change. Libraries that tell no file have none."""
+    if file is None:
+        return ["", 0, 0]
+    try:
+        told = file.stat()
+    except OSError:
+        return [str(file), -1, -1]
+    return [str(file), told.st_size, told.st_mtime_ns]
+
+
+def _notes() -> dict[str, dict]:
+    try:
+        return json.loads((home() / "weights.json").read_text())
+    except (OSError, ValueError):  # not there, or damaged: they are noted anew
+        return {}
+
+
+def note(network: str, digest: str, file: Path | None) -> None:
+    """Remember the digest of weights that were read from a file, in `weights.json` of this machine's own folder."""
+    notes, new = _notes(), {"digest": digest, "file": _state_of(file)}
+    if notes.get(network) != new:
+        write(home() / "weights.json", json.dumps(notes | {network: new}, indent=1, sort_keys=True) + "\n")
+
+
+def digest_of(network: str) -> str:
+    """The digest of the ImageNet weights that a network starts from, without reading them.
+
+    Of a network in `COMMITTED` the one committed; else the one noted when the weights were last read on this machine.
+    ValueError where none is, and where the file has changed since or another one goes before it.
+    """
+    if network in COMMITTED:
+        return COMMITTED[network]
+    noted = _notes().get(network)
+    if noted:
+        first = saved(network) or (Path(noted["file"][0]) if noted["file"][0] else None)
+        if noted["file"] == _state_of(first):
+            return noted["digest"]
+    raise ValueError(
+        f"the ImageNet weights of network {network!r} {'have changed' if noted else 'are not known'} on this machine: "
+        f"run `replication weights {network}`, which reads them and notes their digest for the keys of runs"
+    )
