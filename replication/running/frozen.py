@@ -114,16 +114,14 @@ def ensure(
     processes: Executor,
     interrupted: threading.Event,
     deadline: float = float("inf"),
-    body: nn.Module | None = None,
     ahead: int = 4,
 ) -> Features | None:
     """Features of all images that runs with one body and one data set draw; nothing if the deadline comes first.
 
-    What was there stays; blocks finished before Ctrl-C, a kill or the deadline are kept. `body` stands in for the runs'
-    own. ValueError: see `replication.training.features.body_of`.
+    What was there stays; blocks finished before Ctrl-C, a kill or the deadline are kept. ValueError: see `replication.training.features.body_of`.
     """
     source = load(setting_of(runs[0].setting).source, setting_of(runs[0].setting).pixels)
-    body = body_of(runs[0], *source.images.shape[1:3]) if body is None else body
+    body = body_of(runs[0], *source.images.shape[1:3])
     features = Features.of(runs[0], body)
     todo = list(features.missing(labels_of(runs)))
     if not todo:
@@ -169,13 +167,12 @@ def carry_out_frozen(
     interrupted: threading.Event,
     deadline: float = float("inf"),
     workers: int | None = None,
-    body: nn.Module | None = None,
 ) -> int:
     """Carry out runs with `trained` = `head`, and return how many were finished; each is stored as soon as it is.
 
     On a CPU in `workers` processes (default: one a core), which train and score; a GPU trains in this process while
     they score. A result does not depend on who is trained beside it beyond rounding. Stops starting work at the
-    deadline (`time.monotonic`). `body` stands in for the runs' own, in tests. KeyboardInterrupt where `interrupted` is
+    deadline (`time.monotonic`). KeyboardInterrupt where `interrupted` is
     set, and ValueError of a run: what was finished before is kept.
     """
     for run in runs:
@@ -202,7 +199,7 @@ def carry_out_frozen(
     with pool(workers) as processes:
         try:
             for group in groups.values():
-                features = ensure(group, device, processes, interrupted, deadline, body, 2 * workers)
+                features = ensure(group, device, processes, interrupted, deadline, 2 * workers)
                 if features is None:
                     break
                 for chunk in chunks(group, device):
