@@ -70,6 +70,8 @@ class Session:
             "REPLICATION_HOME": str(a.out), "REPLICATION_STORE": str(a.out / "store.sqlite"), "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
         }  # fmt: skip
+        if a.data:
+            self.environment["REPLICATION_DATA"] = str(a.data.resolve())
         if a.carried:
             self.environment["REPLICATION_WEIGHTS"] = str(a.carried / "weights")
             self.environment["REPLICATION_DATA"] = str(a.carried / "data")  # empty: the packs are enough
@@ -363,7 +365,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for all that comes of it; keep it between calls")
     parser.add_argument("--plan", type=Path, help="JSON file of the cells, see above")
     parser.add_argument("--minutes", type=float, default=9)
-    parser.add_argument("--carried", type=Path, help="place that gpu_carry.py filled (default: REPLICATION_DATA as it is)")
+    parser.add_argument("--data", type=Path, help="folder of the image sets (default: REPLICATION_DATA)")
+    parser.add_argument("--carried", type=Path, help="place that gpu_carry.py filled, instead of --data")
     parser.add_argument("--back", type=Path, help="folder of what is copied back (default: OUT/back)")
     parser.add_argument("--steps", default=",".join(STEPS), help=f"comma-separated (default: {','.join(STEPS)})")
     parser.add_argument("--workloads", default="digits", help="of the benchmark, comma-separated")
