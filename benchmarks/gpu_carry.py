@@ -1,12 +1,10 @@
 """What a machine without the images and weights needs, in loads that travel one by one, and put together again there.
 
-Here:  python benchmarks/gpu_carry.py pack FOLDER --settings plantvillage/tomato@128 --weights resnet_cntk [--mib 40]
+Here:  python benchmarks/gpu_carry.py pack FOLDER --sources plantvillage --weights resnet_cntk [--mib 42]
 There: python benchmarks/gpu_carry.py unpack FOLDER/load0 --to PLACE    (and load1, ... in any order, in calls of their own)
 
-FOLDER gets load0, load1, ...: each the pieces of some files and the list of all with their SHA-256. Of an image set only
-the archives of the settings' classes travel. Its pack is made there with the other classes' images left black, under the
-digest of the whole set: keys of runs stay what they are here. The images decoded there must be those decoded here.
-`unpack` ends with status 1 while something is missing.
+FOLDER gets load0, load1, ...: each the pieces of some files and the list of all with their SHA-256. Image sets travel whole,
+as their digest, which is part of every key, is that of the whole set. `unpack` ends with status 1 while something is missing.
 """
 
 import argparse
@@ -14,8 +12,6 @@ import hashlib
 import json
 import sys
 from pathlib import Path
-
-import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 LIST = "parts.json"
@@ -26,52 +22,25 @@ def sha(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def classes_of(setting: str) -> list[str]:
-    """Names of the classes that a setting takes images from, whatever the seed."""
-    from replication.data.loading import load
-    from replication.data.settings import setting as setting_of
+def wanted(sources: list[str], weights: list[str], scratch: Path) -> dict[str, Path]:
+    """Files to carry by the path that they get there: archives of whole image sets, and weights written to scratch."""
+    from replication.data.packs import classes_of
+    from replication.training.weights import save
 
-    s = setting_of(setting)
-    source = load(s.source, s.pixels)
-    labels = {label for seed in range(source.n_labels) for pool in s.class_map(seed, source) for label in pool}
-    return [source.classes[label] for label in sorted(labels)]
-
-
-def wanted(settings: list[str], weights: list[str], scratch: Path) -> dict[str, Path]:
-    """Files to carry by the path that they get there; packs' lists and the sums of decoded images are written to scratch."""
-    from replication.data.loading import load
-    from replication.data.packs import classes_of as archives
-    from replication.data.packs import open_pack, place
-    from replication.data.settings import setting as setting_of
-
-    files, sums = {}, {}
-    for name in settings:
-        s = setting_of(name)
-        load(s.source, s.pixels)  # makes the pack
-        where = place(s.source, s.pixels)
-        there, pack = archives(s.source), open_pack(where)
-        for one in classes_of(name):
-            files[f"archives/{s.source}/{there[one].name}"] = there[one]
-            rows = pack.images[np.asarray(pack.labels) == pack.classes.index(one)]
-            sums.setdefault(where.name, {})[one] = [there[one].name, sha(np.ascontiguousarray(rows))]
-        files |= {f"packs/{where.name}/{n}": where / n for n in ("pack.json", "labels.npy", "groups.npy")}
+    files = {f"data/{name}/{path.name}": path for name in sources for path in classes_of(name).values()}
     for name in weights:
-        from replication.training.weights import save
-
-        path = scratch / f"{name}.pt"
-        save(name, path)
-        files[f"weights/{name}.pt"] = path
-    (scratch / "sums.json").write_text(json.dumps(sums))
-    return files | {"sums.json": scratch / "sums.json"}
+        save(name, scratch / f"{name}.pt")
+        files[f"weights/{name}.pt"] = scratch / f"{name}.pt"
+    return files
 
 
-def pack(folder: Path, settings: list[str], weights: list[str], mib: float) -> list[Path]:
+def pack(folder: Path, sources: list[str], weights: list[str], mib: float) -> list[Path]:
     """Write the loads of at most so many MiB each, and return their folders."""
     import tempfile
 
     most, number, room, told = int(mib * 2**20), 0, int(mib * 2**20), []
     with tempfile.TemporaryDirectory() as scratch:
-        for name, path in wanted(settings, weights, Path(scratch)).items():
+        for name, path in wanted(sources, weights, Path(scratch)).items():
             data, parts = path.read_bytes(), []
             for at in range(0, max(len(data), 1), most):  # at least one piece
                 rest = memoryview(data)[at : at + most]
@@ -97,7 +66,7 @@ def pack(folder: Path, settings: list[str], weights: list[str], mib: float) -> l
 def unpack(load: Path, to: Path) -> list[str]:
     """Take in a load, put together what is whole, and return the pieces that are still missing.
 
-    ValueError for a piece or a file of another sum than that in the list, and for images that decode differently here.
+    ValueError for a piece or a file of another sum than that in the list.
     """
     told, kept = json.loads((load / LIST).read_text())["files"], to / "pieces"
     kept.mkdir(parents=True, exist_ok=True)
@@ -123,31 +92,7 @@ def unpack(load: Path, to: Path) -> list[str]:
         target.write_bytes(data)
         for part in file["parts"]:
             (kept / part["name"]).unlink()
-    if not missing:
-        for name, sums in json.loads((to / "sums.json").read_text()).items():
-            fill(to, name, sums)
     return missing
-
-
-def fill(to: Path, name: str, sums: dict[str, list[str]]) -> None:
-    """Decode the classes that were carried into a pack; all others stay black, and their rows take no room."""
-    from replication.data.packs import _decoded
-
-    where = to / "packs" / name
-    if (where / "images.npy").is_file():
-        return
-    about, labels = json.loads((where / "pack.json").read_text()), np.load(where / "labels.npy")
-    shape = (len(labels), 3, about["pixels"], about["pixels"])
-    temporary = where / "images.npy.part"
-    images = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
-    for one, (archive, digest) in sums.items():
-        decoded, _, _ = _decoded(to / "archives" / name.rpartition("-")[0] / archive, about["pixels"], False)
-        found = np.ascontiguousarray(decoded)
-        if sha(found) != digest:
-            raise ValueError(f"class {one!r} decodes to other images here than where it was packed: install the same Pillow")
-        images[labels == about["classes"].index(one)] = found
-    images.flush()
-    temporary.replace(where / "images.npy")
 
 
 def main() -> int:
@@ -157,16 +102,16 @@ def main() -> int:
     here, there = verbs.add_parser("pack"), verbs.add_parser("unpack")
     for one in (here, there):
         one.add_argument("folder", type=Path)
-    here.add_argument("--settings", default="", help="comma-separated")
+    here.add_argument("--sources", default="", help="image sets, comma-separated")
     here.add_argument("--weights", default="", help="networks whose ImageNet weights travel, comma-separated")
-    here.add_argument("--mib", type=float, default=40, help="of a load at the most (default 40)")
+    here.add_argument("--mib", type=float, default=42, help="of a load at the most (default 42)")
     there.add_argument("--to", type=Path, required=True)
     a = parser.parse_args()
     sys.path.insert(0, str(ROOT))
     try:
         if a.verb == "pack":
-            settings, weights = ([name for name in text.split(",") if name] for text in (a.settings, a.weights))
-            for load in pack(a.folder, settings, weights, a.mib):
+            sources, weights = ([name for name in text.split(",") if name] for text in (a.sources, a.weights))
+            for load in pack(a.folder, sources, weights, a.mib):
                 print(f"{load}: {sum(p.stat().st_size for p in load.iterdir()) / 2**20:.1f} MiB")
             return 0
         missing = unpack(a.folder, a.to)

@@ -74,13 +74,7 @@ class Session:
             self.environment["REPLICATION_DATA"] = str(a.data.resolve())
         if a.carried:
             self.environment["REPLICATION_WEIGHTS"] = str(a.carried / "weights")
-            self.environment["REPLICATION_DATA"] = str(a.carried / "data")  # empty: the packs are enough
-            (a.carried / "data").mkdir(exist_ok=True)
-            for pack in (a.carried / "packs").glob("*"):
-                target = a.out / "packs" / pack.name
-                if not target.exists():
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    target.symlink_to(pack)
+            self.environment["REPLICATION_DATA"] = str(a.carried / "data")
 
     def left(self) -> float:
         """Seconds until all must be over, the time to write what is copied back taken off."""
