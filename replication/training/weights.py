@@ -235,8 +235,8 @@ def _read(name: str, folder: Path | None) -> tuple[Weights, Path | None, str]:
     found, wanted = digest(state), known.COMMITTED.get(name)
     if wanted and found != wanted:
         raise ValueError(
-            f"the ImageNet weights of network {name!r} in {file} are others than this study's: their digest is {found}, "
-            f"{wanted} is needed, that of {ORIGINS[name]}"
+            f"the ImageNet weights of network {name!r} in {file} are others than this study's: their digest is "
+            f"{found}, {wanted} is needed, that of {ORIGINS[name]}"
         )
     return state, file, found
 
