@@ -378,6 +378,12 @@ def test_key_of_an_imagenet_run_changes_with_the_digest(monkeypatch):
     assert len({*keys, run.key("data")}) == 6
 
 
+def test_published_keys_stay():
+    assert Run().key("data", recipes.weights_digest(Run())) == "141b05ea1d63b5ae"
+    recipe = Run(network="resnet34", init="other_crops", final_norm="bn")
+    assert recipe.key("data", "0123456789abcdef") == "460ac2c8c7a250e9"
+
+
 def test_keys_need_no_torch():
     code = (
         "import sys; from replication.run import Run; from replication.study.recipes import weights_digest;"
