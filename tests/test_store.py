@@ -248,7 +248,7 @@ def test_what_an_outcome_tells_besides_is_kept(own_store):
     with Store(own_store) as store:
         store.add(frozen_head(100))
         [found] = store.results()
-    assert found.facts["scale_majority"] == 1 and {"shift", "scale_minority"} <= set(found.facts)
+    assert found.facts["scale_majority"] == 1 and {"learned_shift", "scale_minority"} <= set(found.facts)
     assert tuple(found.scores["logit_adjusted"]) == PUBLISHED_METRICS
     assert set(found.scores["as_trained"]) == {*PUBLISHED_METRICS, "cut"}
     assert "logits" not in found.arrays and len(found.arrays["order_bn_removed"]) == 38
