@@ -23,8 +23,8 @@ from replication.run import Run
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "benchmarks"))
 
-import gpu_carry  # noqa: E402
-import gpu_session  # noqa: E402
+import gpu_carry
+import gpu_session
 
 PLAN = {
     "measure": {"network": "logistic", "n_majority": 120},
