@@ -166,9 +166,9 @@ class LinearHeads:
     def _step_layer(self, x: torch.Tensor, labels: torch.Tensor) -> None:
         dweight, dbias, dscale, dshift = self.gradients
         z = self._product(self.weight, x) + self.bias[..., None]
-        variance, mean = torch.var_mean(z, 2, correction=0, keepdim=True)
-        rsqrt = torch.rsqrt(variance + self.EPS)
-        unit = (z - mean) * rsqrt
+        centred = z - z.mean(2, keepdim=True)
+        rsqrt = torch.rsqrt((centred * centred).mean(2, keepdim=True) + self.EPS)
+        unit = centred * rsqrt
         logits = unit * self.scale[..., None] + self.shift[..., None]
         self._note(logits)
         dlogits = self.losses(logits, labels)
@@ -182,8 +182,10 @@ class LinearHeads:
     def _step_before(self, x: torch.Tensor, labels: torch.Tensor) -> None:
         dweight, dbias, dscale, dshift = self.gradients
         parts = x.unflatten(1, (self.parts, -1))
-        variance, mean = torch.var_mean(parts, 2, correction=0, keepdim=True)
-        unit = normalised(parts, mean, variance, self.EPS).flatten(1, 2)
+        mean = parts.mean(2, keepdim=True)
+        centred = parts - mean
+        variance = (centred * centred).mean(2, keepdim=True)  # several times as fast as torch.var over this axis
+        unit = centred.mul_(torch.rsqrt(variance + self.EPS)).flatten(1, 2)
         logits = self._scaled_product(unit)
         self._note(logits)
         dz = self.losses(logits, labels)
@@ -199,7 +201,7 @@ class LinearHeads:
 
     def _scaled_product(self, unit: torch.Tensor) -> torch.Tensor:
         """Logits (S, R, C, N) of normalised features (S, N, F), which each run scales and shifts before its layer."""
-        constant = torch.einsum("srcf,srf->src", self.weight, self.shift) + self.bias
+        constant = (self.weight @ self.shift[..., None]).squeeze(3) + self.bias
         return self._product(self.weight * self.scale[:, :, None], unit) + constant[..., None]
 
     # --- Evaluation -------------------------------------------------------------------------------
