@@ -140,7 +140,7 @@ def test_store_of_another_version_is_refused(capsys, own_store):
         db.execute("CREATE TABLE runs (key TEXT)")
         db.execute("PRAGMA user_version = 99")
     for command in (["run", "base"], ["publish"], ["reproduced"]):
-        assert "was written by schema version 99: this package reads 1 only" in refused(capsys, *command)
+        assert "was written by schema version 99: this package reads 1 and 2 only" in refused(capsys, *command)
 
 
 @pytest.fixture

@@ -274,7 +274,7 @@ def test_every_declared_setting_is_whole():
 
 def test_a_setting_can_be_had_at_other_sizes():
     large, small = setting("plantvillage/apple@64"), setting("plantvillage/apple")
-    assert dataclasses.replace(large, name=small.name, pixels=32) == small and large.pixels == 64
+    assert dataclasses.replace(large, name=small.name, pixels=32, label=small.label) == small and large.pixels == 64
     assert setting("folder:/some/where@48").source == "folder:/some/where" and setting("folder:/some/where").largest
     for name, words in (("digits@64", "its own size only"), ("cracks@4", "sizes from 8"), ("cracks@x", "unknown setting")):
         with pytest.raises(ValueError, match=words):

@@ -1,8 +1,13 @@
 """Every engine against the plain loop: many runs at a time give what each gives alone."""
 
+import contextlib
 import dataclasses
 import json
+import os
+import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,13 +18,14 @@ from torch.utils._pytree import tree_leaves
 from replication.running import local
 from replication.running import device
 from replication.data.augmentation import Augmented, draws, reach
-from replication.data.splits import Part, Split, split
+from replication.data.splits import Part, Split
 from replication.results.store import Store
 from replication.running.progress import Progress
 from replication.run import Run
 from replication.training import loop
 from replication.training.engines import choice
 from replication.training.engines import lockstep
+from replication.training.engines import member
 from replication.training.heads import FINAL_NORMS, build
 from replication.training.engines.member import Member, adam_step, moved, rates_of
 from replication.training.engines.memory import bound, out_of_memory
@@ -105,6 +111,59 @@ def test_a_gpu_takes_single_precision_at_its_word(monkeypatch):
     loop.settle(torch.device("cuda"))
     assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
     assert torch.backends.cudnn.deterministic and not torch.backends.cudnn.benchmark
+    loop.settle(torch.device("cuda"), "tf32")
+    assert torch.backends.cudnn.allow_tf32 and torch.backends.cuda.matmul.allow_tf32
+    loop.settle(torch.device("cuda"), "bfloat16")
+    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
+
+
+def test_memory_lies_as_suits_the_device_or_as_the_environment_says(monkeypatch):
+    monkeypatch.delenv("REPLICATION_MEMORY_FORMAT", raising=False)
+    cuda = torch.device("cuda")
+    assert loop.memory_format(CPU, "float32") == loop.memory_format(cuda, "tf32") == torch.channels_last
+    assert loop.memory_format(cuda, "float32") == torch.contiguous_format
+    monkeypatch.setenv("REPLICATION_MEMORY_FORMAT", "contiguous")
+    assert loop.memory_format(CPU, "bfloat16") == torch.contiguous_format
+    monkeypatch.setenv("REPLICATION_MEMORY_FORMAT", "sideways")
+    with pytest.raises(ValueError, match="unknown REPLICATION_MEMORY_FORMAT 'sideways': allowed are channels_last, cont"):
+        loop.memory_format(CPU, "float32")
+
+
+@pytest.mark.parametrize("way", ["loop", "streams", "stacked"])
+def test_results_do_not_depend_on_how_memory_lies(way, monkeypatch):
+    run, parts, found, seen = small(final_norm="bn"), photographs(16), {}, []
+    plain = loop.flattened
+    for layout in loop.LAYOUTS:
+        def watched(model, wanted):
+            flat = plain(model, wanted)
+            seen.extend(p.is_contiguous(memory_format=wanted) and p.grad.stride() == p.stride()
+                        for p in model.parameters() if p.dim() == 4)  # fmt: skip
+            return flat
+
+        monkeypatch.setattr(loop, "flattened", watched)
+        monkeypatch.setattr(member, "flattened", watched)
+        monkeypatch.setenv("REPLICATION_MEMORY_FORMAT", layout)
+        train = loop.train if way == "loop" else lambda r, p: lockstep.train_together([r], [p], "cpu", way)[0]
+        found[layout] = train(run, parts)
+    assert seen and all(seen)
+    assert differences(*found.values()) < 1e-10
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_stacked_networks_see_contiguous_memory_alone(members, monkeypatch):
+    """vmap raises on a GPU where cuDNN asks for channels last, which it does for feature maps that lie so."""
+    seen, plain = [], torch.nn.BatchNorm2d.forward
+
+    def watched(self, x):
+        strides = [s for s, size in zip(x.stride(), x.shape) if size > 1]
+        seen.append(strides == sorted(strides, reverse=True))
+        return plain(self, x)
+
+    monkeypatch.setattr(torch.nn.BatchNorm2d, "forward", watched)
+    runs = [small(final_norm="bn", epochs=1, seed=s) for s in range(members)]
+    step = lockstep.Lockstep(lockstep.WAYS["stacked"]([Member(r, photographs(32), CPU) for r in runs]), capture=False)
+    step.train()
+    assert len(seen) > 6 and all(seen)
 
 
 # --- Equality with the loop -----------------------------------------------------------------------
@@ -211,7 +270,9 @@ def test_what_does_not_go_together_is_refused():
         ([small(), small(final_norm="bn")], "stacked", "runs of 2 forms cannot be stacked: they must share setting, "),
         ([small(head="fastai")], "stacked", "head 'fastai' has dropout: runs with it cannot be stacked"),
         ([small(precision="bfloat16")], "stacked", "precision 'bfloat16' cannot be stacked: allowed are float32, float64"),
-        ([small(precision="float8")], "streams", "unknown precision 'float8': allowed are float32, bfloat16, float64"),
+        ([small(precision="float8")], "streams", "unknown precision 'float8': allowed are float32, tf32, bfloat16, float64"),
+        ([small(trained="head")], "streams", "only runs with trained = 'all' are trained together: the loop is needed"),
+        ([small(), small(precision="tf32")], "streams", "runs in float64, tf32 cannot be trained together"),
     ]:
         with pytest.raises(ValueError, match=words):
             lockstep.train_together(runs, [parts] * len(runs), "cpu", way)
@@ -312,6 +373,78 @@ def test_an_interrupted_chunk_loses_no_chunk_before_it(own_store, monkeypatch):
         assert {result.run for result in store.results()} == {run for run in runs if run.final_norm == "none"}
 
 
+def chunks(runs, store, engine="auto"):
+    return device.Chunks(list(runs), store, "cpu", engine, Progress(len(runs)), threading.Event())
+
+
+def test_the_first_runs_of_a_form_are_trained_without_measuring(own_store, monkeypatch, tmp_path):
+    monkeypatch.setenv("REPLICATION_HOME", str(tmp_path))
+    asked, runs = [], [dataclasses.replace(PLANNED[0], seed=s) for s in range(20)]
+    monkeypatch.setattr(device, "choose", lambda *given: asked.append(given[3:]) or choice.Choice("stacked", 5))
+    with Store(own_store) as store:
+        assert chunks(runs, store).carry_out(1, float("inf")) == 20
+        engines = sorted(json.loads(row)["engine"] for (row,) in store.db.execute("SELECT json FROM provenance"))
+    ((most, budget),) = asked
+    assert most == 12 and 0 < budget < 12
+    assert engines == ["stacked, 2 runs at a time", "stacked, 5 runs at a time", "streams, 8 runs at a time"]
+    monkeypatch.setattr(device, "choose", None)
+    few = [dataclasses.replace(run, seed=run.seed + 100) for run in runs[:6]]
+    with Store(own_store) as store:
+        assert chunks(few, store).carry_out(1, float("inf")) == 6
+
+
+def test_a_way_that_fails_in_training_is_passed_over_until_the_loop_is_left(own_store, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("REPLICATION_HOME", str(tmp_path))
+    tried = []
+
+    def fails(runs, splits, where, way, tell):
+        tried.append(way)
+        raise NotImplementedError("not on this device")
+
+    monkeypatch.setattr(device, "train_together", fails)
+    runs = [run for run in PLANNED if not run.stop_f1]
+    with Store(own_store) as store:
+        waiting = chunks(runs, store)
+        assert waiting.carry_out(1, float("inf")) == 0 and waiting.by_loop == runs
+        assert tried == ["streams", "stacked"]
+        with pytest.raises(ValueError, match=r"^engine 'streams' failed on mlp \(not on this device\): use engine auto or"):
+            local.carry_out_all(runs, store, "cpu", 1, engine="streams")
+    said = capsys.readouterr().err
+    assert "mlp on digits is not trained by streams (not on this device): stacked is next" in said
+    assert "by stacked (not on this device): loop is next" in said
+
+
+def test_what_no_engine_trains_the_loop_does(own_store, monkeypatch, tmp_path):
+    monkeypatch.setenv("REPLICATION_HOME", str(tmp_path))
+    monkeypatch.setattr(local, "device_of", lambda name: "cpu")
+    monkeypatch.setattr(device.Chunks, "carry_out", lambda self, *_: self.by_loop.extend(self.waiting) or 0)
+    with Store(own_store) as store:
+        assert local.carry_out_all(PLANNED[:2], store, "cpu", 1, engine="streams") == 2
+        assert {result.run for result in store.results()} == set(PLANNED[:2])
+
+
+def test_few_runs_are_scored_beside_the_training_and_many_in_one_pool(monkeypatch):
+    made = []
+
+    @contextlib.contextmanager
+    def pool(workers):
+        made.append(workers)
+        yield object()
+
+    monkeypatch.setattr(device, "pool", pool)
+    monkeypatch.setattr(device, "_scorers", {})
+    monkeypatch.setattr(device, "_kept", contextlib.ExitStack())
+    with device.scorers(device.MANY - 1, 4) as executor:
+        assert isinstance(executor, ThreadPoolExecutor) and not made
+    assert device.scorers(device.MANY, 4) is device.scorers(1000, 4) and made == [4]
+
+
+def test_the_environment_may_name_the_engine(own_store, monkeypatch):
+    monkeypatch.setenv("REPLICATION_ENGINE", "warp")
+    with Store(own_store) as store, pytest.raises(ValueError, match="unknown engine 'warp'"):
+        local.carry_out_all(PLANNED, store, "cpu")
+
+
 def test_time_is_up_before_the_first_chunk(own_store):
     with Store(own_store) as store:
         assert local.carry_out_all(PLANNED, store, "cpu", 1, time_budget=0, engine="streams") == 0
@@ -355,11 +488,11 @@ class Live(TorchDispatchMode):
 def test_a_run_takes_no_more_memory_than_its_bound(factors):
     run, parts = small(**{"precision": "float32", "final_norm": "bn"} | factors), photographs()
     with Live() as tensors:
-        member, clock = Member(run, parts, CPU), torch.zeros(1, dtype=torch.int64)
+        one, clock = Member(run, parts, CPU), torch.zeros(1, dtype=torch.int64)
         for number in range(2):
-            member.update(clock + number)
-        member.model.eval()
-        member.test(clock)
+            one.update(clock + number)
+        one.model.eval()
+        one.test(clock)
     assert tensors.peak <= bound(run, parts) <= 2.5 * tensors.peak
 
 
@@ -381,20 +514,57 @@ def test_the_fastest_candidate_is_chosen_once(monkeypatch, tmp_path):
                         ("stacked", 1), ("stacked", 2), ("stacked", 4), ("stacked", 8)]  # fmt: skip
     assert choice.choose(small(seed=5, final_norm="bn"), photographs(), CPU) == choice.Choice("stacked", 4)
     assert len(measured) == 7
+    assert choice.choose(small(seed=6), photographs(n=80), CPU, most=2) == choice.Choice("stacked", 2)
+    assert len(measured) == 7
     kept = json.loads((tmp_path / "engines.json").read_text())
-    assert [c["seconds"] for c in kept[choice.form(small(), CPU)]] == [4.0, 2.0, 1.95, 3.0, 1.5, 1.0, 1.2]
+    assert [c["seconds"] for c in kept[choice.form(small(), photographs(), CPU)]] == [4.0, 2.0, 1.95, 3.0, 1.5, 1.0, 1.2]
 
 
 def test_a_way_that_cannot_train_the_run_is_no_candidate(monkeypatch):
     monkeypatch.setattr(choice, "SIZES", (1,))
     found = list(choice.candidates(small(head="fastai"), photographs(16), CPU))
-    assert [(c["way"], c["size"], c["bytes"]) for c in found] == [("streams", 1, 0)] and found[0]["seconds"] > 0
+    assert [(c["way"], c["size"]) for c in found] == [("streams", 1), ("stacked", 1)] and found[0]["seconds"] > 0
+    assert found[1]["failed"] == "head 'fastai' has dropout: runs with it cannot be stacked"
+    assert choice.fastest(found, 8) == choice.Choice("streams", 1)
+
+
+def test_a_way_that_fails_at_anything_is_passed_over_and_said(monkeypatch, tmp_path):
+    monkeypatch.setenv("REPLICATION_HOME", str(tmp_path))
+    monkeypatch.setattr(choice, "SIZES", (1, 2))
+
+    def timed(run, part, way, size, device):
+        if way == "streams":
+            raise RuntimeError("operation not permitted when stream is capturing\nmore lines")
+        return 1.0 / size, 0
+
+    monkeypatch.setattr(choice, "seconds_per_update", timed)
+    assert choice.choose(small(), photographs(16), CPU) == choice.Choice("stacked", 2)
+    (kept,) = json.loads((tmp_path / "engines.json").read_text()).values()
+    assert kept[0] == {"way": "streams", "size": 1, "failed": "operation not permitted when stream is capturing"}
+
+
+def test_measuring_keeps_to_its_budget_and_to_the_runs_there_are(monkeypatch, tmp_path):
+    monkeypatch.setenv("REPLICATION_HOME", str(tmp_path))
+    now, measured = [0.0], []
+    monkeypatch.setattr(choice.time, "perf_counter", lambda: now[0])
+
+    def timed(run, part, way, size, device):
+        measured.append((way, size))
+        now[0] += size
+        return 1.0 / size, 0
+
+    monkeypatch.setattr(choice, "seconds_per_update", timed)
+    list(choice.candidates(small(), photographs(16), CPU, most=8, budget=20))
+    assert measured == [("streams", 1), ("streams", 2), ("streams", 4), ("streams", 8)] and now[0] <= 20
+    measured.clear()
+    assert {c["size"] for c in choice.candidates(small(), photographs(16), CPU, most=3)} == {1, 2}
+    assert choice.choose(small(), photographs(16), CPU, budget=-1) is None
 
 
 def test_a_choice_that_failed_is_not_kept(monkeypatch, tmp_path):
     monkeypatch.setenv("REPLICATION_HOME", str(tmp_path))
     monkeypatch.setattr(choice, "SIZES", (1,))
-    with pytest.raises(ValueError, match="^unknown loss 'none'"):
+    with pytest.raises(ValueError, match="^no way to train many runs of simple_cnn .* \\(streams: unknown loss 'none'.*loop$"):
         choice.choose(small(loss="none"), photographs(16), CPU)
 
     def full(*_):
@@ -454,21 +624,46 @@ def test_runs_of_all_forms_on_streams_equal_the_loop_on_a_gpu(mixed):
         assert differences(by_itself, found[i]) < 1e-10
 
 
+def rounding(run: Run, parts: Split) -> float:
+    """How far the loop's own results lie apart in memory formats: what a precision leaves open, amplified by training."""
+    found = []
+    for layout in loop.LAYOUTS:
+        with mock.patch.dict(os.environ, REPLICATION_MEMORY_FORMAT=layout):
+            found.append(loop.train(run, parts, "cuda"))
+    return differences(*found)
+
+
 @gpu
 @without_gpu
-def test_single_and_half_precision_on_a_gpu():
-    run, parts = small(final_norm="bn", precision="float32", epochs=5), photographs()
-    assert differences(loop.train(run, parts, "cuda"), lockstep.train_together([run], [parts], "cuda")[0]) < 1e-3
-    half = dataclasses.replace(run, precision="bfloat16")
-    (found,) = lockstep.train_together([half], [parts], "cuda")
-    assert differences(loop.train(run, parts, "cuda"), found) < 0.5
+@pytest.mark.parametrize("pixels", [32, 64, 128])
+@pytest.mark.parametrize("precision, least", [("float32", 1e-3), ("tf32", 2e-2), ("bfloat16", 5e-2)])
+@pytest.mark.parametrize("network", ["simple_cnn", "resnet34"])
+def test_engines_equal_the_loop_on_photographs_in_every_precision_in_use(network, precision, least, pixels):
+    runs = [small(network=network, final_norm="bn", precision=precision, learning_rate=3e-4, seed=s) for s in range(2)]
+    parts = photographs(pixels)
+    limit = max(least, 10 * rounding(runs[0], parts))
+    wanted = [loop.train(run, parts, "cuda") for run in runs]
+    for way in ("streams",) if precision == "bfloat16" else ("streams", "stacked"):
+        for run, a, b in zip(runs, wanted, lockstep.train_together(runs, [parts] * 2, "cuda", way)):
+            assert differences(a, b) < limit, (way, run)
+            assert np.abs(a.test[-1] - a.test[0]).max() > 1e-3
+
+
+@gpu
+@without_gpu
+def test_runs_of_different_precisions_leave_each_other_alone_on_a_gpu():
+    exact, parts = small(final_norm="bn", precision="float32"), photographs()
+    alone = loop.train(exact, parts, "cuda")
+    for precision in ("tf32", "bfloat16"):
+        loop.train(dataclasses.replace(exact, precision=precision), parts, "cuda")
+        assert differences(alone, loop.train(exact, parts, "cuda")) == 0
 
 
 @gpu
 @without_gpu
 def test_the_training_loop_never_waits_for_the_gpu():
-    member = [Member(small(), photographs(), torch.device("cuda", 0))]
-    steps = lockstep.Lockstep(lockstep.WAYS["streams"](member), capture=True)
+    alone = [Member(small(), photographs(), torch.device("cuda", 0))]
+    steps = lockstep.Lockstep(lockstep.WAYS["streams"](alone), capture=True)
     torch.cuda.set_sync_debug_mode("error")
     try:
         steps.train()

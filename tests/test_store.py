@@ -1,13 +1,18 @@
 """What is kept of a run: the local store, the published files, and what is read out of both."""
 
+import dataclasses
 import functools
+import io
 import json
+import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -24,7 +29,12 @@ from replication.data.loading import load
 from replication.results import published
 from replication.results import reproduction
 from replication.results.frame import HISTORIES, table
+from replication.results.rows import Result, pack, sealed, unpack
 from replication.results.store import SCHEMA, Store, default_path
+from replication.analysis.metrics import PUBLISHED_METRICS
+from replication.analysis.thresholds import at_cut
+from replication.running.scoring import Labels, scored
+from replication.training.loop import Outcome
 from replication.running.tuning import choose
 from replication.paths import root
 from replication.run import FACTORS, PROTOCOL, Run
@@ -89,9 +99,161 @@ def test_the_same_run_is_kept_once(store, made_up):
 
 
 def test_runs_of_another_protocol_are_not_read(store, made_up):
+    other = made_up(RUNS[0])
     with sqlite3.connect(store.path) as db:
-        db.execute("UPDATE runs SET protocol = protocol + 1 WHERE key = ?", (made_up(RUNS[0]).key,))
+        db.execute("DELETE FROM runs WHERE key = ?", (other.key,))
+    store.add(dataclasses.replace(other, protocol=PROTOCOL + 1))
     assert {result.run for result in store.results()} == set(RUNS[1:])
+    assert set(store.scores()["key"]) == {made_up(run).key for run in RUNS[1:]} and store.damaged() == {}
+
+
+def test_many_at_once_are_as_one_by_one_and_all_or_none(own_store, tmp_path, made_up):
+    with Store(own_store) as one, Store(tmp_path / "many.sqlite") as many:
+        for run in RUNS:
+            one.add(made_up(run))
+        assert many.add_all(made_up(run) for run in RUNS) == len(RUNS)
+        assert list(one._rows()) == list(many._rows())
+
+        def broken():
+            yield made_up(Run(seed=7))
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            many.add_all(broken())
+        assert many.keys() == one.keys()
+
+
+def test_scores_alone_are_those_of_the_table(store, made_up):
+    store.add(made_up(Run(seed=7, network="mlp", learning_rate=1e-2), weights="0123", f1=1))
+    nan = made_up(Run(seed=8))
+    nan.scores["as_trained"]["f1_minority"] = float("nan")
+    store.add(nan)
+    whole = table(store.results())
+    whole = whole[whole["readout"] == "as_trained"].sort_values("key", ignore_index=True)
+    quick = store.scores().sort_values("key", ignore_index=True)
+    wanted = ["key", *FACTORS, "data", "provenance", "readout", "f1_minority"]
+    pd.testing.assert_frame_equal(quick[wanted], whole[wanted], check_dtype=False)
+    assert quick["weights"].dropna().tolist() == ["0123"]
+    assert store.scores([nan.key])["key"].tolist() == [nan.key] and store.scores([]).empty
+    assert list(store.scores([])) == list(quick)
+
+
+@pytest.mark.parametrize("array", [np.zeros((0, 2)), np.arange(6, dtype=np.int8), np.ones((2, 3, 4), np.float16), np.float32(2)])
+def test_arrays_are_packed_as_they_are(array):
+    found = unpack(pack({"a": array, "b": np.arange(3)}))
+    assert found["a"].dtype == array.dtype and found["a"].shape == array.shape and np.array_equal(found["a"], array)
+    assert found["b"].tolist() == [0, 1, 2]
+
+
+def old_store(path: Path, results) -> Path:
+    """A store as schema version 1 wrote it."""
+    with sqlite3.connect(path) as db:
+        db.executescript("""
+            CREATE TABLE provenance (id TEXT PRIMARY KEY, json TEXT NOT NULL);
+            CREATE TABLE runs (
+                key TEXT PRIMARY KEY, factors TEXT NOT NULL, data TEXT NOT NULL, protocol INTEGER NOT NULL,
+                provenance TEXT NOT NULL, facts TEXT NOT NULL, scores TEXT NOT NULL, arrays BLOB NOT NULL
+            ) WITHOUT ROWID;
+            PRAGMA user_version = 1;""")
+        db.execute("INSERT INTO provenance VALUES (?, ?)", (RECORD["id"], json.dumps(RECORD)))
+        for r in results:
+            packed = io.BytesIO()
+            np.savez_compressed(packed, **r.arrays)
+            row = (r.key, json.dumps(r.run.changed()), r.data, r.protocol, r.provenance, json.dumps(r.facts), json.dumps(r.scores))
+            db.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, packed.getvalue()))
+    return path
+
+
+@pytest.mark.parametrize("readonly", [False, True])
+def test_stores_of_the_first_schema_are_read_and_renewed(tmp_path, made_up, readonly):
+    path = old_store(tmp_path / "old.sqlite", map(made_up, RUNS))
+    before = path.read_bytes()
+    with Store(path, readonly=readonly) as store:
+        found = {result.run: result for result in store.results()}
+        assert store.provenance() == {RECORD["id"]: RECORD} and len(store.scores()) == len(RUNS)
+    assert set(found) == set(RUNS)
+    for run, result in found.items():
+        assert (result.scores, result.facts) == (made_up(run).scores, made_up(run).facts)
+        assert all(np.array_equal(result.arrays[name], array) for name, array in made_up(run).arrays.items())
+    assert readonly == (path.read_bytes() == before)
+    assert sqlite3.connect(path).execute("PRAGMA user_version").fetchone() == (1 if readonly else SCHEMA,)
+
+
+def test_a_damaged_run_of_the_first_schema_is_set_aside_when_read(tmp_path, made_up):
+    path = old_store(tmp_path / "old.sqlite", map(made_up, RUNS))
+    bad = made_up(RUNS[0]).key
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE runs SET scores = '[]' WHERE key = ?", (bad,))
+    with Store(path) as store, pytest.warns(UserWarning, match=f"run {bad} .*scores must be a JSON object, found list"):
+        assert {r.run for r in store.results()} == set(RUNS[1:])
+        assert set(store.damaged()) == {bad}
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_reading_needs_no_right_to_write(store, made_up, monkeypatch, tmp_path, log):
+    if not log:
+        store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    here = tmp_path / "elsewhere"
+    here.mkdir()
+    for path in store.path.parent.glob("store.sqlite*"):
+        shutil.copy(path, here / path.name)
+    before = {path.name: path.read_bytes() for path in here.iterdir()}
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with Store(here / "store.sqlite") as other:
+        assert other.readonly and len(list(other.results())) == len(RUNS) and other.provenance()
+        for use in (lambda: other.add(made_up(Run(seed=7))), lambda: other.add_all([]), lambda: other.merge(store.path)):
+            with pytest.raises(OSError, match="cannot write to .*: it was opened to be read only"):
+                use()
+    assert {name: (here / name).read_bytes() for name in before if not name.endswith("shm")} == {
+        name: text for name, text in before.items() if not name.endswith("shm")
+    }
+
+
+def test_a_locked_store_waits(own_store, made_up):
+    with Store(own_store) as store:
+        other = sqlite3.connect(own_store, isolation_level=None, check_same_thread=False)
+        other.execute("BEGIN IMMEDIATE")
+        freed = threading.Timer(0.5, lambda: other.execute("COMMIT"))
+        freed.start()
+        start = time.monotonic()
+        store.add(made_up(RUNS[0]))
+        assert time.monotonic() - start > 0.4 and len(store.keys()) == 1
+
+
+def test_a_run_takes_less_than_5_kb(own_store):
+    """Frozen heads are scored and stored by the hundred thousand."""
+    with Store(own_store) as store:
+        store.add_all(frozen_head(seed) for seed in range(200))
+        store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert own_store.stat().st_size / 200 < 5000
+
+
+def frozen_head(seed: int, final_norm: str = "bn", **factors) -> Result:
+    """A frozen head's result on logits drawn for it, scored as any is."""
+    rng = np.random.default_rng(seed)
+    validation, test = np.repeat([0, 1], [150, 75]), np.repeat([0, 1], [150, 150])
+    both = np.concatenate([validation, test])
+    history = (rng.normal(size=(10, 375 + 150, 2)) + 1.5 * np.eye(2)[both]).astype(np.float32)
+    names = ("as_trained", "bn_removed") if final_norm != "none" else ("as_trained",)
+    outcome = Outcome(
+        history[:, :225], history[:, 225:], {n: history[-1] * (1 + i) for i, n in enumerate(names)}, False, 10, 150, 0.01
+    )
+    outcome.facts = {"shift": rng.normal(), "scale_majority": 1.0, "scale_minority": rng.random()}
+    run = Run(trained="head", network="efficientnet_lite0", final_norm=final_norm, seed=seed, **factors)
+    labels = Labels(validation, test, (1,), np.array([1000, 10]), load("digits").digest)
+    return scored(run, labels, outcome, "made up")
+
+
+def test_what_an_outcome_tells_besides_is_kept(own_store):
+    with Store(own_store) as store:
+        store.add(frozen_head(100))
+        [found] = store.results()
+    assert found.facts["scale_majority"] == 1 and {"learned_shift", "scale_minority"} <= set(found.facts)
+    assert tuple(found.scores["logit_adjusted"]) == PUBLISHED_METRICS
+    assert set(found.scores["as_trained"]) == {*PUBLISHED_METRICS, "cut"}
+    assert "logits" not in found.arrays and len(found.arrays["order_bn_removed"]) == 38
+    f1 = at_cut(found.arrays["order_as_trained"].tobytes(), found.facts["n_test"], found.scores["as_trained"]["cut"])
+    assert f1 == pytest.approx((found.scores["as_trained"]["f1_minority"], found.scores["as_trained"]["f1_macro"]))
 
 
 WRITER = """
@@ -159,7 +321,7 @@ def test_store_of_another_schema_version_is_refused(store):
     with sqlite3.connect(store.path) as db:
         db.execute(f"PRAGMA user_version = {SCHEMA + 1}")
     with pytest.raises(
-        ValueError, match=f"was written by schema version {SCHEMA + 1}: this package reads {SCHEMA} only"
+        ValueError, match=f"was written by schema version {SCHEMA + 1}: this package reads 1 and {SCHEMA} only"
     ):
         Store(store.path)
     assert healthy(store.path) == len(RUNS)
@@ -176,14 +338,89 @@ def test_file_that_is_no_store_is_refused_and_left_alone(tmp_path, content):
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize(
-    "damage", ["scores = '{'", "factors = '{\"nope\": 1}'", "arrays = x'00ff'", "arrays = x'504b0304'"]
-)
-def test_damaged_run_is_named(store, damage):
+DAMAGE = {
+    "scores = '{'": "its checksum is another", "factors = '{}'": "its checksum is another",
+    "arrays = x'00ff'": "its checksum is another", "f1_minority = 2": "its checksum is another",
+    "protocol = 7": "its checksum is another",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_run_is_named_and_set_aside(store, tmp_path, made_up, damage):
     key = min(store.keys())
     store.db.execute(f"UPDATE runs SET {damage} WHERE key = ?", (key,))
-    with pytest.raises(ValueError, match=f"run {key} in .*store.sqlite cannot be read: "):
-        list(store.results())
+    with Store(tmp_path / "other.sqlite") as other:
+        with pytest.warns(UserWarning, match=f"run {key} in .*store.sqlite is damaged .{DAMAGE[damage]}.: it is left out"):
+            assert other.merge(store.path) == len(RUNS) - 1
+        assert other.keys() == store.keys() - {key}
+    with pytest.warns(UserWarning, match=f"run {key} in .*store.sqlite is damaged .{DAMAGE[damage]}.: it is set aside"):
+        assert len(list(store.results())) == len(RUNS) - 1
+    assert store.damaged() == {key: DAMAGE[damage]} and key not in store.keys()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(list(store.results())) == len(store.scores()) == len(RUNS) - 1
+
+
+@pytest.mark.parametrize("damage", ["factors = '{}'", "f1_minority = 2", "data = ''", "provenance = 'x'"])
+def test_damage_is_seen_by_the_quick_reading_too(store, damage):
+    key = min(store.keys())
+    store.db.execute(f"UPDATE runs SET {damage} WHERE key = ?", (key,))
+    with pytest.warns(UserWarning, match=f"run {key} .* is damaged"):
+        assert set(store.scores()["key"]) == store.keys() and key in store.damaged()
+
+
+@pytest.mark.parametrize(
+    ("facts", "scores", "reason"),
+    [
+        ("null", "{}", "facts must be a JSON object, found NoneType"),
+        ("{}", "3", "scores must be a JSON object, found int"),
+        ("{}", '{"as_trained": 3}', "scores of as_trained must be numbers by name"),
+        ("{}", '{"as_trained": {"nll": null}}', "scores of as_trained must be numbers by name"),
+        ("{}", "{", "Expecting property name"),
+    ],
+)
+def test_json_of_another_shape_is_one_sentence(store, made_up, facts, scores, reason):
+    """As another program may have written it, checksum and all."""
+    one = made_up(Run(seed=9))
+    row = sealed(one.key, json.dumps(one.run.changed()), one.data, PROTOCOL, one.provenance, facts, scores, pack({}))
+    store.db.execute(f"INSERT INTO runs VALUES ({', '.join('?' * len(row))})", row)
+    with pytest.warns(UserWarning, match=reason):
+        assert len(list(store.results())) == len(RUNS)
+
+
+def test_a_key_that_is_another_runs_is_damage(store, made_up):
+    one = made_up(Run(seed=9))
+    row = sealed("0" * 16, json.dumps(one.run.changed()), one.data, PROTOCOL, one.provenance, "{}", "{}", pack({}))
+    store.db.execute(f"INSERT INTO runs VALUES ({', '.join('?' * len(row))})", row)
+    with pytest.warns(UserWarning, match=f"its factors and data have the key {one.key}"):
+        assert len(list(store.results())) == len(RUNS)
+
+
+def test_one_flipped_byte_of_any_row_is_never_silent(own_store, made_up):
+    """A sample of bytes of the file's rows: what comes back is whole, and what is missing is said."""
+    with Store(own_store) as store:
+        store.add_provenance(RECORD)
+        store.add_all(map(made_up, RUNS))
+        whole = {r.key: (r.scores, r.facts, r.data, r.provenance) for r in store.results()}
+        store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        store.db.execute("PRAGMA journal_mode = DELETE")
+    text, rng, noticed = own_store.read_bytes(), np.random.default_rng(0), 0
+    for at in rng.integers(100, len(text), 300):
+        own_store.write_bytes(text[:at] + bytes([text[at] ^ (1 << int(rng.integers(8)))]) + text[at + 1 :])
+        try:
+            with warnings.catch_warnings(record=True) as said, Store(own_store, readonly=True) as store:
+                warnings.simplefilter("always")
+                found = {r.key: (r.scores, r.facts, r.data, r.provenance) for r in store.results()}
+        except (ValueError, OSError) as error:
+            assert "\n" not in str(error)
+            noticed += 1
+            continue
+        assert all(whole[key] == values for key, values in found.items())
+        noticed += bool(said)
+        if not said and len(found) < len(whole):  # a row's cell was unhooked from its page
+            with sqlite3.connect(own_store) as db:
+                assert db.execute("PRAGMA quick_check").fetchall() != [("ok",)]
+    assert noticed > 50
 
 
 def test_damaged_pages_are_refused_by_every_reading(own_store, made_up):
@@ -252,6 +489,7 @@ def test_merge_without_room_adds_nothing(store, tmp_path, made_up):
 def test_default_path(own_store, monkeypatch):
     assert default_path() == own_store
     monkeypatch.delenv("REPLICATION_STORE")
+    monkeypatch.delenv("REPLICATION_HOME", raising=False)
     assert default_path() == root() / ".replication" / "store.sqlite"
 
 
@@ -328,7 +566,7 @@ def test_kill_9_loses_no_finished_run_and_leaves_no_worker(own_store):
     kept = healthy(own_store)
     assert 2 <= kept < len(planned) and len(workers) >= 2  # one trains, one keeps track of shared resources
     with Store(own_store) as store:
-        assert all(len(result.scores) > 1 and len(result.arrays) == 8 for result in store.results())
+        assert all(len(result.scores) > 1 and len(result.arrays) >= 9 for result in store.results())
         left = local.missing(planned, store)
         assert len(left) == len(planned) - kept
         assert local.carry_out_all(planned[: len(planned) - len(left) + 2], store, "cpu", workers=1) == 2

@@ -16,7 +16,15 @@ import numpy as np
 from replication.data.catalogue import DATA_SETS
 from replication.data.decoding import Depth, decode
 from replication.data.fetch.listed import listed
-from replication.data.folders import Photo, catalogued, classes, own, read, resolved, stamp
+from replication.data.folders import (
+    Photo,
+    catalogued,
+    classes,
+    own,
+    read,
+    resolved,
+    stamp,
+)
 from replication.data.look import joined, look, streamed
 from replication.data.sources import PARTS, Source, digest
 from replication.files import recover, remember, sha256_of, verify, whole

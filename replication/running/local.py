@@ -1,6 +1,7 @@
 """Where runs are carried out: in local processes one by one, or many at a time on one device. Results go to the store."""
 
 import itertools
+import os
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,8 @@ from replication.running.scoring import Labels, scored
 
 DEVICES = ("auto", "cpu", "cuda")
 ENGINES = ("auto", "loop", "streams", "stacked")
+ON_ONE_GPU = 8
+"""processes of the loop that share a GPU where their number is not given"""
 
 
 def device_of(name: str) -> str:
@@ -72,15 +75,19 @@ def carry_out_all(
 ) -> int:
     """Carry out the runs that the store lacks, in order, and return how many were finished.
 
-    `engine`: with `loop` one run a process, in `workers` processes (default: one a core) with one thread each; with
-    `streams` or `stacked` many runs at a time on one device, scored in so many processes; `auto` is the loop on a CPU and
-    on a GPU what proves fastest there (`replication.training.engines.choice`). A result does not depend on it beyond rounding,
-    nor on their number at all. Stops starting runs when `time_budget` seconds are over, those of a recipe for initial
-    weights (see `replication.study.recipes`) included. On Ctrl-C and on a ValueError of a run, which is raised, every
-    finished run is kept.
+    `engine`: with `loop` one run a process, in `workers` processes (default: one a core, `ON_ONE_GPU` on a GPU) with one
+    thread each; with `streams` or `stacked` many runs at a time on one device, scored in so many processes if they are
+    many; `auto` is the loop on a CPU and on a GPU what proves fastest there (`replication.training.engines.choice`), or
+    what `REPLICATION_ENGINE` names. Runs that fail many at a time are trained one by one. A result does not depend on the
+    engine beyond rounding, nor on their number at all. Stops starting runs when `time_budget` seconds are over, those of a
+    recipe for initial weights (see `replication.study.recipes`) included. Runs that train the head alone go together on
+    features of their frozen body, unless the loop is asked for (`replication.running.frozen`). On Ctrl-C and on a ValueError of a run, which
+    is raised, every finished run is kept.
     ValueError for an unknown engine, fewer than one worker and a negative time.
     """
     where = device_of(device)
+    if engine == "auto":
+        engine = os.environ.get("REPLICATION_ENGINE") or engine
     if engine not in ENGINES:
         raise ValueError(f"unknown engine {engine!r}: allowed are {', '.join(ENGINES)}")
     if workers is not None and workers < 1:
@@ -94,11 +101,20 @@ def carry_out_all(
     if time.monotonic() < deadline:
         make(todo)  # before the workers start: it uses more than one thread
     with Progress(len(todo)) as progress, interruptible() as interrupted:
-        if engine == "loop" or (engine == "auto" and where == "cpu"):
-            return _one_by_one(todo, store, where, min(workers or cores(), len(todo)), deadline, progress, interrupted)
-        from replication.running.device import Chunks
+        processes, done = workers or (cores() if where == "cpu" else ON_ONE_GPU), 0
+        if engine != "loop" and (heads := [run for run in todo if run.trained == "head"]):
+            from replication.running.frozen import carry_out_frozen
 
-        return Chunks(todo, store, where, engine, progress, interrupted).carry_out(workers or cores(), deadline)
+            done = carry_out_frozen(heads, store, where, progress, interrupted, deadline, workers)
+            todo = [run for run in todo if run.trained != "head"]
+        if todo and engine != "loop" and (engine != "auto" or where != "cpu"):
+            from replication.running.device import Chunks
+
+            chunks = Chunks(todo, store, where, engine, progress, interrupted)
+            done, todo = done + chunks.carry_out(processes, deadline), chunks.by_loop
+        if not todo:
+            return done
+        return done + _one_by_one(todo, store, where, min(processes, len(todo)), deadline, progress, interrupted)
 
 
 def _one_by_one(
@@ -110,7 +126,12 @@ def _one_by_one(
     progress: Progress,
     interrupted: threading.Event,
 ) -> int:
-    provenance = store.add_provenance(record(device))
+    hardware = ""
+    if device != "cpu":
+        from replication.running.device import accelerator
+
+        hardware = accelerator(device)
+    provenance = store.add_provenance(record(device, "loop", hardware))
     waiting, running, done = iter(todo), dict[Future, Run](), 0
     try:
         with pool(workers) as processes:

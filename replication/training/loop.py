@@ -1,9 +1,10 @@
 """The plain training loop: one run, one device, epoch by epoch. The CPU's path and every faster engine's oracle."""
 
 import functools
+import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,9 +16,12 @@ from replication.data.splits import Split
 from replication.run import Run, entropy
 from replication.training.heads import build
 from replication.training.losses import as_softmax, loss_of
-from replication.training.readouts import in_parts, readouts
+from replication.training.readouts import in_parts, learned, readouts
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
+PRECISIONS = {
+    "float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64
+}  # fmt: skip
+LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 
 
 @dataclass
@@ -36,6 +40,8 @@ class Outcome:
     """epochs trained (fewer than asked for after an early stop or a divergence)"""
     updates: int
     seconds: float
+    facts: dict[str, float] = field(default_factory=dict)
+    """what the final norm has learned, see `replication.training.readouts.learned`"""
 
 
 def outcome(
@@ -46,6 +52,7 @@ def outcome(
     diverged: bool,
     updates: int,
     seconds: float,
+    norm: nn.Module | None = None,
 ) -> Outcome:
     """What is told of the network's outputs after every epoch trained (E, M + N, C) and at the end (M + N, C)."""
     logits = as_softmax(history, run.output)
@@ -60,6 +67,7 @@ def outcome(
         epochs=len(history),
         updates=updates,
         seconds=seconds,
+        facts={} if diverged else learned(norm),
     )
 
 
@@ -110,17 +118,36 @@ def schedule(name: str, peak: float, updates: int) -> tuple[tuple[float, float],
     return tuple(values)
 
 
-def settle(device: torch.device) -> None:
-    """Let a GPU take single precision at its word (no TF32) and the same algorithm every time."""
+def settle(device: torch.device, precision: str = "float32") -> None:
+    """Let a GPU take single precision at its word (TF32 for runs of that precision alone) and the same algorithm every time."""
     if device.type == "cuda":
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
 
-def scaled(images: np.ndarray | torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """uint8 images (N, C, H, W) as the network sees them: scaled from 0..255 to -1..1, channels last."""
+def memory_format(device: torch.device, precision: str) -> torch.memory_format:
+    """How images and feature maps lie in memory: by `REPLICATION_MEMORY_FORMAT`, else by what suits the device.
+
+    A GPU's tensor cores (bfloat16, TF32) want channels last, its algorithms for full precision do not; a CPU's do.
+    Results do not depend on it beyond rounding. ValueError for an unknown name in the environment.
+    """
+    wanted = os.environ.get("REPLICATION_MEMORY_FORMAT") or (
+        "contiguous" if device.type == "cuda" and precision in ("float32", "float64") else "channels_last"
+    )
+    if wanted not in LAYOUTS:
+        raise ValueError(f"unknown REPLICATION_MEMORY_FORMAT {wanted!r}: allowed are {', '.join(LAYOUTS)}")
+    return LAYOUTS[wanted]
+
+
+def scaled(
+    images: np.ndarray | torch.Tensor,
+    dtype: torch.dtype,
+    device: torch.device,
+    layout: torch.memory_format = torch.channels_last,
+) -> torch.Tensor:
+    """uint8 images (N, C, H, W) as the network sees them: scaled from 0..255 to -1..1."""
     x = torch.as_tensor(images).to(device, dtype) / 127.5 - 1
-    return x.contiguous(memory_format=torch.channels_last)
+    return x.contiguous(memory_format=layout)
 
 
 def moves_of(run: Run, split: Split, epochs: int) -> np.ndarray:
@@ -135,36 +162,42 @@ def moves_of(run: Run, split: Split, epochs: int) -> np.ndarray:
     return moves
 
 
-def inputs(run: Run, split: Split, dtype: torch.dtype, device: torch.device, epochs: int) -> Callable:
+def inputs(
+    run: Run,
+    split: Split,
+    dtype: torch.dtype,
+    device: torch.device,
+    epochs: int,
+    layout: torch.memory_format = torch.channels_last,
+) -> Callable:
     """A function from an epoch and image numbers (B,) to the training images (B, C, H, W) of one update."""
     if not split.augment:
-        x = scaled(split.train.images, dtype, device)
+        x = scaled(split.train.images, dtype, device, layout)
         return lambda epoch, numbers: x[numbers]
     augmented = Augmented(split.train.images)
     moves = moves_of(run, split, epochs)
 
     def moved(epoch: int, numbers: torch.Tensor) -> torch.Tensor:
         numbers = numbers.cpu().numpy()
-        return scaled(augmented(numbers, moves[epoch][numbers]), dtype, device)
+        return scaled(augmented(numbers, moves[epoch][numbers]), dtype, device, layout)
 
     return moved
 
 
-def flattened(model: nn.Module) -> torch.Tensor:
-    """Lay all trained parameters out in one vector (P,), gradients likewise, and return it.
+def flattened(model: nn.Module, layout: torch.memory_format = torch.channels_last) -> torch.Tensor:
+    """Lay all trained parameters out in one vector (P,), gradients likewise, and return it; kernels in that layout.
 
     The parameters become views of it, so that an update is one operation however many layers there are. Adam works
     element by element: the result is the same to the bit.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
-    flat = torch.cat([p.detach().movedim(1, -1).reshape(-1) if p.dim() == 4 else p.detach().reshape(-1) for p in trained])
+    last = [p.dim() == 4 and layout == torch.channels_last for p in trained]
+    flat = torch.cat([(p.movedim(1, -1) if moved else p).detach().reshape(-1) for p, moved in zip(trained, last)])
     flat.grad = torch.zeros_like(flat)
     sizes = [p.numel() for p in trained]
-    for p, values, gradient in zip(trained, flat.split(sizes), flat.grad.split(sizes)):
-        shape = (p.shape[0], *p.shape[2:], p.shape[1]) if p.dim() == 4 else p.shape  # channels last
-        p.data, p.grad = (
-            v.view(shape).movedim(-1, 1) if p.dim() == 4 else v.view(shape) for v in (values, gradient)
-        )
+    for p, moved, values, gradient in zip(trained, last, flat.split(sizes), flat.grad.split(sizes)):
+        shape = (p.shape[0], *p.shape[2:], p.shape[1]) if moved else p.shape
+        p.data, p.grad = (v.view(shape).movedim(-1, 1) if moved else v.view(shape) for v in (values, gradient))
     return flat
 
 
@@ -178,6 +211,20 @@ def adam_step(flat: torch.Tensor, state: list[torch.Tensor], rate: float, beta1:
         [flat], [flat.grad], [moments], [variances], [], [count],
         fused=True, amsgrad=False, beta1=beta1, beta2=0.999, lr=rate, weight_decay=0.0, eps=1e-8, maximize=False,
     )  # fmt: skip
+
+
+def final_norm(model: nn.Module) -> nn.Module | None:
+    """The norm behind the last linear layer, or nothing where there is none."""
+    layers = [name for name, _ in model.head.named_children()]
+    return model.head.final_norm if layers[-1] == "final_norm" else None
+
+
+def refuse(run: Run) -> None:
+    """ValueError for factors that only heads on frozen bodies are trained with."""
+    usual = {"optimizer": "adam", "weight_decay": 0.0, "shift_rate": 1.0}
+    for name, value in usual.items():
+        if getattr(run, name) != value:
+            raise ValueError(f"{name} = {getattr(run, name)!r} is for frozen bodies only (NAME:INIT:head): {value!r} is needed here")
 
 
 def minority_f1(logits: torch.Tensor, labels: torch.Tensor, minorities: tuple[int, ...]) -> float:
@@ -195,20 +242,22 @@ def train(run: Run, split: Split, device: str = "cpu") -> Outcome:
     start = time.perf_counter()
     if run.precision not in PRECISIONS:
         raise ValueError(f"unknown precision {run.precision!r}: allowed are {', '.join(PRECISIONS)}")
+    refuse(run)
     dtype, where = PRECISIONS[run.precision], torch.device(device)
-    settle(where)
+    settle(where, run.precision)
+    layout = memory_format(where, run.precision)
     plan = batches(run, split.train.labels)
     model = build(run, *split.train.images.shape[1:3], split.n_classes)
-    model = model.to(where, dtype, memory_format=torch.channels_last)
+    model = model.to(where, dtype, memory_format=layout)
     loss_function = loss_of(run, torch.from_numpy(split.train_counts).to(where, dtype))
     rates = iter(schedule(run.schedule, run.learning_rate, sum(map(len, plan))))
 
-    images, y = inputs(run, split, dtype, where, len(plan)), torch.from_numpy(split.train.labels).to(where)
-    held = torch.cat([scaled(part.images, dtype, where) for part in (split.validation, split.test)])
+    images, y = inputs(run, split, dtype, where, len(plan), layout), torch.from_numpy(split.train.labels).to(where)
+    held = torch.cat([scaled(part.images, dtype, where, layout) for part in (split.validation, split.test)])
     n_validation = len(split.validation.labels)
     validation_labels = torch.from_numpy(split.validation.labels).to(where)
 
-    parameters = flattened(model)
+    parameters = flattened(model, layout)
     state = [torch.zeros_like(parameters), torch.zeros_like(parameters), torch.zeros((), device=where)]
     autocast = torch.autocast(where.type, torch.bfloat16, enabled=run.precision == "bfloat16", cache_enabled=False)
     history, updates, reached, diverged = [], 0, 0, False
@@ -238,7 +287,8 @@ def train(run: Run, split: Split, device: str = "cpu") -> Outcome:
             if reached == 2:
                 break
 
-    x = scaled(split.train.images, dtype, where)  # readouts see the training images as they are
+    x = scaled(split.train.images, dtype, where, layout)  # readouts see the training images as they are
     with torch.no_grad(), autocast:
         read = {name: logits.to(dtype).cpu().numpy() for name, logits in readouts(model, held, n_validation, x)}
-    return outcome(run, n_validation, np.stack(history), read, diverged, updates, time.perf_counter() - start)
+    seconds, norm = time.perf_counter() - start, final_norm(model)
+    return outcome(run, n_validation, np.stack(history), read, diverged, updates, seconds, norm)

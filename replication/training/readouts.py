@@ -39,6 +39,19 @@ def recalibrated(norm: nn.BatchNorm1d, x: torch.Tensor) -> nn.BatchNorm1d:
     return fresh
 
 
+def learned(norm: nn.Module | None) -> dict[str, float]:
+    """What the final norm has learned: `shift`, the last class's minus the first's, and the `scale` of each.
+
+    Of two classes the first is the majority; one sigmoid logit's shift is its own. Empty without a trained shift or scale.
+    """
+    facts: dict[str, float] = {}
+    if (bias := getattr(norm, "bias", None)) is not None and bias.dim() == 1:
+        facts["shift"] = (bias[-1] - bias[0] if len(bias) > 1 else bias[0]).item()
+    if (weight := getattr(norm, "weight", None)) is not None and weight.dim() == 1:
+        facts |= {"scale_majority": weight[0].item(), "scale_minority": weight[-1].item()}
+    return facts
+
+
 def readouts(
     model: nn.Sequential, held: torch.Tensor, n_validation: int, train: torch.Tensor
 ) -> Iterator[tuple[str, torch.Tensor]]:

@@ -25,8 +25,10 @@ class Lockstep:
         self.together, self.members = together, together.members
         if len({tuple(member.lengths) for member in self.members}) > 1:
             raise ValueError("runs trained together must make the same number of updates in every epoch")
-        device = self.members[0].device
-        settle(device)
+        device, precisions = self.members[0].device, sorted({member.run.precision for member in self.members})
+        if len(precisions) > 1 and "tf32" in precisions:  # one switch for all that a process trains
+            raise ValueError(f"runs in {', '.join(precisions)} cannot be trained together: tf32 goes with itself alone")
+        settle(device, precisions[0])
         self.clock, self.epoch = (torch.zeros(1, dtype=torch.int64, device=device) for _ in range(2))
         self.steps = self._captured() if capture else (self.update, self.test)
 
@@ -59,7 +61,9 @@ class Lockstep:
         for graph, step, training in zip(graphs, (self.update, self.test), (True, False)):
             self.together.mode(training)
             # one pool: the two never run at the same time, and nothing in it outlives a replay
-            with torch.cuda.graph(graph, pool=graphs[0].pool() if not training else None):
+            # thread_local: what other threads do meanwhile, such as scoring, spoils nothing
+            pool = graphs[0].pool() if not training else None
+            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
                 step()
         for tensor, value in zip(state, before):
             tensor.copy_(value)

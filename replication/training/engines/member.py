@@ -11,11 +11,13 @@ from replication.data.augmentation import draws, reach
 from replication.data.splits import Split
 from replication.run import Run
 from replication.training.heads import Dropout, build
-from replication.training.loop import PRECISIONS, Outcome, batches, flattened, outcome, scaled, schedule
+from replication.training.loop import PRECISIONS, Outcome, batches, final_norm, flattened, memory_format, outcome, scaled, schedule
 from replication.training.losses import loss_of
 from replication.training.readouts import readouts
 
 BETA2, EPS = 0.999, 1e-8
+REFUSED = {"trained": "all", "optimizer": "adam", "shift_rate": 1.0}
+"""factors whose other values only the loop knows"""
 HELD_BATCH = 256
 """held-out images at a time, which bounds the memory of a test"""
 
@@ -58,14 +60,17 @@ class Member:
             raise ValueError(f"unknown precision {run.precision!r}: allowed are {', '.join(PRECISIONS)}")
         if run.stop_f1:
             raise ValueError("runs that stop early are trained one by one: the loop is needed")
+        if other := [f"{name} = {value!r}" for name, value in REFUSED.items() if getattr(run, name) != value]:
+            raise ValueError(f"only runs with {' and '.join(other)} are trained together: the loop is needed")
         self.run, self.device, self.dtype = run, device, PRECISIONS[run.precision]
+        self.layout = memory_format(device, run.precision)
         plan, train = batches(run, split.train.labels), split.train
         self.lengths = [len(epoch) for epoch in plan]
 
         def there(array: np.ndarray, dtype: torch.dtype | None = None) -> torch.Tensor:
             return torch.from_numpy(np.ascontiguousarray(array)).to(device, dtype)
 
-        self.images = there(train.images.transpose(0, 2, 3, 1))
+        self.images = there(train.images).permute(0, 2, 3, 1).contiguous()  # there, which is many times faster
         self.labels, self.plan = there(train.labels), there(np.concatenate(plan))
         self.moves = None
         if split.augment:
@@ -76,9 +81,9 @@ class Member:
         self.n_validation = len(split.validation.labels)
 
         model = build(run, *train.images.shape[1:3], split.n_classes)
-        self.model = model.to(device, self.dtype, memory_format=torch.channels_last)
+        self.model = model.to(device, self.dtype, memory_format=self.layout)
         self.loss = loss_of(run, there(split.train_counts, self.dtype))
-        self.parameters = flattened(self.model)
+        self.parameters = flattened(self.model, self.layout)
         self.moments, self.variances = torch.zeros_like(self.parameters), torch.zeros_like(self.parameters)
         outputs = self.model.head.linear.out_features
         self.total = torch.zeros(1, dtype=self.dtype, device=device)
@@ -90,6 +95,10 @@ class Member:
         enabled = self.run.precision == "bfloat16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)
 
+    def scaled(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 images (N, C, P, P) as the network sees them."""
+        return scaled(images, self.dtype, self.device, self.layout)
+
     def batch(self, clock: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Training images (B, C, P, P) in -1..1 and labels (B,) of an update."""
         numbers = self.plan.index_select(0, clock)[0]
@@ -97,7 +106,7 @@ class Member:
             images = self.images[numbers].permute(0, 3, 1, 2)
         else:
             images = moved(self.images, numbers, self.moves.index_select(0, clock)[0])
-        return scaled(images, self.dtype, self.device), self.labels[numbers]
+        return self.scaled(images), self.labels[numbers]
 
     def update(self, clock: torch.Tensor) -> None:
         """One training step."""
@@ -114,7 +123,7 @@ class Member:
     def test(self, epoch: torch.Tensor) -> None:
         """Note the logits on all held-out images and the epoch's sum of losses."""
         with torch.no_grad(), self.autocast():
-            parts = [self.model(scaled(x, self.dtype, self.device)) for x in self.held.split(HELD_BATCH)]
+            parts = [self.model(self.scaled(x)) for x in self.held.split(HELD_BATCH)]
         self.note(epoch, torch.cat(parts))
 
     def note(self, epoch: torch.Tensor, logits: torch.Tensor) -> None:
@@ -137,10 +146,11 @@ class Member:
         history, finite = self.history.cpu().numpy(), finite.cpu().numpy()
         diverged = not finite.all()
         epochs = int(finite.argmin()) + 1 if diverged else len(finite)
-        held, train = (scaled(x, self.dtype, self.device) for x in (self.held, self.images.permute(0, 3, 1, 2)))
+        held, train = (self.scaled(x) for x in (self.held, self.images.permute(0, 3, 1, 2)))
         with torch.no_grad(), self.autocast():
             all_readouts = readouts(self.model, held, self.n_validation, train)
             read = {name: logits.to(self.dtype).cpu().numpy() for name, logits in all_readouts}
         return outcome(
-            self.run, self.n_validation, history[:epochs], read, diverged, sum(self.lengths[:epochs]), 0.0
-        )
+            self.run, self.n_validation, history[:epochs], read, diverged, sum(self.lengths[:epochs]), 0.0,
+            final_norm(self.model),
+        )  # fmt: skip

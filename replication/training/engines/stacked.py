@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 import torch
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from replication.training.loop import scaled
 from replication.training.engines.member import HELD_BATCH, Member, adam_step
 
 
@@ -35,7 +34,7 @@ class Stacked:
         self.members, self.base = members, members[0].model
         everything, self.buffers = stack_module_state([member.model for member in members])
         trained = [name for name, parameter in self.base.named_parameters() if parameter.requires_grad]
-        self.fixed = {name: tensor.detach() for name, tensor in everything.items() if name not in trained}
+        self.fixed = {name: tensor.detach().contiguous() for name, tensor in everything.items() if name not in trained}
         shapes = {name: everything[name].shape[1:] for name in trained}
         self.matrix = torch.cat([everything[name].detach().reshape(len(members), -1) for name in trained], 1)
         parts = self.matrix.split([shape.numel() for shape in shapes.values()], 1)
@@ -57,7 +56,7 @@ class Stacked:
     def update(self, clock: torch.Tensor) -> None:
         """One training step of every member."""
         images, labels = (torch.stack(parts) for parts in zip(*(member.batch(clock) for member in self.members)))
-        images = images.contiguous()
+        images = images.contiguous()  # vmap knows no channels last
         gradients, losses = self._losses()(self.weights, self.fixed, self.buffers, images, labels)
         gradient = torch.cat([gradients[name].flatten(1) if gradients[name].dim() > 1 else gradients[name][:, None]
                               for name in self.weights], 1)  # fmt: skip
@@ -75,10 +74,9 @@ class Stacked:
         with torch.no_grad():
             held = zip(*(member.held.split(HELD_BATCH) for member in self.members))
             parts = [
-                vmap(of_one)(self.weights, self.fixed, self.buffers,
-                             torch.stack([scaled(x, first.dtype, first.device) for x in images]))
+                vmap(of_one)(self.weights, self.fixed, self.buffers, torch.stack([*map(first.scaled, images)]).contiguous())
                 for images in held
-            ]  # fmt: skip
+            ]
         for member, logits in zip(self.members, torch.cat(parts, 1)):
             member.note(epoch, logits)
 
