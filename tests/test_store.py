@@ -477,6 +477,8 @@ def test_merge_adds_what_is_missing(store, tmp_path, made_up):
     assert set(found) == {*RUNS, Run(seed=7)} and set(store.provenance()) == {"made up", "there"}
     assert found[RUNS[0]].provenance == "made up"
     assert np.array_equal(found[Run(seed=7)].arrays["logits"], made_up(Run(seed=7)).arrays["logits"])
+    (tmp_path / "empty.sqlite").touch()
+    assert store.merge(tmp_path / "empty.sqlite") == 0 and (tmp_path / "empty.sqlite").stat().st_size == 0
     with pytest.raises(ValueError, match="no results file to merge at .*nowhere"):
         store.merge(tmp_path / "nowhere")
 
