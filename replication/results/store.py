@@ -9,12 +9,14 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from replication.paths import home
 from replication.results.rows import COLUMNS, HEAD, ROW_ERRORS, Arrays, Result, head_of, result_of, row_of, sealed
 from replication.run import FACTORS, PROTOCOL, Run
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Arrays", "Result", "Store", "default_path"]
 
@@ -67,8 +69,10 @@ class Store:
                 f"{self.path} was written by schema version {self.version}: this package reads 1 and {SCHEMA} only"
             )
         if self.readonly:
-            if not tables:
-                raise ValueError(f"{self.path} is no results store: it is empty")
+            if not tables:  # nothing was written yet
+                self.db.close()
+                self.db, self.version = sqlite3.connect(":memory:", isolation_level=None), SCHEMA
+                self.db.executescript(_TABLES)
             return
         if self.version != SCHEMA:
             self._renew()
@@ -177,12 +181,14 @@ class Store:
         finally:
             self._set_aside(bad)
 
-    def scores(self, keys: Iterable[str] | None = None) -> pd.DataFrame:
+    def scores(self, keys: Iterable[str] | None = None) -> "pd.DataFrame":
         """Minority F1 as trained of all results of this protocol, or of those with the given keys; quick and small.
 
         Columns: `key`, the factors, `data`, `provenance`, `weights` (digest or None), `readout` (`as_trained`) and
         `f1_minority`, as in `frame.table`. A damaged row is set aside.
         """
+        import pandas as pd  # machines that only train may lack it
+
         wanted = None if keys is None else set(keys)
         if self.version == SCHEMA:
             heads = self._select(f"SELECT {', '.join(HEAD)} FROM runs INDEXED BY heads")
