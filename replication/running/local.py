@@ -76,8 +76,8 @@ def carry_out_all(
     `streams` or `stacked` many runs at a time on one device, scored in so many processes; `auto` is the loop on a CPU and
     on a GPU what proves fastest there (`replication.training.engines.choice`). A result does not depend on it beyond rounding,
     nor on their number at all. Runs that train the head alone go together on features of their frozen body, unless the
-    loop is asked for (`replication.running.frozen`). Stops starting runs when `time_budget` seconds are over, those of a recipe for initial
-    weights (see `replication.study.recipes`) included. On Ctrl-C and on a ValueError of a run, which is raised, every
+    loop is asked for (`replication.running.frozen`). Stops starting runs when `time_budget` seconds are over, those of a
+    recipe for initial weights (see `replication.study.recipes`) included. On Ctrl-C and on a ValueError of a run, which is raised, every
     finished run is kept.
     ValueError for an unknown engine, fewer than one worker and a negative time.
     """
@@ -104,7 +104,8 @@ def carry_out_all(
             if not todo:
                 return done
         if engine == "loop" or (engine == "auto" and where == "cpu"):
-            return done + _one_by_one(todo, store, where, min(workers or cores(), len(todo)), deadline, progress, interrupted)
+            at_once = min(workers or cores(), len(todo))
+            return done + _one_by_one(todo, store, where, at_once, deadline, progress, interrupted)
         from replication.running.device import Chunks
 
         return done + Chunks(todo, store, where, engine, progress, interrupted).carry_out(workers or cores(), deadline)
