@@ -35,7 +35,10 @@ AT_ONCE = {("cpu", "linear"): 96, ("cpu", "fastai"): 2, ("cuda", "linear"): 1024
 SCORED = 16
 """runs scored at a time by a worker while a GPU trains the next"""
 BODY = ("network", "init", "input_side")
-SHARED = ("setting", *BODY, "head", "n_majority", "n_minority", "batch_size", "epochs", "updates", "sampling", "precision")
+SHARED = (
+    *("setting", *BODY, "head", "n_majority", "n_minority"),
+    *("batch_size", "epochs", "updates", "sampling", "precision"),
+)
 """factors that runs trained at the same time share"""
 
 Job = tuple[Run, Labels, Outcome]
@@ -118,7 +121,8 @@ def ensure(
 ) -> Features | None:
     """Features of all images that runs with one body and one data set draw; nothing if the deadline comes first.
 
-    What was there stays; blocks finished before Ctrl-C, a kill or the deadline are kept. ValueError: see `replication.training.features.body_of`.
+    What was there stays; blocks finished before Ctrl-C, a kill or the deadline are kept.
+    ValueError: see `replication.training.features.body_of`.
     """
     source = load(setting_of(runs[0].setting).source, setting_of(runs[0].setting).pixels)
     body = body_of(runs[0], *source.images.shape[1:3])

@@ -81,8 +81,8 @@ def carry_out_all(
     what `REPLICATION_ENGINE` names. Runs that fail many at a time are trained one by one. A result does not depend on the
     engine beyond rounding, nor on their number at all. Stops starting runs when `time_budget` seconds are over, those of a
     recipe for initial weights (see `replication.study.recipes`) included. Runs that train the head alone go together on
-    features of their frozen body, unless the loop is asked for (`replication.running.frozen`). On Ctrl-C and on a ValueError of a run, which
-    is raised, every finished run is kept.
+    features of their frozen body, unless the loop is asked for (`replication.running.frozen`). On Ctrl-C and on a
+    ValueError of a run, which is raised, every finished run is kept.
     ValueError for an unknown engine, fewer than one worker and a negative time.
     """
     where = device_of(device)
