@@ -14,7 +14,7 @@ LEAST, MOST = 8, 1024
 EMBEDDED = ("digits",)
 """data sets that need no files of their own"""
 _SIZED = re.compile(r"(?P<before>[^@]*)@(?P<pixels>[0-9]{1,9})(?P<after>(/[^@/]+)*)")
-_OWN_SIZED = re.compile(r"(?P<before>.+)@(?P<pixels>[0-9]{1,9})", re.DOTALL)
+_OWN_SIZED = re.compile(r"(?P<before>.*)@(?P<pixels>[0-9]{1,9})", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -172,12 +172,15 @@ SETTINGS = {
 def _own(name: str) -> tuple[Setting, str]:
     """The setting of `folder:PATH`, perhaps with `::CLASS` and `@PIXELS`, and the pixels as text."""
     path, pixels, majority = name.removeprefix("folder:"), "", ""
+    nameless = ValueError(f"setting {name!r} names no folder: write folder:PATH")
+    if "\0" in path:
+        raise nameless
     if not resolved(path).exists() and (sized := _OWN_SIZED.fullmatch(path)):
         path, pixels = sized["before"], sized["pixels"]
     if not resolved(path).exists() and "::" in path:
         path, _, majority = path.rpartition("::")
-    if not path.strip() or "\0" in path:
-        raise ValueError(f"setting {name!r} names no folder: write folder:PATH")
+    if not path.strip():
+        raise nameless
     source = f"folder:{resolved(path)}"
     label = f"photographs in {Path(source).name}" + (f", most of them {majority}" if majority else "")
     canonical = source + (f"::{majority}" if majority else "")
