@@ -1,20 +1,22 @@
 """Which images a run gets, what names a result, and which runs the claims ask for."""
 
 import dataclasses
+import os
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replication.study import arms, rates
-from replication.study import designs
 from replication.data.augmentation import Augmented, draws, reach
-from replication.data.settings import SETTINGS, Setting, setting
 from replication.data.loading import load
+from replication.data.settings import SETTINGS, Setting, setting
 from replication.data.sources import Source, digest
 from replication.data.splits import data_digest, framed, indices, split
+from replication.paths import root
 from replication.run import CONFIRMATORY, FACTORS, PROTOCOL, Run, entropy, grid
+from replication.study import arms, designs, rates
 
 DIGITS = load("digits")
 OF_DIGITS = [name for name, s in SETTINGS.items() if s.source == "digits"]
@@ -274,11 +276,78 @@ def test_every_declared_setting_is_whole():
 
 def test_a_setting_can_be_had_at_other_sizes():
     large, small = setting("plantvillage/apple@64"), setting("plantvillage/apple")
-    assert dataclasses.replace(large, name=small.name, pixels=32) == small and large.pixels == 64
+    assert dataclasses.replace(large, name=small.name, pixels=32, label=small.label) == small and large.pixels == 64
     assert setting("folder:/some/where@48").source == "folder:/some/where" and setting("folder:/some/where").largest
     for name, words in (("digits@64", "its own size only"), ("cracks@4", "sizes from 8"), ("cracks@x", "unknown setting")):
         with pytest.raises(ValueError, match=words):
             setting(name)
+
+
+@pytest.mark.parametrize("name, canonical", [
+    ("plantvillage/apple@160/2v1", "plantvillage/apple/2v1@160"), ("plantvillage/apple/2v1@160", "plantvillage/apple/2v1@160"),
+    ("plantvillage/apple@064", "plantvillage/apple@64"), ("plantvillage/apple@32", "plantvillage/apple"),
+    ("cifar10@96/1v1", "cifar10/1v1@96"), ("plantvillage/tomato@160/border", "plantvillage/tomato/border@160"),
+])  # fmt: skip
+def test_a_setting_has_one_name(name, canonical):
+    assert setting(name) == setting(canonical) and setting(name).name == canonical == setting(canonical).name
+
+
+@pytest.mark.parametrize("name", [
+    "plantvillage/tomato@160", "plantvillage/tomato@128", "plantvillage/apple@160", "cracks@128", "skin@160", "cifar10/1v1",
+    "plantvillage/tomato/1v1", "plantvillage/tomato/2v1", "plantvillage/tomato/border",
+])  # fmt: skip
+def test_settings_of_the_design_are_there(name):
+    assert setting(name).name == name
+
+
+@pytest.mark.parametrize("name, words", [
+    ("", "unknown setting ''"), ("@64", "unknown setting '@64'"), ("cracks@६४", "unknown setting"), ("cracks@²", "unknown setting"),
+    ("cracks@5000", "sizes from 8 to 1024"), ("cracks@" + "9" * 5000, "unknown setting"), ("cracks@64@64", "unknown setting"),
+    ("folder:", "unknown setting 'folder:'"), ("folder: ", "names no folder"), ("folder:@64", "names no folder"),
+    ("folder:a\0b", "names no folder"), ("plantvillage/apple@160/3v1", "unknown setting"), ("digits@8/1v1", "its own size only"),
+])  # fmt: skip
+def test_nothing_and_nonsense_are_no_setting(name, words):
+    with pytest.raises(ValueError, match=words):
+        setting(name)
+
+
+LABELS = {
+    "digits": "digits", "digits/2v1": "digits, two classes against one", "plantvillage/apple": "apple leaves",
+    "plantvillage/pepper": "pepper leaves", "plantvillage/tomato": "tomato leaves", "cracks": "concrete cracks",
+    "skin": "skin lesions", "cifar10": "CIFAR-10, one class against nine", "cifar10/1v1": "CIFAR-10, one class against another",
+    "plantvillage/apple@64": "apple leaves, 64 px", "plantvillage/apple/border": "apple leaves, the border alone",
+    "plantvillage/apple/ungrouped": "apple leaves, neighbouring photographs parted",
+    "plantvillage/apple@160/2v1": "apple leaves, two classes against one, 160 px", "folder:/some/leaves": "photographs in leaves",
+}  # fmt: skip
+
+
+def test_every_setting_has_a_name_for_readers():
+    assert {name: setting(name).label for name in LABELS} == LABELS
+    assert len({s.label for s in SETTINGS.values()}) == len(SETTINGS)
+    assert [name for name, s in SETTINGS.items() if s.embedded] == OF_DIGITS
+
+
+def _published():
+    return sorted(str(p.parent.relative_to(root() / "results")) for p in (root() / "results").rglob("*.parquet")
+                  if "predictions" not in p.name)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(set(_published())))
+def test_published_names_are_the_settings_own(name):
+    assert setting(name).name == name
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not os.environ.get("REPLICATION_DATA"), reason="REPLICATION_DATA is not set")
+@pytest.mark.parametrize("name", ["plantvillage/apple", "plantvillage/apple@64", "plantvillage/pepper/border", "cracks", "skin"])
+def test_data_of_published_results_is_what_the_images_give(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("REPLICATION_HOME", str(tmp_path))
+    published = pq.read_table(root() / "results" / name / "simple_cnn.parquet", columns=["data"])
+    for cached in (load, data_digest):
+        cached.cache_clear()
+    assert {data_digest(name)} == set(published["data"].to_pylist())
+    for cached in (load, data_digest):
+        cached.cache_clear()
 
 
 def test_digest_of_the_data_sees_what_the_setting_declares(monkeypatch):

@@ -1,5 +1,6 @@
 """Downloads from a local server that cuts, lies and refuses; archives that want to escape."""
 
+import gzip
 import hashlib
 import http.server
 import io
@@ -200,3 +201,16 @@ def test_broken_zip_is_one_sentence(tmp_path):
     with pytest.raises(ValueError, match=r"a\.zip"):
         unpack(tmp_path / "a.zip", tmp_path / "out")
     assert [p.name for p in tmp_path.iterdir()] == ["a.zip"]
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz"])
+def test_a_tar_that_is_cut_or_damaged_unpacks_nothing(tmp_path, name):
+    content = archive(tmp_path / "whole.tar.gz", *map(str, range(99))).read_bytes()
+    content = content if name.endswith("gz") else gzip.decompress(content)
+    damaged = bytearray(content)
+    damaged[len(content) // 2 if name.endswith("gz") else 30 * 1024 + 5] ^= 1  # of a header: a file has 1024 bytes
+    for broken in (content[: len(content) // 2], damaged):
+        (tmp_path / name).write_bytes(broken)
+        with pytest.raises(ValueError, match=rf"{name} cannot be (read to its end|unpacked)"):
+            unpack(tmp_path / name, tmp_path / "out")
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([name, "whole.tar.gz"])

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from replication.running import local
 from replication.running import device
 from replication.data.augmentation import Augmented, draws, reach
-from replication.data.splits import Part, Split, split
+from replication.data.splits import Part, Split
 from replication.results.store import Store
 from replication.running.progress import Progress
 from replication.run import Run

@@ -21,7 +21,11 @@ ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 LOCK = (ROOT / "requirements.lock").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-DIRECT = [Requirement(text) for text in PROJECT["dependencies"]]
+EXTRAS = PROJECT["optional-dependencies"]
+LOCKED = ("test", "onnx")
+"""extras that the lock pins beside what the package itself needs"""
+RUNTIME = [Requirement(text) for text in PROJECT["dependencies"]]
+DIRECT = RUNTIME + list(dict.fromkeys(Requirement(text) for extra in LOCKED for text in EXTRAS[extra]))
 
 
 def pins(name: str) -> list[Requirement]:
@@ -52,6 +56,18 @@ def test_lock_is_hashed_and_names_no_index():
     assert len(entries) > len(DIRECT)
     assert all("--hash=sha256:" in entry for entry in entries)
     assert not re.search(r"--index-url|--extra-index-url|--find-links|https?:|\+cpu|\+cu\d", LOCK)
+
+
+def test_lock_is_made_of_the_package_and_the_extras_that_tests_need():
+    [recipe] = re.findall(r"^lock:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert tuple(re.findall(r"--extra (\S+)", recipe)) == LOCKED
+    assert not any(pins(Requirement(text).name) for text in EXTRAS["peers"])
+
+
+def test_readers_need_no_tools_of_the_tests():
+    tools = {"pytest", "pytest-xdist", "hypothesis", "torchmetrics", "import-linter", "selenium", "ruff", "pyright", "onnx"}
+    assert tools <= {Requirement(text).name for text in EXTRAS["test"]}
+    assert not tools & {wanted.name for wanted in RUNTIME}
 
 
 def test_python_range_is_told_alike():

@@ -22,8 +22,7 @@ from PIL import Image, ImageOps
 
 from replication.cli import main, parser
 from replication.data import catalogue
-from replication.data.fetch import listed
-from replication.data.fetch import official
+from replication.data.fetch import listed, official
 from replication.data.folders import classes, encoded
 from replication.data.packs import packed
 from replication.data.settings import SETTINGS
@@ -564,7 +563,7 @@ def test_the_data_page_says_what_the_code_does():
     named = set(re.findall(r"`((?:digits|plantvillage|cracks|skin|cifar10)(?:/\w+)*)`", PAGE))
     assert named - {"plantvillage/"} <= set(SETTINGS) | set(catalogue.DATA_SETS)
     plain = {name for name in SETTINGS if "v" not in name.rpartition("/")[2]}
-    assert plain - {"plantvillage/pepper", "plantvillage/tomato"} <= named
+    assert plain - {"plantvillage/pepper", "plantvillage/tomato", "plantvillage/tomato/border"} <= named
 
 
 def test_commands_of_the_data_page_are_ones_that_there_are():

@@ -1,18 +1,35 @@
 """Frozen bodies: heads trained many at a time against a plain loop over features, and features against the body."""
 
 import dataclasses
+import os
+import shutil
+import threading
+import time
 from collections import OrderedDict
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
-from replication.data.splits import split
+from replication.data.splits import framed, split
+from replication.results.store import Store
 from replication.run import Run
+from replication.running import frozen as frozen_module
+from replication.running.frozen import carry_out_frozen, train_chunk
+from replication.running.local import carry_out_all, key_of
+from replication.running.pretraining import save
+from replication.running.progress import Progress
+from replication.running.scoring import Labels, scored
+from replication.training import bodies, loop
+from replication.training import features as features_module
 from replication.training.engines.examples import Examples, examples
 from replication.training.engines.heads import train_heads
-from replication.training.heads import BEFORE, CENTRING, FINAL_NORMS, SHIFTED, GhostBatchNorm, build, head_of
+from replication.training.features import Features, labels_of
+from replication.training.heads import (
+    BEFORE, CENTRING, FINAL_NORMS, SHIFTED, GhostBatchNorm, MaxAvgPool, build, head_of,
+)  # fmt: skip
 from replication.training.losses import LOSSES, as_softmax, loss_of
 from replication.training.loop import PRECISIONS, schedule
 from replication.training.readouts import readouts
@@ -264,3 +281,188 @@ def test_fixed_values_of_final_norms():
     assert norm.weight.tolist() == pytest.approx([np.log(20)] * 2) and not norm.weight.requires_grad
     with pytest.raises(ValueError, match="needs n_majority above n_minority"):
         head_of(small(final_norm="bn_log_prior_scale", n_minority=200), 5, 2)
+
+
+# --- Features, and whole runs on them ---------------------------------------------------------------
+
+
+@pytest.fixture
+def leaves(tmp_path, monkeypatch) -> str:
+    """A folder of images of two classes, 8 pixels wide, as a setting whose training images are mirrored."""
+    monkeypatch.setenv("REPLICATION_HOME", str(tmp_path / "home"))
+    rng = np.random.default_rng(0)
+    for name, n in (("large", 520), ("small", 260)):
+        folder = tmp_path / "leaves" / name
+        folder.mkdir(parents=True)
+        for i in range(n):
+            image = rng.integers(256, size=(8, 8, 3)) // (1 if name == "large" else 2)
+            Image.fromarray(image.astype(np.uint8)).save(folder / f"{i}.png")
+    return f"folder:{tmp_path / 'leaves'}@8"
+
+
+def a_body() -> nn.Module:
+    """A small body with random weights and running statistics of its own."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        body, _ = bodies.body("simple_cnn", 3, 8)
+        for layer in body:
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.running_mean.normal_()
+                layer.running_var.uniform_(0.5, 2)
+    return body.eval()
+
+
+def frozen(setting: str, **factors) -> Run:
+    return Run(setting=setting, **{"n_majority": 200, "epochs": 2, "trained": "head"} | factors)
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> str:
+    """The body as a checkpoint, for `Run.init`."""
+    path = tmp_path / "body.pt"
+    save(path, "simple_cnn", a_body(), {})
+    return str(path)
+
+
+def computed(run: Run, body: nn.Module) -> Features:
+    features = Features.of(run, body)
+    for block in list(features.missing(labels_of([run]))):
+        features.compute(body, *block)
+    return features
+
+
+def wanted_features(body: nn.Module, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and largest values (N, F) as the heads' own pooling gives them."""
+    with torch.no_grad():
+        maps = body(loop.scaled(images, torch.float32, torch.device("cpu")))
+        both = MaxAvgPool()(maps).numpy()
+    return both[:, both.shape[1] // 2 :], both[:, : both.shape[1] // 2]
+
+
+def test_features_are_those_of_the_images(leaves):
+    body, run = a_body(), frozen(leaves)
+    features = computed(run, body)
+    numbers = np.random.default_rng(0).permutation(len(features.data.labels))[:300]
+    images = np.asarray(features.data.images[numbers])
+    for view, shown in enumerate((images, images[..., ::-1])):
+        mean, largest = wanted_features(body, np.ascontiguousarray(shown))
+        assert np.abs(features.rows(view, numbers) - mean).max() < 1e-5
+        both = features.rows(view, numbers, "fastai")
+        assert np.abs(both - np.concatenate([largest, mean], 1)).max() < 1e-5
+    assert np.abs(features.rows(0, numbers) - features.rows(1, numbers)).max() > 1e-2
+    framed_too = dataclasses.replace(features, border=True, folder=features.folder / "border")
+    framed_too.compute(body, 0, 0)
+    mean, _ = wanted_features(body, framed(np.asarray(features.data.images[:300])))
+    assert np.abs(framed_too.rows(0, np.arange(300)) - mean).max() < 1e-5
+
+
+def test_features_do_not_depend_on_how_they_are_cut(leaves, monkeypatch):
+    body, run = a_body(), frozen(leaves)
+    whole_blocks = computed(run, body)
+    monkeypatch.setattr(features_module, "BLOCK", 100)
+    monkeypatch.setattr(features_module, "AT_ONCE", 7 * 64)
+    monkeypatch.setattr(features_module, "LEAST", 7)
+    cut = dataclasses.replace(whole_blocks, folder=whole_blocks.folder / "cut")
+    for block in list(cut.missing([0, 1])):
+        cut.compute(body, *block)
+    numbers = np.arange(0, 780, 3)
+    found = cut.rows(1, numbers)
+    monkeypatch.undo()
+    assert len(list(cut.folder.iterdir())) == 6 + 3
+    # the fixture's home is gone with its environment: the data is in memory by now
+    assert np.abs(found - whole_blocks.rows(1, numbers)).max() < 1e-5
+
+
+def test_a_feature_key_follows_what_it_is_made_of(leaves):
+    body, run = a_body(), frozen(leaves)
+    folders = {Features.of(run, body).folder, Features.of(dataclasses.replace(run, input_side=16), body).folder}
+    assert Features.of(dataclasses.replace(run, seed=5, learning_rate=1.0), a_body()).folder in folders
+    with torch.no_grad():
+        body[2].running_mean[0] += 1e-3
+    folders.add(Features.of(run, body).folder)
+    folders.add(Features.of(dataclasses.replace(run, setting="digits"), body).folder)
+    assert len(folders) == 4
+
+
+def test_a_broken_or_missing_block_is_computed_again(leaves, monkeypatch):
+    monkeypatch.setattr(features_module, "BLOCK", 100)
+    body, run = a_body(), frozen(leaves)
+    features = computed(run, body)
+    before = features.rows(0, np.arange(780)).copy()
+    file = features.folder / "0-3" / "features.npy"
+    os.truncate(file, file.stat().st_size // 2)
+    shutil.rmtree(features.folder / "1-0")
+    again = Features.of(run, body)
+    assert list(again.missing([0, 1])) == [(0, 3), (1, 0)]
+    kept = (features.folder / "0-0" / "features.npy").stat().st_mtime_ns
+    assert np.array_equal(computed(run, body).rows(0, np.arange(780)), before)
+    assert (features.folder / "0-0" / "features.npy").stat().st_mtime_ns == kept
+
+
+def test_random_weights_are_refused():
+    with pytest.raises(ValueError, match="with random weights keeps no features"):
+        features_module.body_of(Run(trained="head"), 1, 8)
+
+
+@pytest.mark.parametrize("head", ["linear", "fastai"])
+def test_runs_equal_the_plain_loop_over_images(leaves, checkpoint, head):
+    shared = {"init": checkpoint, "head": head}
+    runs = [frozen(leaves, final_norm=norm, seed=s, **shared) for norm in ("none", "bn") for s in (0, 1)]
+    features = computed(runs[0], features_module.body_of(runs[0], 3, 8))
+    for run, labels, outcome in train_chunk(runs, features, "cpu"):
+        parts = split(run)
+        plain = loop.train(run, parts)
+        assert outcome.readouts.keys() == plain.readouts.keys()
+        for name, logits in plain.readouts.items():
+            assert np.abs(outcome.readouts[name] - logits).max() < 1e-3, name
+        assert np.abs(outcome.test - plain.test).max() < 1e-3
+        assert (outcome.epochs, outcome.updates, outcome.diverged) == (plain.epochs, plain.updates, plain.diverged)
+        assert np.array_equal(labels.test, parts.test.labels) and labels.digest == parts.digest
+        assert np.array_equal(labels.train_counts, parts.train_counts)
+
+
+def carry_out(runs: list[Run], store: Store, **options) -> int:
+    interrupted = options.pop("interrupted", threading.Event())
+    with Progress(len(runs)) as progress:
+        return carry_out_frozen(runs, store, "cpu", progress, interrupted, workers=1, **options)
+
+
+def test_finished_runs_are_stored_and_scored_as_from_the_plain_loop(leaves, checkpoint, own_store):
+    runs = [frozen(leaves, init=checkpoint, final_norm=norm, seed=s) for norm in ("none", "bn") for s in (0, 1)]
+    with Store(own_store) as store:
+        assert carry_out(runs, store) == 4
+        results = {result.run: result for result in store.results()}
+    assert set(results) == set(runs)
+    run = runs[2]
+    plain = scored(run, Labels.of(split(run)), loop.train(run, split(run)), "")
+    found = results[run]
+    assert found.scores.keys() == plain.scores.keys()
+    for readout, scores in plain.scores.items():
+        assert found.scores[readout]["nll"] == pytest.approx(scores["nll"], abs=1e-3)
+    assert found.key == plain.key == key_of(run)
+    assert found.facts["updates_made"] == plain.facts["updates_made"] == 6
+
+
+def test_the_deadline_and_ctrl_c_end_the_work(leaves, checkpoint, own_store):
+    runs = [frozen(leaves, init=checkpoint, seed=s) for s in range(3)]
+    with Store(own_store) as store:
+        assert carry_out(runs, store, deadline=time.monotonic() - 1) == 0
+        asked = threading.Event()
+        asked.set()
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(runs, store, interrupted=asked)
+        assert not store.keys()
+        assert carry_out_all(runs, store, workers=1) == 3
+        assert set(store.keys()) == {key_of(run) for run in runs}
+
+
+def test_chunks_keep_a_seed_together_and_are_not_too_large(monkeypatch):
+    monkeypatch.setitem(frozen_module.AT_ONCE, ("cpu", "linear"), 5)
+    norms = ("none", "bn")
+    runs = [frozen("digits", final_norm=n, seed=s) for n in norms for s in range(4)]
+    runs += [frozen("digits", n_minority=20, learning_rate=r) for r in np.linspace(1e-3, 1e-2, 7)]
+    cut = list(frozen_module.chunks(runs, "cpu"))
+    assert sorted(map(len, cut)) == [2, 4, 4, 5]
+    assert {run for chunk in cut for run in chunk} == set(runs)
+    assert all(len({run.n_minority for run in chunk}) == 1 for chunk in cut)
+    assert all(sum(run.seed == s for run in cut[0]) == 2 for s in {run.seed for run in cut[0]})

@@ -71,9 +71,9 @@ class Curve:
         return all(self.tests * st.p_below(d) < st.ALPHA for d in self.D.T)
 
     def end_as_good(self) -> bool:
-        """Whether one end of the levels is shown to lie no more than the margin below every inner level."""
+        """Whether there are inner levels, and one end is shown to lie no more than the margin below each of them."""
         last = len(self.levels) - 1
-        return any(all(self._difference(k, end)[1] < INSIDE for k in range(1, last)) for end in (0, last))
+        return last > 1 and any(all(self._difference(k, end)[1] < INSIDE for k in range(1, last)) for end in (0, last))
 
     def all_within(self) -> bool:
         """Whether there are pairs and every difference is shown to lie within the margin."""

@@ -47,6 +47,11 @@ def published(*settings: str, seeds: int = 60, kinds: tuple[str, ...] = FIRST_KI
     )
 
 
+def on_images() -> tuple[Cell, ...]:
+    """The small CNN's cells on photographs, each with a further kind of rate that was registered after them."""
+    return published(*IMAGES, kinds=(*FIRST_KINDS, "default"))
+
+
 def resnets() -> tuple[Cell, ...]:
     """A ResNet-34 on apple leaves without ImageNet's weights, of the first rules."""
     return tuple(Cell("plantvillage/apple", network, seeds=10, kinds=FIRST_KINDS, version=0) for network in RESNETS)

@@ -16,6 +16,8 @@ REPLICATED, CONTRADICTED, UNDECIDED = "replicated", "contradicted", "undecided"
 NOT_ASSESSABLE, NOT_RUN = "not assessable", "not run"
 WORDS = (REPLICATED, CONTRADICTED, UNDECIDED, NOT_ASSESSABLE, NOT_RUN)
 """the words of a verdict"""
+NOT_JUDGED = "not judged"
+"""said instead of a word where arms have no learning rates of their own"""
 OPPOSITE = {REPLICATED: CONTRADICTED, CONTRADICTED: REPLICATED}
 """the decided words"""
 

@@ -35,7 +35,7 @@ def decide(m: Measures) -> Decision:
     higher, better = st.holm([confidence.adjusted[0], nll.adjusted[1]])
     if min(higher, better) < st.ALPHA:
         words = [word for p, word in ((higher, "confidence rises"), (better, "NLL gets better")) if p < st.ALPHA]
-        return Decision(CONTRADICTED, f"F1 rises and {' and '.join(words)}", ("gain",))
+        return Decision(CONTRADICTED, f"F1 rises and {' and '.join(words)}")
     words = [
         f"{name} {'higher' if e.above else 'lower' if e.below else 'open'}"
         for name, e in (("confidence", confidence), ("NLL at training prevalence", nll))

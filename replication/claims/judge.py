@@ -11,6 +11,7 @@ from replication.analysis import statistics as st
 from replication.analysis.effects import Effect
 from replication.claims.claim import (
     CONTRADICTED,
+    NOT_JUDGED,
     NOT_RUN,
     OPPOSITE,
     UNDECIDED,
@@ -30,8 +31,8 @@ from replication.study.rates import KINDS, at_grid_end
 
 LONGEST = 100
 """epochs beyond which nobody trains the base pair"""
-GROUP_CELLS, GROUP_MAJORITY = 4, 3
-"""a part of a claim that has a word of its own: so many cells, and so many that must agree"""
+GROUP_MAJORITY = 3
+"""of the four cells of a part of a claim that has a word of its own, so many must agree"""
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ class Unit:
 
     @property
     def may_lead(self) -> bool:
-        """Whether it may set the headline of its tier."""
-        return self.cell.role == PRIMARY
+        """Whether it may set the headline of its tier: added cells move none."""
+        return self.cell.role == PRIMARY and self.cell.version <= 1
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,9 @@ class CellVerdict:
     word: str
     reason: str
     done: int
-    """seeds of which all runs at own rates have a result"""
+    """seeds of which all runs at own rates (or, without such, at its first kind of rate) have a result"""
     decisions: dict[str, Decision] = field(default_factory=dict)
-    """kind of rate -> decision"""
+    """kind of rate -> decision, for every kind that is planned: `not run` where runs are missing"""
     measures: dict[str, Measures] = field(default_factory=dict)
     """kind of rate -> effects and curves, with adjusted p; empty where not run"""
     qualifiers: tuple[str, ...] = ()
@@ -102,13 +103,16 @@ class Judgement:
         return words.pop() if len(words) == 1 else UNDECIDED
 
     def counts(self) -> dict[str, Counter]:
-        """Tier -> how many cells have which word, each images, body and trained part once (the first registered)."""
-        seen, found = set(), {name: Counter() for name in TIERS}
-        for c in self.cells:
-            key = (identity_of(c.cell), c.unit.variant)
-            if c.cell.role in (EXPLORATORY, SHOWN) or key in seen:
+        """Tier -> how many cells beside that of the headline have which word.
+
+        Images, body and trained part count once (the first registered), and not at all where they are the headline's.
+        """
+        seen = {identity_of(headline.lead.cell) for headline in self.headlines if headline.lead}
+        found = {name: Counter() for name in TIERS}
+        for c in sorted(self.cells, key=lambda c: c.cell.version):
+            if c.cell.role in (EXPLORATORY, SHOWN) or identity_of(c.cell) in seen:
                 continue
-            seen.add(key)
+            seen.add(identity_of(c.cell))
             found[c.tier][c.word] += 1
         return found
 
@@ -121,6 +125,8 @@ def plan_frame(plan: Plan, cells: Iterable[Cell], results: pd.DataFrame) -> pd.D
             wanted += [((cell.setting, cell.network), entry) for entry in plan.entries(cell)]
         except ValueError:  # nothing has been tuned there yet
             continue
+    if not wanted:
+        return pd.DataFrame(columns=["cell_setting", "cell_network", "variant", "rate", "arm", "level", "seed", "f1_minority"])
     return frame(wanted, results)
 
 
@@ -181,16 +187,23 @@ def least_seeds(cell: Cell) -> int:
 
 
 def _decide(claim: Claim, cell: Cell, measures: Measures) -> Decision:
-    n, least = min(e.n for e in measures.values()), least_seeds(cell)
+    n, least = measures["gain"].n, least_seeds(cell)
     if n < least:
         return Decision(UNDECIDED, f"a verdict takes at least {least} seeds, found {n}")
     return (assessable(measures) if claim.gated else None) or claim.decide(measures)
 
 
-def seeds_done(part: pd.DataFrame, variant: str) -> int:
-    """Seeds of which all runs of a variant at own rates have a result."""
-    rows = part[(part["rate"] == "own") & (part["variant"] == variant)]
+def seeds_done(part: pd.DataFrame | None, variant: str, kind: str = "own") -> int:
+    """Seeds of which all runs of a variant at one kind of rate have a result."""
+    if part is None:
+        return 0
+    rows = part[(part["rate"] == kind) & (part["variant"] == variant)]
     return int(rows["f1_minority"].notna().groupby(rows["seed"]).all().sum())
+
+
+def recorded(rows: pd.DataFrame, metric: str) -> bool:
+    """Whether rows have a metric: files published earlier may lack it."""
+    return metric in rows and bool(rows[metric].notna().all())
 
 
 def judge_units(claim: Claim, wanted: list[Unit], data: pd.DataFrame) -> list[CellVerdict]:
@@ -209,7 +222,7 @@ def judge_units(claim: Claim, wanted: list[Unit], data: pd.DataFrame) -> list[Ce
                     part = groups.get((unit.cell.setting, unit.cell.network))
                     if part is None or kind not in unit.cell.kinds or (metric == "f1_macro" and kind != "own"):
                         continue
-                    if len(rows := _rows(part, claim, unit, kind)):
+                    if len(rows := _rows(part, claim, unit, kind)) and recorded(rows, metric):
                         found[unit] = claim.measure(rows, metric, planned)
                 for unit, measures in _adjusted(found, planned).items():
                     measured[unit, kind, metric] = measures
@@ -219,11 +232,17 @@ def judge_units(claim: Claim, wanted: list[Unit], data: pd.DataFrame) -> list[Ce
 def _verdict(claim: Claim, unit: Unit, groups: dict, measured: dict) -> CellVerdict:
     cell = unit.cell
     part = groups.get((cell.setting, cell.network))
-    done = 0 if part is None else seeds_done(part, unit.variant)
+    done = {kind: seeds_done(part, unit.variant, kind) for kind in cell.kinds}
     by_kind = {kind: m for kind in cell.kinds if (m := measured.get((unit, kind, "f1_minority")))}
-    decisions = {kind: _decide(claim, cell, m) for kind, m in by_kind.items()}
-    verdict = CellVerdict(unit, tier(cell), NOT_RUN, f"{done} of {cell.seeds} seeds", done, decisions, by_kind)
-    if "own" not in decisions:
+    decisions = {
+        kind: _decide(claim, cell, by_kind[kind]) if kind in by_kind else Decision(NOT_RUN, f"{n} of {cell.seeds} seeds")
+        for kind, n in done.items()
+    }
+    if cell.role == SHOWN or "own" not in done:
+        n = next(iter(done.values()))
+        return CellVerdict(unit, tier(cell), NOT_JUDGED, f"shown, not judged: {n} of {cell.seeds} seeds", n, {}, by_kind)
+    verdict = CellVerdict(unit, tier(cell), NOT_RUN, decisions["own"].reason, done["own"], decisions, by_kind)
+    if "own" not in by_kind:
         return verdict
     own, macro = decisions["own"], measured.get((unit, "own", "f1_macro"), {})
     seen = _macro(claim, own, macro)
@@ -269,7 +288,7 @@ def _qualifiers(
 def _epochs(own: Decision, m: Measures) -> Iterator[str]:
     longer = {int(name.split("_")[1]): e for name, e in m.items() if name.endswith("_epochs")}
     for n, effect in longer.items():
-        if own.word != CONTRADICTED and st.p_below(effect.d, effect.margin) < st.ALPHA:
+        if own.word != CONTRADICTED and effect.below:
             yield f"gone at {n} epochs"
     if (most := max(longer, default=10)) < LONGEST:
         yield f"not trained beyond {most} epochs"
@@ -287,15 +306,14 @@ def grid_ends(claim: Claim, unit: Unit) -> list[str]:
 
 
 def _part_headline(claim: Claim, part: str, cells: list[CellVerdict]) -> Headline:
-    """The word of at least three of four cells, else undecided."""
+    """The word of at least three of four cells; else not run where some have not been, else undecided."""
     counts = Counter(c.word for c in cells)
-    words = ", ".join(f"{word} in {n}" for word, n in counts.items()) + f" of {len(cells)} cells"
-    word, n = counts.most_common(1)[0]
-    after = ("after the fact",) * any(c.cell.version == 0 for c in cells)
-    if counts[NOT_RUN]:
-        return Headline(part, NOT_RUN, words, "", None, after)
-    qualifiers = dict.fromkeys(q for c in cells for q in c.qualifiers if q in ("after the fact", "explored", "not in macro F1"))
-    return Headline(part, word if n >= GROUP_MAJORITY else UNDECIDED, words, "", None, tuple(qualifiers))
+    reason = ", ".join(f"{word} in {n}" for word, n in counts.items()) + f" of {len(cells)} cells"
+    agreed = [word for word, n in counts.items() if n >= GROUP_MAJORITY]
+    word = agreed[0] if agreed else NOT_RUN if counts[NOT_RUN] else UNDECIDED
+    found = Counter(q.partition(":")[0] for c in cells for q in c.qualifiers)
+    some = [q for q in ("rate-dependent", "not in macro F1", "grid end", "after the fact", "explored") if found[q]]
+    return Headline(part, word, reason, "", None, tuple(f"{q} in {found[q]} of {len(cells)} cells" for q in some))
 
 
 def _headline(cells: list[CellVerdict]) -> Headline:

@@ -113,8 +113,35 @@ def places(claims: Sequence[str] = (), settings: Sequence[str] = (), networks: S
 
 
 def registered() -> Iterator[tuple[str, Cell]]:
-    """(claim, cell) of every cell that was registered before its runs."""
-    return ((name, cell) for name, p in PLANS.items() for cell in p.cells if cell.version)
+    """(claim, cell) of every cell that was registered before its runs.
+
+    Of a cell published before there was a registration: with the kinds of rate that have come to it since, if any.
+    """
+    for name, p in PLANS.items():
+        for cell in p.cells:
+            kinds = cell.kinds if cell.version else tuple(kind for kind in cell.kinds if kind == "default")
+            if kinds:
+                yield name, replace(cell, kinds=kinds)
+
+
+def registered_runs() -> set[Run]:
+    """Every run that had to be registered before it was carried out, as no cell published before asks for it."""
+    first, since = set(), set()
+    for found, chosen in ((first, _published_first()), (since, registered())):
+        for name, cell in chosen:
+            for comparison in plan(name).design(cell):
+                try:
+                    found.update(entry.run for entry in comparison.entries())
+                except ValueError:  # nothing has been tuned there yet
+                    continue
+    return since - first
+
+
+def _published_first() -> Iterator[tuple[str, Cell]]:
+    for name, p in PLANS.items():
+        for cell in p.cells:
+            if not cell.version:
+                yield name, replace(cell, kinds=tuple(kind for kind in cell.kinds if kind != "default"))
 
 
 def pilots_of(cell: Cell) -> dict[str, list]:

@@ -46,7 +46,7 @@ CLAIM = Claim(
     design=design,
     cells=(
         cells.identity(), *cells.close(), *cells.frozen(),
-        *cells.published("digits", *cells.IMAGES), *cells.resnets(),
+        *cells.published("digits"), *cells.on_images(), *cells.resnets(),
     ),
     statement="The gain is kept when the added BatchNorm layer is removed again at inference.",
     source=K21,

@@ -62,7 +62,7 @@ def decide(m: Measures) -> Decision:
     if m["censored"].d.mean() > 0.5:
         return Decision(NOT_ASSESSABLE, "more than half of the runs never reached the target within 100 epochs")
     if saved.above:
-        return Decision(REPLICATED, "the layer saves more than one epoch on the way to a validation F1 of 0.8", ("gain",))
+        return Decision(REPLICATED, "the layer saves more than one epoch on the way to a validation F1 of 0.8")
     if saved.below:
         return Decision(CONTRADICTED, "the layer saves less than one epoch on the way to a validation F1 of 0.8")
     return Decision(UNDECIDED, fresh_seeds(saved))

@@ -11,7 +11,7 @@ BITS = WAVES**2 - 1
 LIMIT = 30
 """most bits by which fingerprints of one picture may differ; at other sizes and qualities our images differed from
 themselves in 18 at most, unrelated pictures differ in half of the bits"""
-NEAR = 0.1
+NEAR = 0.2
 """largest difference of two thumbnails, root mean square, as a share of their contrast, at which they show the same"""
 
 

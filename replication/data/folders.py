@@ -225,7 +225,7 @@ def _check_split(path: Path, found: dict[str, Path], split: dict[str, str]) -> N
     first = next(iter(labels))
     for name, has in labels.items():
         if has != labels[first]:
-            odd = sorted(has ^ labels[first])[0]
+            odd = min(has ^ labels[first])
             raise ValueError(f"class {odd!r} is not in both {first}/ and {name}/ of {path}: every part needs every class")
 
 

@@ -7,9 +7,9 @@ from replication.data.archives import members
 from replication.data.catalogue import DATA_SETS, DataSet
 from replication.data.fetch.listed import listed
 from replication.data.folders import images_of, is_image
+from replication.data.loading import SOURCES, load
 from replication.data.packs import classes_of, open_pack, place, size_of
 from replication.data.settings import SETTINGS
-from replication.data.loading import SOURCES, load
 
 
 def count(path: Path) -> int:

@@ -16,7 +16,15 @@ import numpy as np
 from replication.data.catalogue import DATA_SETS
 from replication.data.decoding import Depth, decode
 from replication.data.fetch.listed import listed
-from replication.data.folders import Photo, catalogued, classes, own, read, resolved, stamp
+from replication.data.folders import (
+    Photo,
+    catalogued,
+    classes,
+    own,
+    read,
+    resolved,
+    stamp,
+)
 from replication.data.look import joined, look, streamed
 from replication.data.sources import PARTS, Source, digest
 from replication.files import recover, remember, sha256_of, verify, whole
@@ -88,7 +96,7 @@ def _warn_of_lacking(name: str, photos: list[Photo]) -> dict[str, int]:
         there.setdefault(photo.label, set()).add(photo.name)
     lacking = {c: sorted(set(images.names) - there.get(c, set())) for c, images in listed(name).items()}
     if lacking := {c: names for c, names in lacking.items() if names}:
-        c, names = next(iter(lacking.items()))
+        names = next(iter(lacking.values()))
         count = ", ".join(f"{len(names)} of {c}" for c, names in lacking.items())
         warnings.warn(
             f"{name} lacks listed images ({count}; the first is {names[0]!r}): its results are on other images than the "

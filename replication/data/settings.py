@@ -2,9 +2,19 @@
 
 import dataclasses
 import functools
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
+from replication.data.folders import resolved
 from replication.data.sources import Source
+
+LEAST, MOST = 8, 1024
+"""sides in pixels at which a setting can be had"""
+EMBEDDED = ("digits",)
+"""data sets that need no files of their own"""
+_SIZED = re.compile(r"(?P<before>[^@]*)@(?P<pixels>[0-9]{1,9})(?P<after>(/[^@/]+)*)")
+_OWN_SIZED = re.compile(r"(?P<before>.*)@(?P<pixels>[0-9]{1,9})", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,20 @@ class Setting:
     """whether only a frame of the image is seen, a sixteenth of its side wide (the background-only control)"""
     grouped: bool = True
     """whether images of one group stay in one part of a split"""
+    majority: str = ""
+    """with `largest`: name of the source's label that is the majority instead of its largest"""
+    label: str = ""
+    """the setting's name for readers"""
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the data set needs no files of its own."""
+        return self.source in EMBEDDED
+
+    @property
+    def own(self) -> bool:
+        """Whether the images are a folder or a table of one's own."""
+        return self.source.startswith("folder:")
 
     @property
     def minority_classes(self) -> tuple[int, ...]:
@@ -46,7 +70,7 @@ class Setting:
 
     def declared(self) -> dict:
         """What the name of an embedded data set leaves open and a result must therefore carry: all but its defaults."""
-        named = ("name", "source", "majorities", "minorities", "reserved")
+        named = ("name", "source", "majorities", "minorities", "reserved", "label")
         fields = (f for f in dataclasses.fields(self) if f.name not in named)
         return {f.name: value for f in fields if (value := getattr(self, f.name)) != f.default}
 
@@ -65,7 +89,13 @@ class Setting:
                 )
             return [[names[name] for name in pool] for pool in self.classes]
         if self.largest:
-            first = int(source.counts.argmax())
+            if self.majority and self.majority not in source.classes:
+                raise ValueError(
+                    f"setting {self.name!r} needs class {self.majority!r}: the data set has {', '.join(source.classes)}"
+                )
+            if source.n_labels < 2:
+                raise ValueError(f"setting {self.name!r} has one class, {source.classes[0]!r}: at least two are needed")
+            first = source.classes.index(self.majority) if self.majority else int(source.counts.argmax())
             return [[first], [label for label in range(source.n_labels) if label != first]]
         order = [(seed + i) % source.n_labels for i in range(source.n_labels)]
         others = order[max(self.minorities, self.reserved):]
@@ -73,19 +103,33 @@ class Setting:
         return majority + [[label] for label in order[: self.minorities]]
 
 
-def _kvm(name: str, **declared) -> list[Setting]:
+_KVM = {
+    (1, 1): "one class against another", (2, 1): "two classes against one",
+    (1, 2): "one class against two", (2, 2): "two classes against two",
+}  # fmt: skip
+"""words for settings of so many majority and minority classes"""
+
+
+def _kvm(name: str, label: str, **declared) -> list[Setting]:
     """The four settings of the majorities claim whose classes the seed picks, from the same majority labels."""
     return [
-        Setting(f"{name}/{k}v{m}", majorities=k, minorities=m, reserved=2, **declared) for k in (1, 2) for m in (1, 2)
-    ]
+        Setting(f"{name}/{k}v{m}", majorities=k, minorities=m, reserved=2, label=f"{label}, {_KVM[k, m]}", **declared)
+        for k in (1, 2) for m in (1, 2)
+    ]  # fmt: skip
 
 
-def _images(name: str, source: str, *classes: tuple[str, ...], minorities: int = 1, **declared) -> Setting:
-    """A setting of real images: 32 pixels, flipped and shifted in training."""
+def _images(name: str, label: str, *classes: tuple[str, ...], minorities: int = 1, **declared) -> Setting:
+    """A setting of real images of the data set that its name begins with: 32 pixels, flipped and shifted in training."""
     return Setting(
-        name, source, majorities=len(classes) - minorities if classes else 1, minorities=minorities, classes=classes,
-        **_IMAGES | declared,
+        name, name.partition("/")[0], majorities=len(classes) - minorities if classes else 1, minorities=minorities,
+        classes=classes, label=label, **_IMAGES | declared,
     )  # fmt: skip
+
+
+def _of(name: str, label: str, *classes: tuple[str, ...], minorities: int = 1) -> Setting:
+    """A setting of the majorities claim whose classes have roles fixed by their sizes."""
+    words = _KVM[len(classes) - minorities, minorities]
+    return _images(name, f"{label}, {words}", *classes, minorities=minorities)
 
 
 _IMAGES = {"test": 150, "validation": (150, 75), "pixels": 32, "augment": True}
@@ -94,55 +138,83 @@ _HEALTHY, _SCAB, _ROT, _RUST = (
 )
 _APPLE = (_HEALTHY, _SCAB + _ROT + _RUST)
 _PEPPER = (("Pepper_bell___healthy",), ("Pepper_bell___Bacterial_spot",))
-_TOMATO = (("Tomato___healthy",), ("Tomato___Early_blight",), ("Tomato___Late_blight",))
+_WELL, _EARLY, _LATE = (("Tomato___healthy",), ("Tomato___Early_blight",), ("Tomato___Late_blight",))
+_TOMATO = (_WELL, _EARLY + _LATE)
 
 SETTINGS = {
     s.name: s
     for s in (
-        Setting("digits", "digits"),
-        *_kvm("digits", source="digits"),
-        _images("plantvillage/apple", "plantvillage", *_APPLE),
-        _images("plantvillage/pepper", "plantvillage", *_PEPPER),
-        _images("plantvillage/tomato", "plantvillage", _TOMATO[0], _TOMATO[1] + _TOMATO[2]),
-        _images("cracks", "cracks", ("negative",), ("positive",)),
-        _images("skin", "skin", ("benign",), ("malignant",)),
-        _images("cifar10", "cifar10"),
+        Setting("digits", "digits", label="digits"),
+        *_kvm("digits", "digits", source="digits"),
+        _images("plantvillage/apple", "apple leaves", *_APPLE),
+        _images("plantvillage/pepper", "pepper leaves", *_PEPPER),
+        _images("plantvillage/tomato", "tomato leaves", *_TOMATO),
+        _images("cracks", "concrete cracks", ("negative",), ("positive",)),
+        _images("skin", "skin lesions", ("benign",), ("malignant",)),
+        _images("cifar10", "CIFAR-10, one class against nine"),
         # majorities claim: the classes of PlantVillage have roles fixed by their sizes, those of CIFAR-10 take turns
-        _images("plantvillage/apple/1v1", "plantvillage", _HEALTHY, _ROT),
-        _images("plantvillage/apple/2v1", "plantvillage", _HEALTHY, _SCAB, _ROT),
-        _images("plantvillage/apple/1v2", "plantvillage", _HEALTHY, _ROT, _RUST, minorities=2),
-        _images("plantvillage/apple/2v2", "plantvillage", _HEALTHY, _SCAB, _ROT, _RUST, minorities=2),
-        _images("plantvillage/tomato/1v1", "plantvillage", _TOMATO[0], _TOMATO[2]),
-        _images("plantvillage/tomato/2v1", "plantvillage", *_TOMATO),
-        *_kvm("cifar10", source="cifar10", pooled=False, **_IMAGES),
+        _of("plantvillage/apple/1v1", "apple leaves", _HEALTHY, _ROT),
+        _of("plantvillage/apple/2v1", "apple leaves", _HEALTHY, _SCAB, _ROT),
+        _of("plantvillage/apple/1v2", "apple leaves", _HEALTHY, _ROT, _RUST, minorities=2),
+        _of("plantvillage/apple/2v2", "apple leaves", _HEALTHY, _SCAB, _ROT, _RUST, minorities=2),
+        _of("plantvillage/tomato/1v1", "tomato leaves", _WELL, _LATE),
+        _of("plantvillage/tomato/2v1", "tomato leaves", _WELL, _EARLY, _LATE),
+        *_kvm("cifar10", "CIFAR-10", source="cifar10", pooled=False, **_IMAGES),
         # controls
-        _images("plantvillage/apple/border", "plantvillage", *_APPLE, border=True),
-        _images("plantvillage/pepper/border", "plantvillage", *_PEPPER, border=True),
-        _images("plantvillage/tomato/border", "plantvillage", _TOMATO[0], _TOMATO[1] + _TOMATO[2], border=True),
-        _images("plantvillage/apple/ungrouped", "plantvillage", *_APPLE, grouped=False),
+        _images("plantvillage/apple/border", "apple leaves, the border alone", *_APPLE, border=True),
+        _images("plantvillage/pepper/border", "pepper leaves, the border alone", *_PEPPER, border=True),
+        _images("plantvillage/tomato/border", "tomato leaves, the border alone", *_TOMATO, border=True),
+        _images("plantvillage/apple/ungrouped", "apple leaves, neighbouring photographs parted", *_APPLE, grouped=False),
     )
 }
+
+
+def _own(name: str) -> tuple[Setting, str]:
+    """The setting of `folder:PATH`, perhaps with `::CLASS` and `@PIXELS`, and the pixels as text."""
+    path, pixels, majority = name.removeprefix("folder:"), "", ""
+    nameless = ValueError(f"setting {name!r} names no folder: write folder:PATH")
+    if "\0" in path:
+        raise nameless
+    if not resolved(path).exists() and (sized := _OWN_SIZED.fullmatch(path)):
+        path, pixels = sized["before"], sized["pixels"]
+    if not resolved(path).exists() and "::" in path:
+        path, _, majority = path.rpartition("::")
+    if not path.strip():
+        raise nameless
+    source = f"folder:{resolved(path)}"
+    label = f"photographs in {Path(source).name}" + (f", most of them {majority}" if majority else "")
+    canonical = source + (f"::{majority}" if majority else "")
+    return Setting(canonical, source, largest=True, majority=majority, label=label, **_IMAGES), pixels
 
 
 @functools.cache
 def setting(name: str) -> Setting:
     """The setting of that name; `NAME@64` is the same at 64 pixels, `folder:PATH` a folder of images of one's own.
 
-    Such a folder (one subfolder a class) is used as its largest class against all others, pooled. ValueError names
-    the settings there are, and for a size that cannot be had.
+    The size may also stand after the data set's name: `plantvillage/apple@160/2v1` is `plantvillage/apple/2v1@160`,
+    which is its one `name`; at its usual size a setting has the name without it. A folder (one subfolder a class) is
+    used as its largest class against all others, pooled, or as that of `folder:PATH::CLASS`; its name is
+    `folder:` with the absolute path without links, however it is spelt. ValueError names the settings there are, and
+    for a size that cannot be had.
     """
-    base, at, pixels = name.rpartition("@")
-    if not at or not pixels.isdigit():
-        base, pixels = name, ""
-    if base.startswith("folder:") and base != "folder:":
-        found = Setting(base, source=base, largest=True, **_IMAGES)
-    elif base in SETTINGS:
-        found = SETTINGS[base]
+    pixels = ""
+    if name.startswith("folder:") and name != "folder:":
+        found, pixels = _own(name)
     else:
-        raise ValueError(f"unknown setting {name!r}: allowed are {', '.join(SETTINGS)}, folder:PATH, and NAME@PIXELS")
+        base = name
+        if sized := _SIZED.fullmatch(name):
+            base, pixels = sized["before"] + sized["after"], sized["pixels"]
+        if base not in SETTINGS:
+            raise ValueError(
+                f"unknown setting {name!r}: allowed are {', '.join(SETTINGS)}, folder:PATH, and NAME@PIXELS"
+            )
+        found = SETTINGS[base]
     if not pixels:
         return found
-    if not found.pixels or int(pixels) < 8:
-        raise ValueError(f"setting {base!r} cannot be had at {pixels} pixels: allowed are "
-                         + ("sizes from 8" if found.pixels else "its own size only"))  # fmt: skip
-    return dataclasses.replace(found, name=name, pixels=int(pixels))
+    side = int(pixels)
+    if not found.pixels or not LEAST <= side <= MOST:
+        raise ValueError(f"setting {found.name!r} cannot be had at {pixels} pixels: allowed are "
+                         + (f"sizes from {LEAST} to {MOST}" if found.pixels else "its own size only"))  # fmt: skip
+    if side == found.pixels:
+        return found
+    return dataclasses.replace(found, name=f"{found.name}@{side}", pixels=side, label=f"{found.label}, {side} px")

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-
 PARTS = ("train", "validation", "test")
 """parts of a split, in the order of their numbers in `Source.parts`"""
 _CHUNK = 16 << 20

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from replication.data.settings import Setting, setting
 from replication.data.loading import load
-from replication.data.sources import Source
+from replication.data.settings import Setting, setting
+from replication.data.sizes import fitted, members
+from replication.data.sources import PARTS, Source
 from replication.run import Run, entropy
 
 
@@ -50,7 +51,8 @@ class Split:
 def data_digest(name: str) -> str:
     """What names the data of a setting in a key: the digest of the images, with that of what the setting declares."""
     s = setting(name)
-    images, declared = load(s.source, s.pixels).digest, s.declared()
+    source = load(s.source, s.pixels)
+    images, declared = source.digest, fitted(source, s).declared()
     if not declared:
         return images
     return hashlib.sha256(json.dumps([images, declared], sort_keys=True).encode()).hexdigest()[:16]
@@ -74,6 +76,20 @@ def _parts(rng: np.random.Generator, members: np.ndarray, groups: np.ndarray, si
     return parts
 
 
+def _given(
+    rng: np.random.Generator, members: np.ndarray, groups: np.ndarray, sizes: dict[str, int], given: np.ndarray
+) -> dict[str, np.ndarray]:
+    """As `_parts` within the owner's split: `given` (N,) is the part of every image, see `Source.parts`.
+
+    Where that has no validation images, they are drawn from its training images.
+    """
+    own = {part: members[given[members] == k] for k, part in enumerate(PARTS)}
+    if len(own["validation"]):
+        return {part: rng.permutation(own[part])[: sizes[part]] for part in ("test", "validation", "train")}
+    test = rng.permutation(own["test"])[: sizes["test"]]
+    return _parts(rng, own["train"], groups, sizes | {"test": 0}) | {"test": test}
+
+
 def indices(source: Source, s: Setting, n_majority: int, n_minority: int, seed: int) -> dict[str, list[np.ndarray]]:
     """Image numbers of every part, one array a class.
 
@@ -84,26 +100,30 @@ def indices(source: Source, s: Setting, n_majority: int, n_minority: int, seed: 
     rng = np.random.default_rng(entropy(seed, "split"))
     groups = source.groups if s.grouped else np.arange(len(source.labels))
     parts: dict[str, list[np.ndarray]] = {"test": [], "validation": [], "train": []}
-    for c, pool in enumerate(s.class_map(seed, source)):
+    for c, numbers in enumerate(members(source, s, seed)):
         majority = c < s.majorities
         sizes = {
             "test": s.test,
             "validation": s.validation[0] // s.majorities if majority else s.validation[1],
             "train": n_majority if majority else n_minority,
         }
-        members = np.flatnonzero(np.isin(source.labels, pool))
-        everything = _parts(rng, members, groups, sizes | {"train": len(members)})
-        at_most = len(everything["train"]) if len(everything["validation"]) == sizes["validation"] else 0
+        wanted = sizes | {"train": len(numbers)}
+        everything = (
+            _parts(rng, numbers, groups, wanted) if source.parts is None
+            else _given(rng, numbers, groups, wanted, source.parts)
+        )  # fmt: skip
+        enough = all(len(everything[part]) == sizes[part] for part in ("test", "validation"))
+        at_most = len(everything["train"]) if enough else 0
         if sizes["train"] > at_most:
             kind = "majority" if majority else "minority"
             held = sizes["test"] + sizes["validation"]
             raise ValueError(
                 f"n_{kind} = {sizes['train']} asks for too many training images in setting {s.name!r}: class {c} has "
-                f"{len(members)} images of which {held} are held out, with those of their groups, so at most {at_most} "
+                f"{len(numbers)} images of which {held} are held out, with those of their groups, so at most {at_most} "
                 "are allowed"
             )
-        for part, numbers in everything.items():
-            parts[part].append(numbers[: sizes[part]])
+        for part, chosen in everything.items():
+            parts[part].append(chosen[: sizes[part]])
     return parts
 
 
@@ -119,6 +139,7 @@ def split(run: Run) -> Split:
     """Images and labels of every part of a run. Errors: as `indices` and `setting`."""
     s = setting(run.setting)
     source = load(s.source, s.pixels)
+    s = fitted(source, s)
     chosen = indices(source, s, run.n_majority, run.n_minority, run.seed)
 
     def part(classes: list[np.ndarray]) -> Part:

@@ -6,10 +6,22 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from replication.analysis.metrics import PUBLISHED_METRICS
 from replication.run import FACTORS, Run
 
 HISTORIES = tuple(f"{part}_{m}" for part in ("validation", "test") for m in ("nll", "nll_train", "f1_minority"))
 """per-epoch columns, lists (E,), in the rows of readout `as_trained`"""
+
+
+MAY_LACK = {"error_auroc"}
+"""metrics that runs may lack which did not diverge: where no test image, or every one, is called wrongly"""
+
+
+def _unrecorded(rows: pd.DataFrame, metric: str) -> bool:
+    """Whether none of these runs has the metric, although one that was trained to its end must have it."""
+    if "diverged" not in rows or rows[metric].notna().any():
+        return False
+    return bool((rows["diverged"] == False).any())  # noqa: E712  what was not run has none
 
 
 def table(results: Iterable) -> pd.DataFrame:
@@ -18,8 +30,9 @@ def table(results: Iterable) -> pd.DataFrame:
     for r in results:
         shared = {"key": r.key, **vars(r.run), "data": r.data, "provenance": r.provenance, **r.facts}
         for readout, scores in r.scores.items():
-            curves = {name: r.arrays[name] for name in HISTORIES} if readout == "as_trained" else {}
-            rows.append(shared | {"readout": readout} | scores | curves)
+            curves = {n: r.arrays[n] for n in HISTORIES if n in r.arrays} if readout == "as_trained" else {}
+            order = {"order": r.arrays[f"order_{readout}"].tobytes()} if f"order_{readout}" in r.arrays else {}
+            rows.append(shared | {"readout": readout} | scores | curves | order)
     return pd.DataFrame(rows)
 
 
@@ -61,17 +74,24 @@ def arm_and_readout(name: str) -> tuple[str, str]:
 def values(part: pd.DataFrame, arm: str, metric: str = "f1_minority", readout: str = "as_trained", **where) -> np.ndarray:
     """A metric of one arm and readout, (n,) in the order of seeds; `where` fixes other columns, e.g. level=64.
 
-    A diverged run has the AUC of a coin, 0.5; its other probabilities stay NaN. KeyError if there is no such row,
-    ValueError unless every seed has exactly one: differences of two arms are paired by this order.
+    A diverged run has the AUC of a coin, 0.5; its other probabilities stay NaN. KeyError if there is no such row, and
+    where the readout or the metric was not recorded of the runs; ValueError unless every seed has exactly one row:
+    differences of two arms are paired by this order.
     """
+    if metric not in part:
+        raise KeyError(f"{metric} was not recorded")
     here = np.ones(len(part), dtype=bool)
     for column, value in where.items():
         here &= (part[column] == value).to_numpy()
     rows = here & ((part["arm"] == arm) & (part["readout"] == readout)).to_numpy()
     chosen = part.loc[rows, ["seed", metric]].sort_values("seed")
     if chosen.empty:
+        if part.loc[here & (part["arm"] == arm).to_numpy(), "readout"].notna().any():
+            raise KeyError(f"{readout} was not recorded of arm {arm} with {where}")
         raise KeyError(f"no {readout} of arm {arm} with {where}")
     if chosen["seed"].tolist() != sorted(seeds := set(part["seed"][here])):
         raise ValueError(f"{readout} of arm {arm} must have one row for each of {len(seeds)} seeds, found {len(chosen)}")
     found = chosen[metric].to_numpy()
+    if metric in PUBLISHED_METRICS and metric not in MAY_LACK and _unrecorded(part.loc[rows], metric):
+        raise KeyError(f"{metric} was not recorded of {readout} of arm {arm} with {where}")
     return np.nan_to_num(found, nan=0.5) if metric == "roc_auc" else found

@@ -9,6 +9,8 @@ import platform
 import subprocess
 from pathlib import Path
 
+from replication.paths import root
+
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
 
 
@@ -51,8 +53,17 @@ def versions() -> dict[str, str]:
     return found
 
 
+def registration() -> str:
+    """SHA-256 of `registration.json`, in which is written what is planned; empty where there is none."""
+    path = root() / "registration.json"
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
 def record(device: str, engine: str = "loop", accelerator: str = "") -> dict:
     """The provenance of everything trained by this process on that device, with an id that is a digest of it."""
     hardware = ", ".join(filter(None, (accelerator, processor())))
-    facts = {"commit": commit(), "versions": versions(), "hardware": hardware, "device": device, "engine": engine}
+    facts = {
+        "commit": commit(), "versions": versions(), "hardware": hardware, "device": device, "engine": engine,
+        "registration": registration(),
+    }  # fmt: skip
     return {"id": hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12], **facts}

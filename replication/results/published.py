@@ -1,20 +1,22 @@
 """Published results: numbers only, as Parquet files under `results/` with a manifest of checksums and provenance."""
 
-import hashlib
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from replication.results.frame import table, with_defaults
-from replication.results.store import Result, Store
 from replication.paths import root
-from replication.run import PROTOCOL, Run
+from replication.results import shelf
+from replication.results.compact import PILOT, pilot_rows, prediction_rows, run_rows, unsound
+from replication.results.frame import table, with_defaults
+from replication.results.kept import KEPT_READOUTS
+from replication.results.rows import Result
+from replication.results.shelf import Group
+from replication.results.store import Store
+from replication.run import CONFIRMATORY, Run
 
-PREDICTIONS = "predictions.parquet"
+__all__ = ["check", "folder", "keys", "manifest", "pilots", "prediction_rows", "predictions", "publish", "read", "set_aside"]
 
 
 def folder() -> Path:
@@ -22,61 +24,69 @@ def folder() -> Path:
     return Path(os.environ.get("REPLICATION_RESULTS") or root() / "results")
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def manifest(where: Path | None = None) -> dict:
     """The manifest: files with SHA-256 and rows, provenance records by id; empty where nothing is published.
 
     ValueError for a file that is no manifest.
     """
-    path = (where or folder()) / "manifest.json"
-    empty = {"protocol": PROTOCOL, "files": {}, "provenance": {}}
-    if not path.exists():
-        return empty
-    try:
-        found = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is no manifest: {error}") from error
-    if lacking := empty.keys() - (found if isinstance(found, dict) else {}):
-        raise ValueError(f"{path} is no manifest: it lacks {', '.join(sorted(lacking))}")
-    return found
+    return shelf.manifest(where or folder())
 
 
 def check(where: Path | None = None) -> list[str]:
     """Compare every published file with the manifest and return their names.
 
-    ValueError for a file that is missing, changed or unknown to the manifest, and for another protocol.
+    What a publishing that was stopped left behind is no part of the results. ValueError for a file that is missing,
+    changed or unknown to the manifest, a changed manifest, and another protocol.
     """
-    where = where or folder()
-    listed = manifest(where)
-    if listed["protocol"] != PROTOCOL:
-        raise ValueError(f"{where} holds results of protocol {listed['protocol']}: this package reads {PROTOCOL} only")
-    found = {path.relative_to(where).as_posix() for path in where.rglob("*.parquet")}
-    for name, entry in listed["files"].items():
-        if name not in found:
-            raise ValueError(f"results file {name} is in the manifest but not in {where}")
-        if (seen := _sha256(where / name)) != entry["sha256"]:
-            raise ValueError(f"results file {name} has checksum {seen[:12]}: the manifest has {entry['sha256'][:12]}")
-    if unknown := found - set(listed["files"]):
-        raise ValueError(f"results file {min(unknown)} is not in the manifest of {where}")
-    return sorted(listed["files"])
+    return shelf.check(where or folder())
+
+
+def _parts(where: Path, kind: str, settings: Iterable[str] = (), columns: list[str] | None = None) -> list[pd.DataFrame]:
+    wanted = tuple(settings)
+    files = shelf.manifest(where)["files"]
+    return [
+        pd.read_parquet(where / name, columns=columns)
+        for name in check(where)
+        if (group := shelf.group_of(name, files[name])).kind == kind
+        and (not wanted or group.setting in wanted or group.setting.startswith(tuple(f"{s}/" for s in wanted)))
+    ]
+
+
+def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    """Parts of different age as one: factors that one lacks have their defaults, all else that it lacks is NaN."""
+    whole = pd.concat([with_defaults(part) for part in parts], ignore_index=True)
+    return whole.astype(dict.fromkeys(whole.columns[whole.dtypes == "float32"], "float64"))
 
 
 def read(settings: Iterable[str] = (), where: Path | None = None) -> pd.DataFrame:
     """Published rows, one a (run, readout), of the settings given (with their sub-settings) or all.
 
+    What was not recorded of a run is NaN. Pilots are here only where they are as old as the first files, see `pilots`.
     Errors: as `check`.
     """
-    where = where or folder()
-    wanted = tuple(settings)
-    parts = [
-        pd.read_parquet(where / name)
-        for name in check(where)
-        if not name.endswith(PREDICTIONS) and (not wanted or name.startswith(tuple(f"{s}/" for s in wanted)))
-    ]
-    return with_defaults(pd.concat(parts, ignore_index=True)) if parts else table(())
+    parts = _parts(where or folder(), "runs", settings)
+    return _joined(parts) if parts else table(())
+
+
+def pilots(settings: Iterable[str] = (), where: Path | None = None) -> pd.DataFrame:
+    """Published pilots, one row each, by which learning rates are chosen: key, factors, data, provenance and `PILOT`.
+
+    Errors: as `check`.
+    """
+    where, wanted = where or folder(), tuple(settings)
+    parts = _parts(where, "pilots")
+    old = read(wanted, where)
+    if len(old):
+        old = old[(old["seed"] < CONFIRMATORY) & (old["readout"] == "as_trained")]
+        nll = [history[-1] for history in old["validation_nll_train"]]
+        parts.append(old.assign(validation_nll_train=nll))
+    if not parts:
+        return pilot_rows(())
+    whole = _joined(parts)
+    if wanted:
+        whole = whole[whole["setting"].str.startswith(tuple(f"{s}/" for s in wanted)) | whole["setting"].isin(wanted)]
+    kept = ["key", *(f for f in vars(Run())), "data", "provenance", *PILOT]
+    return whole[kept].astype(dict.fromkeys(PILOT, float)).reset_index(drop=True)
 
 
 def predictions(setting: str, network: str, where: Path | None = None) -> pd.DataFrame:
@@ -85,65 +95,102 @@ def predictions(setting: str, network: str, where: Path | None = None) -> pd.Dat
     ValueError where none are published, and as `check`.
     """
     where = where or folder()
-    name = f"{setting}/{network}.{PREDICTIONS}"
-    if name not in check(where):
+    files = shelf.manifest(where)["files"]
+    wanted = Group("predictions", setting, network)
+    parts = [pd.read_parquet(where / n) for n in check(where) if shelf.group_of(n, files[n]) == wanted]
+    if not parts:
         raise ValueError(f"no predictions are published for {setting} / {network}")
-    return pd.read_parquet(where / name)
+    return pd.concat(parts, ignore_index=True)
 
 
-def prediction_rows(results: Iterable[Result]) -> pd.DataFrame:
-    """Test labels (N,) and final logits (N * K,) of some results, one row a run."""
-    rows = [
-        {"key": r.key, "labels": r.arrays["labels"], "logits": r.arrays["logits"].astype(np.float32).ravel()}
-        for r in results
-    ]
-    return pd.DataFrame(rows)
+def keys(where: Path | None = None) -> set[str]:
+    """Keys of all published runs, pilots included. Errors: as `check`."""
+    where = where or folder()
+    return {key for kind in ("runs", "pilots") for part in _parts(where, kind, columns=["key"]) for key in part["key"]}
 
 
-def _staged(frame: pd.DataFrame, path: Path) -> Path:
-    """What is to replace the file at `path`: its other rows and those of the frame, in a file beside it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        old = pd.read_parquet(path)
-        frame = pd.concat([old[~old["key"].isin(frame["key"])], frame], ignore_index=True)
-    order = [c for c in ("key", "readout") if c in frame]
-    temporary = path.with_suffix(".tmp")
-    frame.sort_values(order).to_parquet(temporary, index=False, compression="zstd", compression_level=19)
-    return temporary
+def _digests(where: Path) -> dict[str, set[str]]:
+    """Setting -> digests of the data that its published runs were trained on."""
+    found: dict[str, set[str]] = {}
+    for kind in ("runs", "pilots"):
+        for part in _parts(where, kind, columns=["setting", "data"]):
+            for setting, data in part.drop_duplicates().itertuples(index=False):
+                found.setdefault(setting, set()).add(data)
+    return found
 
 
-def publish(store: Store, wanted: Iterable[Run], base: Iterable[Run], where: Path | None = None) -> int:
-    """Write the store's results of the wanted runs to `results/`, predictions of the base design too.
+def _check_fit(results: list[Result], records: dict, where: Path) -> None:
+    """Everything that a reader relies on. ValueError, in one sentence, for the first result that is unfit."""
+    for r in results:
+        if reason := unsound(r, records):
+            raise ValueError(f"run {r.key} of {r.run.setting} cannot be published: {reason}; nothing was published")
+    digests = _digests(where)
+    for r in results:
+        known = digests.setdefault(r.run.setting, {r.data})
+        if known != {r.data}:
+            raise ValueError(
+                f"run {r.key} of {r.run.setting} was trained on data {r.data}, but {where} holds results on "
+                f"{', '.join(sorted(known))}: results on other data are never mixed, publish them to a folder of their own "
+                "(--to FOLDER)"
+            )
 
-    A run that is published already is replaced; others stay. Returns the number of runs written. Nothing is put in
-    place before everything is written, and the manifest last.
+
+def publish(
+    store: Store,
+    wanted: Iterable[Run],
+    base: Iterable[Run] = (),
+    where: Path | None = None,
+    *,
+    curves: Iterable[Run] | None = None,
+    readouts: Iterable[str] = KEPT_READOUTS,
+    replace: bool = False,
+) -> int:
+    """Write the store's results of the wanted runs to `results/` and return how many were written.
+
+    Confirmatory runs are published as `compact.run_rows`, with per-epoch curves where they are among `curves` (those of
+    `base` unless given) and predictions where they are among `base` and the store has their logits; pilots as
+    `compact.pilot_rows`. A run that is published already stays as it is unless it is to be replaced. Everything is
+    checked before anything is written, and all becomes valid at once. Publishers wait for one another.
+    ValueError for a result that is unfit: numbers out of range, data other than that of the published results of the
+    setting, unknown provenance, a readout that is missing; and as `check`.
     """
     where = where or folder()
     where.mkdir(parents=True, exist_ok=True)
-    check(where)
     wanted, base = set(wanted), set(base)
-    results = [r for r in store.results() if r.run in wanted]
-    groups: dict[tuple[str, str], list[Result]] = {}
-    for r in results:
-        groups.setdefault((r.run.setting, r.run.network), []).append(r)
-    staged: dict[Path, Path] = {}
-    for (setting, network), members in groups.items():
-        path = where / setting / f"{network}.parquet"
-        staged[path] = _staged(table(members), path)
-        if kept := [r for r in members if r.run in base]:
-            path = where / setting / f"{network}.{PREDICTIONS}"
-            staged[path] = _staged(prediction_rows(kept), path)
-    files = {}
-    for path in sorted({*where.rglob("*.parquet"), *staged}):
-        new = staged.get(path, path)
-        rows = len(pd.read_parquet(new, columns=["key"]))
-        files[path.relative_to(where).as_posix()] = {"sha256": _sha256(new), "rows": rows}
-    used = {r.provenance for r in results}
-    records = manifest(where)["provenance"] | {k: v for k, v in store.provenance().items() if k in used}
-    text = json.dumps({"protocol": PROTOCOL, "files": files, "provenance": records}, indent=1) + "\n"
-    path = where / "manifest.json"
-    staged[path] = path.with_suffix(".tmp")
-    staged[path].write_text(text)
-    for path, new in staged.items():
-        new.replace(path)
-    return len(results)
+    with_curves = base if curves is None else set(curves)
+    with shelf.alone(where):
+        known = keys(where)
+        results = [r for r in store.results(None if replace else store.keys() - known) if r.run in wanted]
+        if not results:
+            return 0
+        records = store.provenance()
+        _check_fit(results, records, where)
+        groups: dict[Group, pd.DataFrame] = {}
+        confirmatory = [r for r in results if r.run.seed >= CONFIRMATORY]
+        places = dict.fromkeys((r.run.setting, r.run.network) for r in confirmatory)
+        for place in places:
+            members = [r for r in confirmatory if (r.run.setting, r.run.network) == place]
+            groups[Group("runs", *place)] = run_rows(members, with_curves, tuple(readouts))
+            groups[Group("predictions", *place)] = prediction_rows(r for r in members if r.run in base)
+        groups[Group("pilots")] = pilot_rows(r for r in results if r.run.seed < CONFIRMATORY)
+        used = {r.provenance for r in results}
+        shelf.commit(
+            where, {group: rows for group, rows in groups.items() if len(rows)}, {r.key for r in results} & known,
+            {id: record for id, record in records.items() if id in used},
+        )  # fmt: skip
+        return len(results)
+
+
+def set_aside(keys: Iterable[str], where: Path | None = None, reason: str = "") -> int:
+    """Take published runs out of the results: their rows are moved to `set-aside/`; returns the number of runs.
+
+    ValueError for a key that is not published, and as `check`.
+    """
+    where, unfit = where or folder(), set(keys)
+    with shelf.alone(where):
+        parts = [part for kind in ("runs", "pilots") for part in _parts(where, kind, columns=["key"])]
+        if unknown := unfit - {key for part in parts for key in part["key"]}:
+            raise ValueError(f"run {min(unknown)} is not published in {where}: nothing was set aside")
+        shelf.commit(where, {}, unfit, {}, aside=reason or "set aside by hand")
+    return len(unfit)
+

@@ -80,8 +80,9 @@ def carry_out_all(
     many; `auto` is the loop on a CPU and on a GPU what proves fastest there (`replication.training.engines.choice`), or
     what `REPLICATION_ENGINE` names. Runs that fail many at a time are trained one by one. A result does not depend on the
     engine beyond rounding, nor on their number at all. Stops starting runs when `time_budget` seconds are over, those of a
-    recipe for initial weights (see `replication.study.recipes`) included. On Ctrl-C and on a ValueError of a run, which
-    is raised, every finished run is kept.
+    recipe for initial weights (see `replication.study.recipes`) included. Runs that train the head alone go together on
+    features of their frozen body, unless the loop is asked for (`replication.running.frozen`). On Ctrl-C and on a
+    ValueError of a run, which is raised, every finished run is kept.
     ValueError for an unknown engine, fewer than one worker and a negative time.
     """
     where = device_of(device)
@@ -101,11 +102,16 @@ def carry_out_all(
         make(todo)  # before the workers start: it uses more than one thread
     with Progress(len(todo)) as progress, interruptible() as interrupted:
         processes, done = workers or (cores() if where == "cpu" else ON_ONE_GPU), 0
-        if engine != "loop" and (engine != "auto" or where != "cpu"):
+        if engine != "loop" and (heads := [run for run in todo if run.trained == "head"]):
+            from replication.running.frozen import carry_out_frozen
+
+            done = carry_out_frozen(heads, store, where, progress, interrupted, deadline, workers)
+            todo = [run for run in todo if run.trained != "head"]
+        if todo and engine != "loop" and (engine != "auto" or where != "cpu"):
             from replication.running.device import Chunks
 
             chunks = Chunks(todo, store, where, engine, progress, interrupted)
-            done, todo = chunks.carry_out(processes, deadline), chunks.by_loop
+            done, todo = done + chunks.carry_out(processes, deadline), chunks.by_loop
         if not todo:
             return done
         return done + _one_by_one(todo, store, where, min(processes, len(todo)), deadline, progress, interrupted)

@@ -11,7 +11,7 @@ from replication.analysis import metrics
 from replication.analysis.readings import read_all
 from replication.results.kept import ORDERED, keeps_everything, keeps_logits
 from replication.results.store import Result
-from replication.run import Run
+from replication.run import FACTORS, Run
 
 if TYPE_CHECKING:
     from replication.training.loop import Outcome
@@ -40,7 +40,8 @@ class Labels:
 def scored(run: Run, labels: Labels, outcome: "Outcome", provenance: str) -> Result:
     """Score every readout on the test images and every epoch on both parts.
 
-    What an outcome tells besides, as a dict `outcome.facts`, is passed on: numbers and words by name.
+    What an outcome tells besides, as a dict `outcome.facts`, is passed on: numbers and words by name, a learned quantity
+    that bears a factor's name as `learned_NAME`.
     """
     of = {"minorities": labels.minorities, "train_counts": labels.train_counts}
     readouts = dict(outcome.readouts)
@@ -73,5 +74,6 @@ def scored(run: Run, labels: Labels, outcome: "Outcome", provenance: str) -> Res
         "validation_f1_macro": metrics.f1_macro(outcome.validation[-1], labels.validation),
         "n_test": len(labels.test),
     }
-    facts |= recipes.facts(run) | (getattr(outcome, "facts", None) or {})
+    told = getattr(outcome, "facts", None) or {}
+    facts |= recipes.facts(run) | {f"learned_{name}" if name in FACTORS else name: value for name, value in told.items()}
     return Result(run, labels.digest, provenance, facts, scores, arrays)

@@ -1,4 +1,4 @@
-"""ImageNet's weights by their digests, as keys of runs need them: committed ones, and those that this machine has read."""
+"""ImageNet's weights by their digests, for the keys of runs: those committed, and those this machine has read."""
 
 import json
 import os

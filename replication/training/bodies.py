@@ -207,7 +207,8 @@ class Upscale(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> (N, C, side, side)."""
-        return nn.functional.interpolate(x, (self.side, self.side), mode="bilinear", align_corners=False, antialias=False)
+        size = (self.side, self.side)
+        return nn.functional.interpolate(x, size, mode="bilinear", align_corners=False, antialias=False)
 
 
 class Frozen(nn.Sequential):
@@ -240,7 +241,9 @@ def body(name: str, channels: int, pixels: int, init: str = "random", input_side
     if name not in NETWORKS and not of_timm:
         raise ValueError(f"unknown network {name!r}: allowed are {', '.join(NETWORKS)}, timm/NAME")
     if input_side and input_side < pixels:
-        raise ValueError(f"input_side = {input_side} would shrink images of {pixels} pixels: allowed are 0, {pixels} and more")
+        raise ValueError(
+            f"input_side = {input_side} would shrink images of {pixels} pixels: allowed are 0, {pixels} and more"
+        )
     side = input_side or pixels
     features, width = _timm(name, channels, side) if of_timm else NETWORKS[name](channels, side)
     if init == "imagenet":

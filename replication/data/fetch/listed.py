@@ -14,6 +14,7 @@ import numpy as np
 from replication.data.fingerprints import BITS, LIMIT, distances, fingerprint
 from replication.data.folders import classes, encoded
 
+
 @dataclass(frozen=True)
 class Listed:
     """Images of one class: `names` (N,) and `fingerprints` (N, BITS) bool."""

@@ -14,8 +14,8 @@ from replication.training.engines.examples import Examples
 from replication.training.engines.linear import LinearHeads
 from replication.training.engines.updates import Part, Updates, check
 from replication.training.heads import SHIFTED, head_of
-from replication.training.losses import as_softmax, loss_of
 from replication.training.loop import PRECISIONS, Outcome, minority_f1, outcome, settle
+from replication.training.losses import as_softmax, loss_of
 from replication.training.readouts import in_parts, readouts
 
 
@@ -108,19 +108,18 @@ def train_alone(run: Run, examples: Examples, device: torch.device) -> Outcome:
             p.grad = torch.zeros_like(p)
             parts.append(Part(p.detach()[None, None], p.grad[None, None], p.dim() > 1, name == "head.final_norm.bias"))
     updates = Updates([[run]], parts, len(numbers))
-    history, n, number, reached, diverged = [], examples.n_validation, 0, 0, False
+    history, n, made, reached, diverged = [], examples.n_validation, 0, 0, False
     validation_labels = torch.from_numpy(examples.validation_labels)
     for epoch in examples.plan:
         model.train()
         total = torch.zeros((), dtype=dtype, device=device)
-        for number in range(number, number + len(epoch)):
-            rows = numbers[number]
+        for number, rows in enumerate(numbers[made : made + len(epoch)], made):
             loss = loss_function(model(train[rows]), labels[rows % len(labels)])
             loss.backward()
             updates.step(number)
             torch._foreach_zero_([part.gradient for part in parts])
             total += loss.detach()
-        number += 1
+        made += len(epoch)
         model.eval()
         with torch.no_grad():
             logits = in_parts(model, held)
@@ -137,4 +136,4 @@ def train_alone(run: Run, examples: Examples, device: torch.device) -> Outcome:
     with torch.no_grad():
         plain = train[: len(labels)]
         read = {name: logits.cpu().numpy() for name, logits in readouts(model, held, n, plain)}
-    return outcome(run, n, np.stack(history), read, diverged, number, time.perf_counter() - start)
+    return outcome(run, n, np.stack(history), read, diverged, made, time.perf_counter() - start)

@@ -14,8 +14,8 @@ from replication.training.engines.examples import Examples
 from replication.training.engines.gradients import LossGradient
 from replication.training.engines.updates import Part, Updates
 from replication.training.heads import BEFORE, head_of
-from replication.training.losses import as_softmax
 from replication.training.loop import PRECISIONS, Outcome, minority_f1, outcome
+from replication.training.losses import as_softmax
 
 
 def normalised(x: torch.Tensor, mean: torch.Tensor, variance: torch.Tensor, eps: float) -> torch.Tensor:
@@ -58,6 +58,7 @@ class LinearHeads:
         self.held = torch.stack([self._there(e.held, self.dtype) for e in self.examples])  # (S, H, F)
         numbers = [start + e.rows() for start, e in zip(starts, self.examples)]  # (U, B) each
         self.numbers = self._there(np.stack(numbers, 1))  # (U, S, B)
+        self.batch = self.train.new_empty(self.numbers[0].numel(), self.train.shape[1])
         self.labels = self._there(np.stack([e.labels[np.concatenate(e.plan)] for e in self.examples], 1))
 
     def _stacked(self, value) -> torch.Tensor:
@@ -119,7 +120,8 @@ class LinearHeads:
     def update(self, number: int) -> None:
         """One training step of all, on the batches of that number."""
         seeds, batch = self.numbers.shape[1:]
-        x = self.train[self.numbers[number].flatten()].view(seeds, batch, -1)
+        torch.index_select(self.train, 0, self.numbers[number].flatten(), out=self.batch)
+        x = self.batch.view(seeds, batch, -1)
         step = self._step_before if self.before else self._step_layer if self.layer else self._step_after
         step(x, self.labels[number])
         self.updates.step(number)
@@ -164,9 +166,9 @@ class LinearHeads:
     def _step_layer(self, x: torch.Tensor, labels: torch.Tensor) -> None:
         dweight, dbias, dscale, dshift = self.gradients
         z = self._product(self.weight, x) + self.bias[..., None]
-        variance, mean = torch.var_mean(z, 2, correction=0, keepdim=True)
-        rsqrt = torch.rsqrt(variance + self.EPS)
-        unit = (z - mean) * rsqrt
+        centred = z - z.mean(2, keepdim=True)
+        rsqrt = torch.rsqrt((centred * centred).mean(2, keepdim=True) + self.EPS)
+        unit = centred * rsqrt
         logits = unit * self.scale[..., None] + self.shift[..., None]
         self._note(logits)
         dlogits = self.losses(logits, labels)
@@ -180,8 +182,10 @@ class LinearHeads:
     def _step_before(self, x: torch.Tensor, labels: torch.Tensor) -> None:
         dweight, dbias, dscale, dshift = self.gradients
         parts = x.unflatten(1, (self.parts, -1))
-        variance, mean = torch.var_mean(parts, 2, correction=0, keepdim=True)
-        unit = normalised(parts, mean, variance, self.EPS).flatten(1, 2)
+        mean = parts.mean(2, keepdim=True)
+        centred = parts - mean
+        variance = (centred * centred).mean(2, keepdim=True)  # several times as fast as torch.var over this axis
+        unit = centred.mul_(torch.rsqrt(variance + self.EPS)).flatten(1, 2)
         logits = self._scaled_product(unit)
         self._note(logits)
         dz = self.losses(logits, labels)
@@ -197,7 +201,7 @@ class LinearHeads:
 
     def _scaled_product(self, unit: torch.Tensor) -> torch.Tensor:
         """Logits (S, R, C, N) of normalised features (S, N, F), which each run scales and shifts before its layer."""
-        constant = torch.einsum("srcf,srf->src", self.weight, self.shift) + self.bias
+        constant = (self.weight @ self.shift[..., None]).squeeze(3) + self.bias
         return self._product(self.weight * self.scale[:, :, None], unit) + constant[..., None]
 
     # --- Evaluation -------------------------------------------------------------------------------
@@ -264,15 +268,15 @@ class LinearHeads:
 
     def train_all(self) -> list[list[Outcome]]:
         """Train to the end, or until every run has stopped, and read: outcomes by seed and run, without their time."""
-        history, number = [], 0
+        history, made = [], 0
         reached = np.zeros((len(self.runs), len(self.runs[0])), int)
         stopped: dict[tuple[int, int], tuple[int, dict[str, torch.Tensor]]] = {}
         stopping = [(s, r) for s, runs in enumerate(self.runs) for r, run in enumerate(runs) if run.stop_f1]
         for length in self.lengths:
             self.total = torch.zeros(self.weight.shape[:2], dtype=self.dtype, device=self.device)
-            for number in range(number, number + length):
+            for number in range(made, made + length):
                 self.update(number)
-            number += 1
+            made += length
             self.totals.append(self.total)
             history.append(self.evaluate())
             if stopping:

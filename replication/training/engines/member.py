@@ -70,7 +70,7 @@ class Member:
         def there(array: np.ndarray, dtype: torch.dtype | None = None) -> torch.Tensor:
             return torch.from_numpy(np.ascontiguousarray(array)).to(device, dtype)
 
-        self.images = there(train.images.transpose(0, 2, 3, 1))
+        self.images = there(train.images).permute(0, 2, 3, 1).contiguous()  # there, which is many times faster
         self.labels, self.plan = there(train.labels), there(np.concatenate(plan))
         self.moves = None
         if split.augment:

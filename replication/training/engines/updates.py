@@ -64,7 +64,7 @@ class Updates:
             whole = _Slice(part.values, part.gradient, moments, variances)
             for s, of_seed in enumerate(runs):
                 start = 0
-                for key, stretch in groupby(of_seed, lambda run: self._key(run, part)):
+                for key, stretch in groupby(self._key(run, part) for run in of_seed):
                     end = start + len(list(stretch))
                     slices = (getattr(whole, name)[s, start:end] for name in _Slice.__dataclass_fields__)
                     self.groups.setdefault(key, []).append(_Slice(*slices))

@@ -1,0 +1,235 @@
+"""Runs on frozen bodies carried out: features once, then heads many at a time, scored where they were trained."""
+
+import contextlib
+import functools
+import itertools
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from replication.data.loading import load
+from replication.data.settings import setting as setting_of
+from replication.data.splits import data_digest, indices
+from replication.results.provenance import record
+from replication.results.store import Result, Store
+from replication.run import Run
+from replication.running.processes import cores, pool
+from replication.running.progress import LOG_EVERY, Progress, _Lines
+from replication.running.scoring import Labels, scored
+from replication.training.engines.examples import Examples, examples
+from replication.training.engines.heads import refuse, train_heads
+from replication.training.features import Features, body_of, labels_of
+from replication.training.loop import Outcome
+
+AT_ONCE = {("cpu", "linear"): 96, ("cpu", "fastai"): 2, ("cuda", "linear"): 1024, ("cuda", "fastai"): 16}
+"""runs trained at a time, by device and head: seconds of work, of which a kill takes no more"""
+SCORED = 16
+"""runs scored at a time by a worker while a GPU trains the next"""
+BODY = ("network", "init", "input_side")
+SHARED = (
+    *("setting", *BODY, "head", "n_majority", "n_minority"),
+    *("batch_size", "epochs", "updates", "sampling", "precision"),
+)
+"""factors that runs trained at the same time share"""
+
+Job = tuple[Run, Labels, Outcome]
+
+
+def _key(run: Run) -> tuple:
+    """Runs with the same key share features."""
+    s = setting_of(run.setting)
+    return s.source, s.pixels, s.border, s.augment, *(getattr(run, name) for name in BODY)
+
+
+def chunks(runs: Sequence[Run], device: str) -> Iterator[list[Run]]:
+    """Runs that share batches together, seeds side by side, as many as are trained at a time."""
+    groups: dict[tuple, dict[int, list[Run]]] = {}
+    for run in runs:
+        groups.setdefault(tuple(getattr(run, name) for name in SHARED), {}).setdefault(run.seed, []).append(run)
+    for of_seed in groups.values():
+        chunk: list[Run] = []
+        for alike in of_seed.values():
+            at_once = AT_ONCE[device, alike[0].head]
+            if chunk and len(chunk) + len(alike) > at_once:
+                yield chunk
+                chunk = []
+            while len(chunk) + len(alike) > at_once:
+                yield alike[:at_once]
+                alike = alike[at_once:]
+            chunk = chunk + alike
+        if chunk:
+            yield chunk
+
+
+def seen(run: Run, features: Features) -> tuple[Examples, Labels]:
+    """What the head of a run sees, and what scoring needs."""
+    s = setting_of(run.setting)
+    drawn = indices(features.data, s, run.n_majority, run.n_minority, run.seed)
+    parts = {name: np.concatenate(classes) for name, classes in drawn.items()}
+    labels = {name: np.repeat(np.arange(len(classes)), list(map(len, classes))) for name, classes in drawn.items()}
+    pixels = features.data.images.shape[-1]
+    rows = functools.partial(features.rows, head=run.head)
+    made = examples(run, rows, parts, labels, s.minority_classes, pixels, s.augment)
+    digest = data_digest(run.setting)
+    return made, Labels(labels["validation"], labels["test"], s.minority_classes, made.counts, digest)
+
+
+def train_chunk(
+    runs: Sequence[Run], features: Features, device: str, tell: Callable[[int], None] = lambda images: None
+) -> list[Job]:
+    """Train runs of one chunk; what is needed for scoring them."""
+    of_seed = {run.seed: run for run in runs}
+    prepared = {seed: seen(run, features) for seed, run in of_seed.items()}
+    outcomes = train_heads(runs, [prepared[run.seed][0] for run in runs], device, tell)
+    return [(run, prepared[run.seed][1], outcome) for run, outcome in zip(runs, outcomes)]
+
+
+def score_jobs(jobs: Sequence[Job], provenance: str) -> list[Result]:
+    """The results of trained runs."""
+    return [scored(run, labels, outcome, provenance) for run, labels, outcome in jobs]
+
+
+def _train_and_score(runs: Sequence[Run], features: Features, provenance: str) -> list[Result]:
+    return score_jobs(train_chunk(runs, features, "cpu"), provenance)
+
+
+@functools.lru_cache(1)
+def _pickled(path: Path) -> nn.Module:
+    return torch.load(path, weights_only=False)  # written by this very process's parent
+
+
+def _block(features: Features, body: Path, label: int, block: int) -> int:
+    return features.compute(_pickled(body), label, block)
+
+
+def ensure(
+    runs: Sequence[Run],
+    device: str,
+    processes: Executor,
+    interrupted: threading.Event,
+    deadline: float = float("inf"),
+    ahead: int = 4,
+) -> Features | None:
+    """Features of all images that runs with one body and one data set draw; nothing if the deadline comes first.
+
+    What was there stays; blocks finished before Ctrl-C, a kill or the deadline are kept.
+    ValueError: see `replication.training.features.body_of`.
+    """
+    source = load(setting_of(runs[0].setting).source, setting_of(runs[0].setting).pixels)
+    body = body_of(runs[0], *source.images.shape[1:3])
+    features = Features.of(runs[0], body)
+    todo = list(features.missing(labels_of(runs)))
+    if not todo:
+        return features
+    images = sum(len(features.members(*block)) for block in todo)
+    with _bar(images, features.folder.name) as bar, tempfile.TemporaryDirectory() as folder:
+        pickled = Path(folder, "body.pt")
+        torch.save(body, pickled)
+        waiting, running = iter(todo), set[Future]()
+        while True:
+            if interrupted.is_set():
+                raise KeyboardInterrupt
+            if device == "cuda":
+                block = next(waiting, None)
+                if block is None or time.monotonic() >= deadline:
+                    break
+                bar.update(features.compute(body, *block, device))
+                continue
+            if time.monotonic() < deadline:
+                some = itertools.islice(waiting, ahead - len(running))
+                running |= {processes.submit(_block, features, pickled, *block) for block in some}
+            if not running:
+                break
+            finished, running = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+            for future in finished:
+                bar.update(future.result())
+    return None if any(features.missing(labels_of(runs))) else features
+
+
+def _bar(images: int, name: str) -> tqdm:
+    terminal = sys.stderr.isatty()
+    return tqdm(
+        total=images, unit="image", desc=f"features {name}", file=None if terminal else _Lines(),
+        mininterval=0.5 if terminal else LOG_EVERY, maxinterval=LOG_EVERY, ascii=None if terminal else True,
+    )  # fmt: skip
+
+
+def carry_out_frozen(
+    runs: Sequence[Run],
+    store: Store,
+    device: str,
+    progress: Progress,
+    interrupted: threading.Event,
+    deadline: float = float("inf"),
+    workers: int | None = None,
+) -> int:
+    """Carry out runs with `trained` = `head`, and return how many were finished; each is stored as soon as it is.
+
+    On a CPU in `workers` processes (default: one a core), which train and score; a GPU trains in this process while
+    they score. A result does not depend on who is trained beside it beyond rounding. Stops starting work at the
+    deadline (`time.monotonic`). KeyboardInterrupt where `interrupted` is
+    set, and ValueError of a run: what was finished before is kept.
+    """
+    for run in runs:
+        refuse(run)
+    workers = workers or cores()
+    hardware = torch.cuda.get_device_name() if device == "cuda" else ""
+    provenance = store.add_provenance(record(device, "heads on features", hardware))
+    groups: dict[tuple, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(_key(run), []).append(run)
+    done, running = 0, dict[Future, int]()
+
+    def keep(finished: set[Future]) -> int:
+        n = 0
+        for future in finished:
+            images = running.pop(future)
+            for result in future.result():
+                store.add(result)
+                progress.done()
+                n += 1
+            progress.trained(images)
+        return n
+
+    with pool(workers) as processes:
+        try:
+            for group in groups.values():
+                features = ensure(group, device, processes, interrupted, deadline, 2 * workers)
+                if features is None:
+                    break
+                for chunk in chunks(group, device):
+                    while len(running) >= 2 * workers and not interrupted.is_set():
+                        done += keep(wait(running, timeout=0.5, return_when=FIRST_COMPLETED)[0])
+                    if interrupted.is_set():
+                        raise KeyboardInterrupt
+                    if time.monotonic() >= deadline:
+                        break
+                    if device == "cuda":
+                        jobs = train_chunk(chunk, features, device)
+                        for i in range(0, len(jobs), SCORED):
+                            part = jobs[i : i + SCORED]
+                            images = sum(outcome.updates * run.batch_size for run, _, outcome in part)
+                            running[processes.submit(score_jobs, part, provenance)] = images
+                    else:
+                        run = chunk[0]
+                        updates = run.updates or run.epochs * ((run.n_majority + run.n_minority) // run.batch_size)
+                        images = updates * run.batch_size * len(chunk)
+                        running[processes.submit(_train_and_score, chunk, features, provenance)] = images
+            while running:
+                done += keep(wait(running, timeout=0.5, return_when=FIRST_COMPLETED)[0])
+                if interrupted.is_set():
+                    raise KeyboardInterrupt
+            return done
+        finally:
+            for future in [f for f in running if f.done() and not f.cancelled() and not f.exception()]:
+                with contextlib.suppress(KeyError):
+                    keep({future})
