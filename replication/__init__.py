@@ -1,3 +1,17 @@
 """Replication of 'The Unreasonable Effectiveness of the Final Batch Normalization Layer' (arXiv:2109.09016)."""
 
+from collections.abc import Iterable
+
 __version__ = "0.1.0"
+
+
+def read(settings: Iterable[str] = ()):
+    """The published results as a pandas table, one row a (run, readout); of the settings given, or all.
+
+    Columns: `key`, every factor of `replication.run.Run`, facts such as `seconds`, and the metrics.
+    ValueError where a file does not agree with the manifest's checksum, or a name is no setting.
+    """
+    from replication.data.settings import setting
+    from replication.results import published  # here, as importing the package must load nothing
+
+    return published.read([setting(name).name for name in settings])

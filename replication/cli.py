@@ -80,8 +80,8 @@ def _pretrain(a: argparse.Namespace) -> None:
 
 
 def _bench(a: argparse.Namespace) -> None:
-    from replication.running import local
     from replication.bench.record import bench
+    from replication.running import local
 
     done = bench(a.out, a.workloads, a.peers, a.rounds, local.device_of(a.device), a.curves, a.time_budget)
     print(f"{done} measurements more in {a.out}")
@@ -100,8 +100,7 @@ def _verdicts(a: argparse.Namespace) -> None:
 
     board = open_scoreboard({"seeds": a.seeds, "device": a.device})
     print(f"computed on this machine, {a.seeds} seeds" if a.seeds else "published results")
-    for row in board.rows().to_dict("records"):
-        print(f"{row['claim']:<28} {row['verdict'].upper():<15} {row['found']}")
+    print("\n".join(board.lines()))
 
 
 def _publish(a: argparse.Namespace) -> None:
@@ -120,8 +119,7 @@ def _register(a: argparse.Namespace) -> None:
 
 
 def _reproduced(a: argparse.Namespace) -> None:
-    from replication.results import published
-    from replication.results import reproduction
+    from replication.results import published, reproduction
     from replication.results.frame import table
 
     with _store() as store:

@@ -1,20 +1,38 @@
-"""What pages show of several cells at once: complete ones side by side, the others as a sentence, never an error."""
+"""What pages show: the cells that are complete, the others as a sentence, one look and one form of numbers everywhere."""
+
+import json
+import re
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from replication.study import designs
-from replication.pages import figures
+from replication.claims import registry
+from replication.claims.claim import NOT_RUN, WORDS, Claim
+from replication.claims.judge import plan_frame
+from replication.claims.tiers import TIERS
+from replication.pages import names, style, words
+from replication.pages.figures import ladder, readout_names, scores
+from replication.pages.judgements import focus, number_of
+from replication.pages.notebooks import _captioned
+from replication.pages.page import Page, open_page
+from replication.pages.parameters import Parameters, parameters
+from replication.pages.picture import Picture
+from replication.pages.scoreboard import Scoreboard, first_rules, gpu_reproduction
+from replication.pages.selection import Missing, Selection, asked_cells
+from replication.pages.stories import STORIES
+from replication.pages.tables import badge, cross_check, csv_link, effect_table, ends_of, rate_table, table_html
 from replication.results import published
 from replication.results.frame import values
 from replication.results.store import Store
-from replication.pages.page import Page, open_page
-from replication.pages.parameters import Parameters
-from replication.pages.scoreboard import Scoreboard
-from replication.pages.tables import cross_check, rate_table
+from replication.study.arms import ARMS
+from replication.study.networks import SMALL_BODIES
+from replication.study.networks import network as network_of
 
-PAIR = [("final_bn", "plain")]
-LEAVES, CRACKS = "plantvillage/apple", "cracks"
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
+LEAVES, CRACKS = ("plantvillage/apple", "simple_cnn"), ("cracks", "simple_cnn")
 
 
 @pytest.fixture(scope="module")
@@ -22,90 +40,288 @@ def shelf(tmp_path_factory):
     return tmp_path_factory.mktemp("shelf")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def some_published(own_store, shelf, made_up, monkeypatch):
-    """Made-up results of `removal` and `generality` on apple and cracks; the last seed of skin is missing."""
+    """Made-up results of `removal` on apple and cracks; the last seed of skin is missing."""
     monkeypatch.setenv("REPLICATION_RESULTS", str(shelf))
     if (shelf / "manifest.json").exists():
         return
     with Store(own_store) as store:
         store.add_provenance({"id": "made up", "versions": {}, "hardware": "none", "device": "cpu"})
-        runs = [r for r in designs.runs(["removal"], ["plantvillage/apple", "cracks", "skin"], ["simple_cnn"])
+        runs = [r for r in registry.runs(["removal"], ["plantvillage/apple", "cracks", "skin"], ["simple_cnn"])
                 if (r.setting, r.seed) != ("skin", 109)]  # fmt: skip
         for run in runs:
             store.add(made_up(run, data="images"))
         published.publish(store, runs, [])
 
 
-def test_complete_cells_stand_side_by_side():
-    page = Page("removal", Parameters())
-    assert list(page.parts()) == [LEAVES, CRACKS] and not page.complete
-    text = page.by_cell(PAIR).data
-    assert text.count("<tr") == 3 and text.count("<td>plantvillage/apple</td>") == 1 and "skin" not in text
-    part = page.parts()[LEAVES]
-    a, b = values(part, "final_bn"), values(part, "plain")
-    assert len(a) == 10 and f"{b.mean():.2f}\u00a0→\u00a0{a.mean():.2f}, {(a - b).mean():+.3f}\u00a0(" in text
-    assert "<th>own</th>" in text and "<th>shared</th>" in text
-    auc = page.by_cell(PAIR, ("own",), "roc_auc").data
-    assert f"\u00a0→\u00a0{values(part, 'final_bn', 'roc_auc').mean():.2f}," in auc and "<th>shared</th>" not in auc
+# --- Words and looks ------------------------------------------------------------------------------
 
 
-def test_what_is_not_there_is_said():
-    page = Page("removal", Parameters())
-    assert "no complete results of removal for skin / simple_cnn" in page.draw(
-        figures.rows, [("plain", "as_trained")], setting="skin"
-    ).data
-    assert "No results to show yet" in Page("ratio", Parameters()).forest("gain", "gain").data
-    assert Page("ratio", Parameters()).by_cell(PAIR).data.count("<td>") == 0
-
-
-def test_arms_that_a_cell_lacks_are_left_out():
-    asked = ("plain", "final_bn_slow", "plain · logit_adjusted")
-    assert Page("base", Parameters(settings="cracks")).among(*asked) == ["plain", "plain · logit_adjusted"]
-    assert Page("base", Parameters(settings="digits")).among(*asked) == [*asked]
-
-
-def test_figures_of_cells_show_every_seed():
-    page = Page("removal", Parameters())
-    drawn = page.draw(figures.rows, [("plain", "as_trained")], setting="cracks")
-    assert len(drawn.axes[0].collections[0].get_offsets()) == 10
-    forest = page.forest("gain", "gain")
-    assert [t.get_text() for t in forest.axes[0].get_yticklabels()] == [LEAVES, CRACKS]
-    rows = figures.cells(page.parts(), ("plain", "final_bn"))
-    assert [t.get_text() for t in rows.axes[0].get_yticklabels()][:2] == [f"{LEAVES}: plain", f"{LEAVES}: final_bn"]
-
-
-def test_every_planned_cell_stands_under_its_verdict():
-    board = Scoreboard(Parameters())
-    text = board.by_verdict().data
-    assert text.count("<tr>") == len(board.judgements) + 1
-    row = text.split("Removing the layer at inference")[1].split("</tr>")[0].split("<td>")[1:]
-    of = {c.cell[0]: c for c in board.judgements["removal"].cells if c.cell[1] == "simple_cnn"}
-    order = ["replicated", "partly", "contradicted", "inconclusive"]
-    for name in ("plantvillage/apple", "cracks"):
-        effect = of[name].measures["own"]["more_than_half_kept"].d.mean()
-        column = order.index(of[name].verdict) if of[name].verdict in order else 4
-        assert name.split("/")[-1] in row[column] and f"{effect:+.2f}" in row[column]
-    assert "skin (not run)" in row[4] and "digits (not run)" in row[4]
-
-
-def test_training_here_is_on_digits_unless_told_otherwise(monkeypatch):
-    seen = []
-    monkeypatch.setattr(Page, "_trained", lambda self, settings, *_: seen.append(settings) or published.read(["digits"]))
-    open_page("removal", {"seeds": 1})
-    open_page("removal", {"seeds": 1, "settings": "cracks"})
-    open_page("controls", {"seeds": 1})
-    assert seen == [("digits",), ("cracks",), ()]
-
-
-@pytest.mark.parametrize(("settings", "claims"), [
-    ((), {*designs.DESIGNS}), (("digits",), {*designs.DESIGNS} - {"controls", "performance"}),
-    (("plantvillage/tomato",), {"majorities"}),
-    (("cracks",), {"base", "removal", "generality", "sigmoid", "uncertainty"}),
-    (("folder:mine",), {"base", "removal", "generality", "sigmoid", "uncertainty"}),
+@pytest.mark.parametrize(("value", "digits", "plain", "with_sign"), [
+    (0.123, 2, "0.12", "+0.12"), (-0.126, 2, "−0.13", "−0.13"), (-0.004, 2, "0.00", "0.00"), (0.004, 2, "0.00", "0.00"),
+    (0.0, 2, "0.00", "0.00"), (-0.0, 1, "0.0", "0.0"), (-0.5, 0, "0", "0"), (1234.5, 1, "1,234.5", "+1,234.5"),
+    (float("nan"), 2, "not defined", "not defined"),
 ])  # fmt: skip
-def test_without_a_claim_a_setting_gets_what_is_planned_for_it(settings, claims):
-    assert {c for c in designs.DESIGNS if not settings or designs.planned(c, settings[0])} == claims
+def test_one_form_of_numbers(value, digits, plain, with_sign):
+    assert (words.number(value, digits), words.signed(value, digits)) == (plain, with_sign)
+
+
+def test_intervals_and_estimates_are_written_alike():
+    assert words.between(-0.1, 0.2) == "−0.10\u00a0to\u00a0+0.20"
+    d = np.array([0.1, 0.2, 0.3, 0.2])
+    assert words.estimate(d).startswith("+0.20 (95\u00a0% interval +0.") and words.estimate(d).endswith(", 4 seeds)")
+    assert [words.p_value(p) for p in (0.0123, 0.00009)] == ["0.012", "below 0.001"]
+    assert [words.listed(w) for w in (["a"], ["a", "b"], ["a", "b", "c"], [])] == ["a", "a and b", "a, b and c", ""]
+    assert [words.rate(v) for v in (1e-4, 0.003, 1.0)] == ["0.0001", "0.003", "1"]
+    assert [words.duration(s) for s in (0.2, 90, 600, 9000)] == ["1 s", "90 s", "10 minutes", "2.5 hours"]
+
+
+def test_every_arm_has_one_look_and_no_two_share_it():
+    assert set(ARMS) <= set(style.LOOKS)
+    looks = [(look.colour, look.marker) for look in style.LOOKS.values()]
+    assert len(set(looks)) == len(looks)
+    assert list(style.LOOKS)[:4] == ["plain", "final_bn", "final_bn · bn_removed", "plain · logit_adjusted"]
+
+
+def test_verdicts_differ_by_word_shape_and_colour_and_are_no_arm():
+    assert set(style.VERDICTS) == set(style.SIGNS) == set(WORDS)
+    assert len(set(style.SIGNS.values())) == len({v.marker for v in style.VERDICTS.values()}) == len(WORDS)
+    colours = {v.colour for v in style.VERDICTS.values()}
+    assert len(colours) == len(WORDS) and not colours & {look.colour for look in style.LOOKS.values()}
+    css = (ROOT / "book/assets/replication.css").read_text()
+    for word in WORDS:
+        assert f".verdict-{word.replace(' ', '-')} " in css and f'[data-theme="dark"] .verdict-{word.replace(" ", "-")} ' in css
+        assert style.SIGNS[word] in badge(word) and f">{word}".replace(">", "") in badge(word)
+
+
+def test_no_skill_is_that_of_always_saying_minority():
+    from sklearn.metrics import balanced_accuracy_score, f1_score
+
+    truth = np.repeat([0, 1], 150)
+    always = np.ones_like(truth)
+    assert style.no_skill("f1_minority") == pytest.approx(f1_score(truth, always)) == pytest.approx(style.NO_SKILL)
+    assert style.no_skill("f1_macro") == pytest.approx(f1_score(truth, always, average="macro")) == style.NO_SKILL_MACRO
+    assert style.no_skill("balanced_accuracy") == balanced_accuracy_score(truth, always)
+    three = np.repeat([0, 1, 2], 150)
+    assert style.no_skill("f1_minority", 3) == pytest.approx(f1_score(three == 2, np.ones_like(three)))
+    assert style.no_skill("nll") is None
+
+
+def test_readers_see_names_not_ids():
+    assert names.arm_label("final_bn · bn_removed") == "final BN, layer removed"
+    assert names.network_label("efficientnet_lite0:imagenet:head") == "EfficientNet-Lite0, ImageNet, frozen"
+    effects = {name for c in registry.CLAIMS.values() for name in [c.headline[0]]}
+    assert all("_" not in names.effect_label(name) for name in effects | set(names.METRICS))
+    rows = [{"setting": "digits", "network": "mlp", "variant": "", "rate": "own", "effect": "one_minus_two", "n": 3,
+             "mean": -0.0001, "low": -0.2, "high": 0.1, "median": 0.0, "margin": 0.05, "p above": 0.5, "p below": 1e-5,
+             "p within": 1.0}]  # fmt: skip
+    shown = effect_table(rows).iloc[0].tolist()
+    assert "two-layer perceptron" in shown[0] and "gain with one majority class minus gain with two" in shown
+    assert "0.000" in shown and "below 0.001" in shown and "each arm's own rate" in shown
+
+
+# --- Parameters -----------------------------------------------------------------------------------
+
+
+def test_names_made_later_in_a_live_kernel_are_no_parameters():
+    live = {"settings": "cracks", "seeds": 0, "sentence": "a page's own", "cells": [1], "In": ["", 'sentence = "x"']}
+    assert parameters(live) == Parameters(settings="cracks")
+    injected = live | {"seed": 3, "In": ["", "# Parameters\nseed = 3\n", 'sentence = "x"']}
+    with pytest.raises(ValueError, match="unknown parameter 'seed': allowed are settings"):
+        parameters(injected)
+    with pytest.raises(ValueError, match="parameter seeds = 'x' is not allowed"):
+        parameters(live | {"seeds": "x"})
+
+
+@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.stem != "status"], ids=lambda p: p.stem)
+def test_parameters_cell_is_the_same_in_all_notebooks(path):
+    def cells(at):
+        return [c["source"] for c in json.loads(at.read_text())["cells"] if "parameters" in c["metadata"].get("tags", [])]
+
+    assert cells(path) == cells(ROOT / "book/base.ipynb") and len(cells(path)) == 1
+
+
+def test_every_claim_has_a_notebook_of_its_own():
+    assert set(registry.CLAIMS) <= {p.stem for p in NOTEBOOKS} and set(registry.PLANS) == set(STORIES)
+
+
+# --- What a page selects --------------------------------------------------------------------------
+
+
+def test_training_here_needs_no_files_unless_told(monkeypatch):
+    cells = asked_cells("base", Parameters(seeds=1))
+    assert {c.setting for c in cells} == {"digits"} and {network_of(c.network).body for c in cells} <= set(SMALL_BODIES)
+    assert {c.setting for c in asked_cells("base", Parameters(seeds=1, settings="cracks"))} == {"cracks"}
+    seen = []
+    monkeypatch.setattr("replication.pages.local.trained", lambda plan, cells, asked: seen.append(cells) or pd.DataFrame())
+    assert focus(Page("removal", Parameters(seeds=2)).judgement) is None
+    assert all(c.seeds == 2 and c.setting == "digits" for c in seen[0])
+
+
+def test_complete_cells_stand_side_by_side(some_published):
+    page = Page("removal", Parameters())
+    parts = page.parts()
+    assert set(parts) == {names.cell_label(LEAVES), names.cell_label(CRACKS)}
+    text = page.by_cell([("final_bn", "plain")], ("own",)).data
+    part = parts[names.cell_label(LEAVES)]
+    a, b = values(part, "final_bn"), values(part, "plain")
+    assert len(a) == 10 and f"<td>{b.mean():.2f}</td>" in text and f"<td>{words.signed((a - b).mean(), 3)}</td>" in text
+    assert page.contrast("final_bn", cell=next(c for c in page.cells if c.setting == "plantvillage/apple" and c.network == "simple_cnn")
+                         ).startswith(f"{b.mean():.2f} to {a.mean():.2f} (difference")  # fmt: skip
+    assert "skin" not in text
+
+
+def test_what_is_not_there_is_said_with_its_seeds(some_published):
+    page = Page("removal", Parameters(settings="skin", networks="simple_cnn"))
+    said = page.key_figure().data
+    assert said.startswith("<p class='missing'>") and f"{names.cell_label(('skin', 'simple_cnn'))}: 9 of 10 seeds" in said
+    assert "Not run yet" in Page("ratio", Parameters()).found().data
+    assert page.forest().data.startswith("<p class='missing'>")
+    with pytest.raises(Missing, match="nothing is published; with seeds > 0"):
+        page.part()
+    j = page.judgement
+    assert [c.word for c in j.cells] == [NOT_RUN] and "9 of 10 seeds" in page.verdict().data
+
+
+def test_a_readout_or_metric_that_was_not_recorded_is_left_out(some_published):
+    page = Page("removal", Parameters(settings="cracks", networks="simple_cnn"))
+    part = page.part()
+    assert scores(part, "plain · logit_adjusted") is None and scores(part, "plain", "no_such") is None
+    assert page.mean("plain · logit_adjusted") == "not recorded"
+    assert page.among("plain", "plain · logit_adjusted", "final_bn · bn_removed") == ["plain", "final_bn · bn_removed"]
+    assert page.contrast("final_bn", "plain · logit_adjusted") == "not recorded"
+
+
+def test_figures_show_every_seed_and_the_no_skill_line(some_published):
+    page = Page("removal", Parameters())
+    picture = page.ladder(("plain", "final_bn"))
+    ax = picture.figure.axes[0]
+    assert sum(len(c.get_offsets()) for c in ax.collections if len(c.get_offsets()) == 10) == 2 * 2 * 10
+    assert any(np.allclose(line.get_xdata(), 2 / 3) for line in ax.lines)
+    assert len(picture.data) == 40 and set(picture.data["arm"]) == {"plain", "final BN"}
+    assert words.number(values(page.parts()[names.cell_label(CRACKS)], "plain").mean()) in picture.alt
+    labels = {t.get_text() for t in ax.texts}
+    assert labels == set(page.parts())
+
+
+def test_captions_and_alternative_texts_are_put_where_the_book_reads_them():
+    fig = ladder({}, ())
+    bundle, about = Picture(fig, "a finding. More.", "a finding")._repr_mimebundle_()
+    assert bundle["text/plain"] == about["alt"] == "a finding" and len(bundle["image/png"]) > 1000
+    cell = {"metadata": {"mystnb": {"image": {"alt": "old"}}}, "outputs": [{"data": bundle, "metadata": about}]}
+    _captioned(cell)
+    assert cell["metadata"]["mystnb"] == {"figure": {"caption": "a finding. More."}, "image": {"alt": "a finding"}}
+    gone = {"metadata": {"mystnb": cell["metadata"]["mystnb"]}, "outputs": [{"data": {"text/html": "none"}, "metadata": {}}]}
+    _captioned(gone)
+    assert "mystnb" not in gone["metadata"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_committed_captions_are_those_computed(path):
+    for cell in json.loads(path.read_text())["cells"]:
+        found = [o["metadata"] for o in cell.get("outputs", ()) if "caption" in o.get("metadata", {})]
+        shown = cell["metadata"].get("mystnb", {})
+        assert not found or (shown["figure"]["caption"], shown["image"]["alt"]) == (found[0]["caption"], found[0]["alt"])
+        assert len(found) <= 1, "a cell has one figure, and one caption"
+
+
+# --- Every page on every published cell -----------------------------------------------------------
+
+LISTED = published.manifest()["files"]
+
+
+def published_places() -> list[tuple[str, str]]:
+    """(setting, network) of every planned cell of which something is published."""
+    rows = published.read()
+    there = set(zip(rows["setting"], rows["network"], rows["init"], rows["trained"], rows["head"]))
+    cells = {(c.setting, c.network) for p in registry.PLANS.values() for c in p.cells}
+    return sorted(
+        (s, n) for s, n in cells
+        if (s, (w := network_of(n)).body, w.init, w.trained, w.head) in there
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("place", published_places(), ids=" ".join)
+def test_every_page_opens_on_every_published_cell(place):
+    asked = Parameters(settings=place[0], networks=place[1])
+    for name, plan in registry.PLANS.items():
+        page = Page(name, asked)
+        if name == "performance":
+            continue
+        assert "<div class='key-result'>" in page.key_result().data
+        assert isinstance(page.key_figure(), Picture) or "missing" in page.key_figure().data
+        assert page.found().data and page.design().data and page.provenance().data
+        if isinstance(plan, Claim):
+            assert badge(page.judgement.cells[0].word) in page.verdict().data
+            assert page.effects().data.startswith("<details")
+
+
+# --- Scoreboard -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def board():
+    return Scoreboard(Parameters())
+
+
+def test_scoreboard_has_a_row_a_headline_with_its_number(board):
+    rows = board.rows()
+    heads = [(name, h) for name, j in board.judgements.items() for h in j.headlines]
+    assert list(rows["verdict"]) == [h.word for _, h in heads] and list(rows["id"]) == [name for name, _ in heads]
+    for (name, h), line, row in zip(heads, board.lines(), rows.to_dict("records")):
+        assert h.word.upper() in line and (not h.tier or h.tier in line) and row["number"] in line
+        assert all(q in row["qualifiers"] for q in h.qualifiers)
+        if h.lead:
+            assert row["number"] == number_of(registry.CLAIMS[name], h.lead)
+
+
+def test_scoreboard_counts_every_cell_once(board):
+    text = board.by_tier().data
+    for j in board.judgements.values():
+        for counter in j.counts().values():
+            for word, n in counter.items():
+                assert f"{n} {badge(word)}" in text
+    assert set(TIERS) <= set(re.findall(r'<th scope="col">(.*?)</th>', text))
+    done = sum(c.word != NOT_RUN for j in board.judgements.values() for c in j.cells)
+    assert f"{done} of " in board.cells().data and board.cells().data.count("<tr") == done + 1
+
+
+def test_first_and_second_rules_stand_side_by_side(board):
+    old = json.loads((ROOT / "results/verdicts-v1.json").read_text())
+    text = first_rules(board).data
+    assert text.count("<tr") == len(registry.CLAIMS) + 1
+    assert all(f"<td>{claim['verdict']}</td>" in text for claim in old.values())
+
+
+def test_gpu_reproduction_is_computed_from_the_committed_cells():
+    rows = pd.DataFrame({"difference": [0.001, -0.03, 0.0], "seeds": [10, 20, 30]})
+    said = gpu_reproduction(rows)
+    assert said.startswith("2 of 3 cells") and "largest 0.0300" in said and "60 runs" in said
+
+
+# --- Tables ---------------------------------------------------------------------------------------
+
+
+def test_tables_have_captions_and_their_data():
+    rows = pd.DataFrame({"a": ["x"], "b": [0.5]})
+    text = table_html(rows, "What it is", sortable=True)
+    assert "<caption>What it is</caption>" in text and "sortable" in text and '<th scope="col">' in text
+    import base64
+
+    data = re.search(r"base64,([^\"]+)", csv_link(rows, "name"))[1]
+    assert base64.b64decode(data).decode() == "a,b\nx,0.5\n"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_every_table_of_the_book_has_a_caption(path):
+    if path.stem == "performance":
+        pytest.skip("its tables stand below headings that name them")
+    html = "".join(
+        "".join(o["data"]["text/html"]) for c in json.loads(path.read_text())["cells"] for o in c.get("outputs", ())
+        if "text/html" in o.get("data", {})
+    )  # fmt: skip
+    assert html.count("<table") == html.count("<caption>") and "-0.00" not in html
 
 
 def test_cross_check_is_the_benchmark_in_a_table():
@@ -118,11 +334,32 @@ def test_cross_check_is_the_benchmark_in_a_table():
         "comparison": {"plain": {"fastai": found | {"agree": False}, "fastai_default": found}},
     }).data  # fmt: skip
     cells = [part.split("<")[0] for part in text.split("<td>")[1:]]
-    numbers = ["2", "0.50", "0.75", "-0.250", "-0.40\u00a0to\u00a0+0.10", "+0.010 (+0.000\u00a0to\u00a0+0.020)"]
+    numbers = ["2", "0.50", "0.75", "−0.250", "−0.40\u00a0to\u00a0+0.10", "+0.010 (0.000\u00a0to\u00a0+0.020)"]
     assert cells == ["plain", "fastai", *numbers, "no", "2.0", "6.0",
                      "plain", "fastai, default", *numbers, "", "2.0", "6.0"]  # fmt: skip
 
 
-def test_rates_at_an_end_of_the_grid_are_marked():
-    text = rate_table({"a/cnn": {"plain": 0.1, "final_bn": 0.01}, "b/cnn": {"plain": 3e-4}}, (3e-4, 0.01, 0.1)).data
-    assert [part.split("<")[0] for part in text.split("<td>")[1:]] == ["plain", "0.1 *", "0.0003 *", "final_bn", "0.01", ""]
+def test_rates_at_an_end_of_those_tried_are_marked():
+    rates = {"digits/a": {"plain": 0.1, "final_bn": 0.01}, "cracks/b": {"plain": 3e-4}}
+    assert ends_of(rates) == [("digits/a", "plain"), ("cracks/b", "plain")]
+    text = rate_table(rates, ends_of(rates)).data
+    assert [part.split("<")[0] for part in text.split("<td>")[1:]] == ["plain", "0.1 *", "0.0003 *", "final BN", "0.01", ""]
+
+
+def test_open_page_checks_its_parameters():
+    with pytest.raises(ValueError, match="unknown parameter 'seed'"):
+        open_page("base", {"seed": 3})
+    assert open_page("base", {"networks": "mlp", "settings": "digits"}).cells[0].network == "mlp"
+
+
+def test_selection_counts_seeds_of_incomplete_cells(some_published):
+    plan = registry.CLAIMS["removal"]
+    cells = registry.cells("removal", ["skin", "cracks"], ["simple_cnn"])
+    chosen = Selection(plan, cells, published.read())
+    skin = next(c for c in cells if c.setting == "skin")
+    assert chosen.seeds_done(skin) == 9 and not chosen.has(skin) and chosen.open([skin]).endswith("9 of 10 seeds")
+    assert len(chosen.frame) == len(plan_frame(plan, cells, published.read()))
+
+
+def test_readouts_of_an_arm_are_named_as_figures_name_them():
+    assert readout_names("final_bn", ("as_trained", "bn_removed")) == ["final_bn", "final_bn · bn_removed"]

@@ -1,292 +1,252 @@
-"""The figures: every seed visible, means with intervals, one look for all pages."""
+"""The figures: every seed visible, means with intervals, one look for all pages, text that a phone can show."""
 
-import functools
-import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from replication.analysis import statistics as st
+from replication.pages.canvas import (
+    WIDTH,
+    always_minority,
+    closed,
+    handles,
+    height,
+    margin_band,
+    no_skill_line,
+    points,
+    row_label,
+    rows_axis,
+)
+from replication.pages.names import KINDS, METRICS, READOUTS, arm_label
+from replication.pages.style import INK, KIND_FILLS, LOOKS, SIGNS, VERDICTS, Look, look
+from replication.pages.words import rate as rate_text
 from replication.results.frame import arm_and_readout, values
 
-GREY, ORANGE, BLUE = "#6b7280", "#d55e00", "#0072b2"
-COLOURS = {
-    "plain": GREY, "final_bn": ORANGE, "final_bn_slow": "#7b3294", "bn_before": BLUE,
-    "affine": "#8c6d1f", "mean_only": "#00795c", "bn_no_affine": "#c2568f",
-    "plain · logit_adjusted": "black", "plain_sigmoid": GREY, "final_bn_sigmoid": ORANGE,
-}  # fmt: skip
-"""arms that share an axis as lines; the same arm has the same colour on every page"""
-MARKERS = dict(zip(COLOURS, "oDvsP^X*oD"))
-VERDICT_COLOURS = {
-    "replicated": "#1b7837", "partly": "#b8860b", "inconclusive": "#6b7280", "contradicted": "#b2182b",
-    "not assessable": "#9ca3af", "not run": "#d1d5db",
-}  # fmt: skip
-ALWAYS_MINORITY = 2 / 3
-"""F1 of a classifier that always says minority, on a balanced test set of two classes"""
+GREY, ORANGE = LOOKS["plain"].colour, LOOKS["final_bn"].colour
 FIGSIZE = (8.0, 4.2)
-
-sns.set_theme(style="whitegrid", context="notebook", rc={"figure.dpi": 110, "axes.titlesize": 11, "axes.labelsize": 10})
-
-
-def closed(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Close what was drawn: a notebook then shows the returned figure once, not twice."""
-
-    @functools.wraps(draw)
-    def drawn(*args, **kwargs) -> Figure:
-        fig = draw(*args, **kwargs)
-        plt.close(fig)
-        return fig
-
-    return drawn
+"""of the figures on speed"""
 
 
-def _jitter(n: int, width: float = 0.12) -> np.ndarray:
-    """Evenly spread offsets (n,), the same at every call, so that points of equal value stay apart."""
-    order = np.random.default_rng(0).permutation(n)
-    return (order - (n - 1) / 2) / max(n - 1, 1) * 2 * width
+def scores(part: pd.DataFrame, name: str, metric: str = "f1_minority", **where) -> np.ndarray | None:
+    """A metric (n,) of an arm or of `arm · readout`; nothing where a part has no such readout or metric."""
+    arm, readout = arm_and_readout(name)
+    if metric not in part:
+        return None
+    try:
+        found = values(part, arm, metric, readout, **where)
+    except KeyError:
+        return None
+    return found if np.isfinite(found).any() else None
 
 
-def _points(ax, x: float, d: np.ndarray, colour: str, horizontal: bool = False) -> None:
-    """All seeds as dots, their mean and BCa interval as a marker with a bar, at position x of the category axis."""
-    low, high = st.bca(d)
-    spread, mean = x + _jitter(len(d)), d.mean()
-    error = np.abs([[mean - low], [high - mean]])
-    seeds = {"s": 12, "alpha": 0.35, "color": colour, "linewidths": 0}
-    mark = {"fmt": "D", "ms": 6, "color": colour, "mec": "black", "ecolor": "black", "capsize": 4, "zorder": 5}
-    if horizontal:
-        ax.scatter(d, spread, **seeds)
-        ax.errorbar([mean], [x], xerr=error, **mark)
+@closed
+def ladder(
+    parts: Mapping[str, pd.DataFrame], arms: Sequence[str], metric: str = "f1_minority", *, classes: int = 2, **where
+) -> Figure:
+    """One row a part, by its name: the arms' scores on one axis, every seed, mean and interval, and the no-skill line."""
+    fig, ax = plt.subplots(figsize=(WIDTH, height(len(parts), 0.28 + 0.105 * len(arms))), layout="constrained")
+    for y, (label, part) in enumerate(parts.items()):
+        row_label(ax, y - 0.47, label)
+        for k, name in enumerate(arms):
+            if (d := scores(part, name, metric, **where)) is not None:
+                points(ax, y - 0.2 + 0.62 * k / max(len(arms) - 1, 1), d, look(name), width=0.05)
+    rows_axis(ax, len(parts))
+    if metric in ("f1_minority", "f1_macro", "f1_majority", "roc_auc", "balanced_accuracy"):
+        ax.set_xlim(-0.02, 1.02)
+    no_skill_line(ax, metric, classes=classes)
+    ax.set_xlabel(METRICS.get(metric, metric) + (" (balanced test)" if "f1" in metric else ""))
+    line = [always_minority()] if metric in ("f1_minority", "f1_macro") else []
+    fig.legend(handles=[*handles(arms), *line], loc="outside upper left", ncols=2, columnspacing=1.2, handletextpad=0.4)
+    return fig
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a forest plot: an effect at each kind of learning rate that it was measured at, and its verdict."""
+
+    label: str
+    by_kind: Mapping[str, np.ndarray]
+    verdict: str
+
+
+@closed
+def forest(rows: Sequence[Row], label: str, margin: bool = True) -> Figure:
+    """One row an effect: every seed, mean and interval in the look of its verdict; other rates as open markers."""
+    kinds = [k for k in KIND_FILLS if any(k in row.by_kind for row in rows)]
+    fig, ax = plt.subplots(figsize=(WIDTH, height(len(rows), 0.34 + 0.13 * len(kinds))), layout="constrained")
+    for y, row in enumerate(rows):
+        style = VERDICTS[row.verdict]
+        row_label(ax, y - 0.48, f"{SIGNS[row.verdict]} {row.label}")
+        for k, kind in enumerate(kinds):
+            if kind in row.by_kind:
+                points(ax, y - 0.2 + 0.5 * k / max(len(kinds), 2), row.by_kind[kind], style, width=0.05, fill=KIND_FILLS[kind])
+    rows_axis(ax, len(rows))
+    if margin:
+        margin_band(ax)
     else:
-        ax.scatter(spread, d, **seeds)
-        ax.errorbar([x], [mean], yerr=error, **mark)
-
-
-def _gain_axis(ax, label: str = "gain in minority F1", horizontal: bool = False) -> None:
-    line, span, name = (ax.axvline, ax.axvspan, ax.set_xlabel) if horizontal else (ax.axhline, ax.axhspan, ax.set_ylabel)
-    line(0, color="black", lw=0.8)
-    span(-st.MARGIN, st.MARGIN, color="black", alpha=0.08, lw=0)
-    name(label)
-
-
-def _colour(arm: str) -> str:
-    return ORANGE if arm.startswith("final_bn") else GREY if arm.startswith("plain") else BLUE
-
-
-def _line(arm: str) -> dict[str, str]:
-    return {"color": COLOURS.get(arm, _colour(arm)), "marker": MARKERS.get(arm, "o")}
-
-
-@closed
-def paired(frame: pd.DataFrame, shown: Sequence[tuple[str, str]], metric: str = "f1_minority", **where) -> Figure:
-    """Left: the metric of every (arm, readout) with each seed's values joined; right: their difference to the first."""
-    columns = [values(frame, arm, metric, readout, **where) for arm, readout in shown]
-    names = [arm if readout == "as_trained" else f"{arm}\n{readout}" for arm, readout in shown]
-    fig, (left, right) = plt.subplots(1, 2, figsize=FIGSIZE, width_ratios=(1.2, 1), layout="constrained")
-    for seed in np.stack(columns, axis=1):
-        left.plot(seed, color="black", alpha=0.08, lw=0.8, zorder=0)
-    for x, ((arm, _), column) in enumerate(zip(shown, columns)):
-        _points(left, x, column, _colour(arm))
-    tilt = {"rotation": 25, "ha": "right", "rotation_mode": "anchor"} if len(names) > 3 else {}
-    left.set_xticks(range(len(names)), names, fontsize=9, **tilt)
-    left.set(ylim=(-0.03, 1.03), ylabel="minority F1 (balanced test)", title="every seed")
-    for x, ((arm, _), column) in enumerate(zip(shown[1:], columns[1:])):
-        _points(right, x, column - columns[0], _colour(arm))
-    right.set_xticks(range(len(names) - 1), names[1:], fontsize=9, **tilt)
-    right.set_title(f"difference to {names[0]}, paired by seed")
-    _gain_axis(right)
-    right.margins(x=0.25)
+        ax.axvline(0, color=INK, lw=0.9)
+    ax.set_xlabel(label)
+    words = [
+        Line2D([], [], marker=s.marker, ls="", color=s.colour, mec=INK, ms=7, label=word)
+        for word, s in VERDICTS.items() if any(row.verdict == word for row in rows)
+    ]  # fmt: skip
+    rates = [
+        Line2D([], [], marker="o", ls="", color="#555555", fillstyle=KIND_FILLS[k], markerfacecoloralt="white", ms=7,
+               label=KINDS[k])
+        for k in kinds
+    ]  # fmt: skip
+    fig.legend(handles=[*words, *(rates if len(kinds) > 1 else [])], loc="outside upper left", ncols=2, columnspacing=1.2)
     return fig
 
 
 @closed
-def curve(
-    frame: pd.DataFrame, variants: Sequence[str], label: str, arms: Sequence[str] = ("plain", "final_bn")
-) -> Figure:
-    """Top: F1 of the arms over the levels of every variant; bottom: the gain, every seed and pointwise intervals.
-
-    An arm may be named with a readout, e.g. `plain · logit_adjusted`.
-    """
-    fig, axes = plt.subplots(
-        2, len(variants), figsize=(max(6.5, 4.2 * len(variants)), 6), sharex="col", sharey="row", layout="constrained",
-        squeeze=False,
-    )  # fmt: skip
-    for column, variant in enumerate(variants):
-        part = frame[frame["variant"] == variant]
-        levels = sorted(part.loc[part["arm"] == "plain", "level"].unique())
-        top, bottom = axes[:, column]
-        for arm in arms:
-            name, readout = arm_and_readout(arm)
-            d = np.stack([values(part, name, readout=readout, level=n) for n in levels], axis=1)
-            low, high = np.transpose([st.bca(x) for x in d.T])
-            line = _line(arm)
-            top.plot(range(len(levels)), d.mean(axis=0), ms=5, label=arm, **line)
-            top.fill_between(range(len(levels)), low, high, color=line["color"], alpha=0.15, lw=0)
-        for x, n in enumerate(levels):
-            _points(bottom, x, values(part, "final_bn", level=n) - values(part, "plain", level=n), ORANGE)
-        _gain_axis(bottom, "gain of final_bn in minority F1" if column == 0 else "")
-        bottom.set_xticks(range(len(levels)), [f"{n:g}" for n in levels])
-        bottom.set_xlabel(label)
-        top.set(title=variant, ylim=(-0.03, 1.03), ylabel="minority F1" if column == 0 else "")
-    axes[0, 0].legend(frameon=True, fontsize=9)
+def contrasts(rows: Sequence[tuple[str, np.ndarray, Look]], label: str, margin: bool = True) -> Figure:
+    """One row a paired difference (label, d (n,), look): every seed, mean and interval."""
+    fig, ax = plt.subplots(figsize=(WIDTH, height(len(rows), 0.5) - 0.35), layout="constrained")
+    for y, (text, d, style) in enumerate(rows):
+        row_label(ax, y - 0.42, text)
+        points(ax, y, d, style)
+    rows_axis(ax, len(rows))
+    if margin:
+        margin_band(ax)
+    ax.set_xlabel(label)
     return fig
 
 
 @closed
-def rows(
-    frame: pd.DataFrame, shown: Sequence[tuple[str, str]], metrics: Sequence[str] = ("f1_minority", "f1_majority"), **where
-) -> Figure:
-    """One row an (arm, readout), one panel a metric: every seed, mean and interval."""
-    fig, axes = plt.subplots(
-        1, len(metrics), figsize=(8.5, 0.9 + 0.38 * len(shown)), sharey=True, squeeze=False, layout="constrained"
-    )
-    for ax, metric in zip(axes[0], metrics):
-        for y, (arm, readout) in enumerate(shown):
-            _points(ax, y, values(frame, arm, metric, readout, **where), _colour(arm), horizontal=True)
-        ax.set(xlabel=metric.replace("_", " of the ").replace("f1", "F1"), xlim=(-0.03, 1.03))
-        ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
-    first = axes[0, 0]
-    if metrics[0] == "f1_minority":
-        first.axvline(ALWAYS_MINORITY, color="black", ls=":", lw=1)
-    first.set_yticks(range(len(shown)), [arm if r == "as_trained" else f"{arm} · {r}" for arm, r in shown], fontsize=9)
-    first.invert_yaxis()
+def curve(part: pd.DataFrame, variant: str, label: str, arms: Sequence[str] = ("plain", "final_bn"), arm: str = "final_bn") -> Figure:
+    """Top: minority F1 of the arms over the levels of a variant; bottom: the gain of one, every seed and its interval."""
+    part = part[part["variant"] == variant]
+    levels = sorted(part.loc[part["arm"] == "plain", "level"].unique())
+    fig, (top, bottom) = plt.subplots(2, 1, figsize=(WIDTH, 5.6), sharex=True, layout="constrained")
+    for name in arms:
+        found = [scores(part, name, level=n) for n in levels]
+        here = [k for k, d in enumerate(found) if d is not None]
+        if not here:
+            continue
+        style, means = look(name), [found[k].mean() for k in here]
+        low, high = np.transpose([st.bca(found[k]) for k in here])
+        top.plot(here, means, ms=6, color=style.colour, marker=style.marker, mec=INK, mew=0.6, lw=1.6)
+        top.fill_between(here, low, high, color=style.colour, alpha=0.15, lw=0)
+    no_skill_line(top, "f1_minority", horizontal=False)
+    for x, n in enumerate(levels):
+        points(bottom, x, values(part, arm, level=n) - values(part, "plain", level=n), look(arm), horizontal=False, width=0.14)
+    margin_band(bottom, horizontal=False)
+    bottom.set_xticks(range(len(levels)), [f"{n:g}" for n in levels])
+    bottom.set(xlabel=label, ylabel="gain in minority F1")
+    top.set(ylim=(-0.03, 1.03), ylabel="minority F1")
+    fig.legend(handles=[*handles(arms), always_minority()], loc="outside upper left", ncols=2, columnspacing=1.2)
     return fig
 
 
 @closed
-def rates(frame: pd.DataFrame, arms: Sequence[str], metric: str = "f1_minority") -> Figure:
-    """The metric over learning rates (the frame's `level`), every seed, mean and interval, one line an arm.
+def arms(part: pd.DataFrame, shown: Sequence[str], **where) -> Figure:
+    """One row an arm or `arm · readout`: minority F1 (filled) and majority F1 (open), every seed, mean and interval."""
+    fig, ax = plt.subplots(figsize=(WIDTH, height(len(shown), 0.56)), layout="constrained")
+    for y, name in enumerate(shown):
+        row_label(ax, y - 0.45, arm_label(name))
+        for k, (metric, fill) in enumerate((("f1_minority", "full"), ("f1_majority", "none"))):
+            if (d := scores(part, name, metric, **where)) is not None:
+                points(ax, y - 0.1 + 0.25 * k, d, look(name), width=0.06, fill=fill)
+    rows_axis(ax, len(shown))
+    no_skill_line(ax, "f1_minority")
+    ax.set(xlim=(-0.02, 1.02), xlabel="F1 (balanced test)")
+    keys = [
+        Line2D([], [], marker="o", ls="", color="#555555", fillstyle=fill, ms=7, label=label)
+        for fill, label in (("full", "minority F1"), ("none", "majority F1"))
+    ]
+    fig.legend(handles=[*keys, always_minority()], loc="outside upper left", ncols=2, columnspacing=1.2)
+    return fig
 
-    An arm may be named with a readout, e.g. `plain · logit_adjusted`.
-    """
-    fig, ax = plt.subplots(figsize=(7.5, 4), layout="constrained")
-    levels = sorted(frame["level"].unique())
-    for k, arm in enumerate(arms):
-        name, readout = arm_and_readout(arm)
-        d = np.stack([values(frame, name, metric, readout, level=n) for n in levels], axis=1)
-        x = np.array(levels) * 1.06 ** (k - (len(arms) - 1) / 2)
-        low, high = np.transpose([st.bca(v) for v in d.T])
-        line = _line(arm)
-        ax.scatter(np.tile(x, len(d)), d.ravel(), s=10, alpha=0.3, color=line["color"], linewidths=0)
-        error = [d.mean(axis=0) - low, high - d.mean(axis=0)]
-        ax.errorbar(x, d.mean(axis=0), yerr=error, capsize=3, label=arm, ms=5, **line)
-    ax.set(xscale="log", xlabel="peak learning rate", ylabel="minority F1 (balanced test)", ylim=(-0.03, 1.03))
-    ax.set_xticks(levels, [f"{n:g}" for n in levels])
+
+@closed
+def rates(part: pd.DataFrame, names: Sequence[str], metric: str = "f1_minority") -> Figure:
+    """The metric over learning rates (the frame's `level`): every seed as a dot, mean and interval, one line an arm."""
+    fig, ax = plt.subplots(figsize=(WIDTH, 4.4), layout="constrained")
+    levels = sorted(part["level"].unique())
+    for k, name in enumerate(names):
+        found = {n: d for n in levels if (d := scores(part, name, metric, level=n)) is not None}
+        if not found:
+            continue
+        style, shift = look(name), 1.07 ** (k - (len(names) - 1) / 2)
+        x, means = np.array(list(found)) * shift, [d.mean() for d in found.values()]
+        low, high = np.transpose([st.bca(d) for d in found.values()])
+        for at, d in zip(x, found.values()):
+            ax.scatter(np.full(len(d), at), d, s=8, alpha=0.3, color=style.colour, linewidths=0)
+        error = np.abs([np.subtract(means, low), np.subtract(high, means)])
+        ax.errorbar(x, means, yerr=error, color=style.colour, marker=style.marker, mec=INK, mew=0.6, ms=6, lw=1.6)
+    no_skill_line(ax, metric, horizontal=False)
+    ax.set(xscale="log", xlabel="peak learning rate", ylabel=METRICS[metric], ylim=(-0.03, 1.03))
+    ax.set_xticks(levels, [rate_text(n) for n in levels], rotation=35, ha="right", rotation_mode="anchor")
     ax.minorticks_off()
-    ax.legend(frameon=True, fontsize=9)
+    fig.legend(handles=[*handles(names), always_minority()], loc="outside upper left", ncols=2, columnspacing=1.2)
     return fig
 
 
 @closed
-def gains(frame: pd.DataFrame, comparisons: Sequence[tuple[str, str, str, dict]]) -> Figure:
-    """Gains of several comparisons, side by side or, if many, in rows: each (label, arm, reference, columns fixed)."""
-    many = len(comparisons) > 4
-    size = (8, 0.9 + 0.45 * len(comparisons)) if many else (max(6.5, 1.25 * len(comparisons)), 4.2)
-    fig, ax = plt.subplots(figsize=size, layout="constrained")
-    for x, (_, arm, plain, where) in enumerate(comparisons):
-        _points(ax, x, values(frame, arm, **where) - values(frame, plain, **where), _colour(arm), horizontal=many)
-    labels = [label for label, *_ in comparisons]
-    if many:
-        wrapped = [textwrap.fill(label.replace("\n", ", "), 34) for label in labels]
-        ax.set_yticks(range(len(labels)), wrapped, fontsize=9)
-        ax.invert_yaxis()
-        _gain_axis(ax, horizontal=True)
-    else:
-        ax.set_xticks(range(len(labels)), labels, fontsize=9)
-        _gain_axis(ax)
-    return fig
-
-
-@closed
-def cells(parts: dict[str, pd.DataFrame], arms: Sequence[str], metric: str = "f1_minority", **where) -> Figure:
-    """The metric of some arms in several cells, in rows: every seed, mean and interval; `parts` by the cell's name."""
-    fig, ax = plt.subplots(figsize=(8, 1 + 0.3 * len(parts) * len(arms)), layout="constrained")
-    labels = []
-    for cell, part in parts.items():
-        for arm in arms:
-            name, readout = arm_and_readout(arm)
-            colour = COLOURS.get(arm, _colour(arm))
-            _points(ax, len(labels), values(part, name, metric, readout, **where), colour, horizontal=True)
-            labels.append(f"{cell}: {arm}")
-    ax.set_yticks(range(len(labels)), labels, fontsize=9)
-    ax.invert_yaxis()
-    ax.axvline(ALWAYS_MINORITY, color="black", ls=":", lw=1)
-    ax.set(xlabel="minority F1 (dotted: always saying minority)", xlim=(-0.03, 1.03))
-    return fig
-
-
-@closed
-def reached(hitting: dict[str, np.ndarray], cap: int) -> Figure:
+def reached(hitting: Mapping[str, np.ndarray], cap: int) -> Figure:
     """Share of runs that have reached the target by each epoch; `hitting` epochs (n,) by arm, NaN for never."""
-    fig, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    fig, ax = plt.subplots(figsize=(WIDTH, 3.8), layout="constrained")
     epochs = np.arange(cap + 1)
     for arm, hit in hitting.items():
         share = (np.nan_to_num(hit, nan=np.inf)[:, None] <= epochs).mean(axis=0)
-        ax.step(epochs, share, where="post", color=_colour(arm), label=f"{arm} (n = {len(hit)})", lw=2)
+        style = look(arm)
+        ax.step(epochs, share, where="post", color=style.colour, lw=2)
+        ax.plot(epochs[::10], share[::10], ls="", marker=style.marker, color=style.colour, mec=INK, ms=6)
     ax.set(xlabel="epoch", ylabel="share of runs at the target", ylim=(-0.02, 1.02), xscale="symlog", xlim=(0, cap))
     ax.set_xticks([0, 1, 2, 5, 10, 20, 50, 100], ["0", "1", "2", "5", "10", "20", "50", "100"])
-    ax.legend(frameon=True)
+    fig.legend(handles=handles(hitting), loc="outside upper left", ncols=2)
     return fig
 
 
 @closed
-def trajectories(frame: pd.DataFrame, **where) -> Figure:
-    """Validation loss and test F1 by epoch: every seed thin, the median thick, both arms."""
-    fig, axes = plt.subplots(1, 2, figsize=FIGSIZE, layout="constrained")
+def trajectories(part: pd.DataFrame, **where) -> Figure:
+    """Validation loss (top) and test F1 (bottom) by epoch: every seed thin, the median thick, both arms."""
+    fig, axes = plt.subplots(2, 1, figsize=(WIDTH, 5.4), sharex=True, layout="constrained")
     panels = (("validation_nll", "validation NLL"), ("test_f1_minority", "minority test F1"))
     for ax, (name, label) in zip(axes, panels):
         for arm in ("plain", "final_bn"):
-            curves = np.stack([np.asarray(c) for c in values(frame, arm, name, **where)])
-            epochs = np.arange(1, curves.shape[1] + 1)
-            ax.plot(epochs, curves.T, color=_colour(arm), alpha=0.12, lw=0.7)
-            ax.plot(epochs, np.nanmedian(curves, axis=0), color=_colour(arm), lw=2.5, label=f"{arm} (median)")
-        ax.set(xlabel="epoch", ylabel=label)
+            curves = np.stack([np.asarray(c) for c in values(part, arm, name, **where)])
+            epochs, style = np.arange(1, curves.shape[1] + 1), look(arm)
+            ax.plot(epochs, curves.T, color=style.colour, alpha=0.12, lw=0.7)
+            ax.plot(epochs, np.nanmedian(curves, axis=0), color=style.colour, lw=2.2, marker=style.marker, mec=INK, ms=6)
+        ax.set_ylabel(label)
     axes[0].set_yscale("log")
-    axes[0].legend(frameon=True, fontsize=9, loc="lower left")
+    axes[1].set_xlabel("epoch")
+    no_skill_line(axes[1], "f1_minority", horizontal=False)
+    fig.legend(handles=[*handles(("plain", "final_bn")), always_minority()], loc="outside upper left", ncols=2)
     return fig
 
 
 @closed
-def reliability(probabilities: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    """Left: share of right predictions by confidence; right: how confident predictions are, pooled over seeds.
+def reliability(probabilities: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
+    """Top: share of right predictions by confidence; bottom: how confident predictions are, pooled over seeds.
 
     `probabilities`: arm -> top-label confidence (S,) and whether the prediction was right (S,).
     """
-    fig, (left, right) = plt.subplots(1, 2, figsize=FIGSIZE, layout="constrained")
+    fig, (top, bottom) = plt.subplots(2, 1, figsize=(WIDTH, 5.6), sharex=True, layout="constrained")
     edges = np.linspace(0.5, 1, 11)
     for arm, (confidence, right_answer) in probabilities.items():
         bins = np.clip(np.digitize(confidence, edges) - 1, 0, 9)
         kept = [b for b in range(10) if (bins == b).sum() >= 20]
         x = [confidence[bins == b].mean() for b in kept]
         y = [right_answer[bins == b].mean() for b in kept]
-        left.plot(x, y, "o-", color=_colour(arm), label=arm)
-    confidences, colours = [c for c, _ in probabilities.values()], [_colour(arm) for arm in probabilities]
-    right.hist(confidences, bins=edges, color=colours, weights=[np.full(len(c), 1 / len(c)) for c in confidences])
-    left.plot([0.5, 1], [0.5, 1], "--", color="black", lw=1)
-    left.set(xlabel="confidence", ylabel="share of right predictions", title="reliability (bins of 20 or more)", ylim=(0, 1.03))
-    right.set(xlabel="confidence", ylabel="share of predictions", title="how confident")
-    left.legend(frameon=True)
+        top.plot(x, y, color=look(arm).colour, marker=look(arm).marker, mec=INK, ms=6)
+    confidences, colours = [c for c, _ in probabilities.values()], [look(arm).colour for arm in probabilities]
+    bottom.hist(confidences, bins=edges, color=colours, weights=[np.full(len(c), 1 / len(c)) for c in confidences])
+    top.plot([0.5, 1], [0.5, 1], "--", color=INK, lw=1)
+    top.set(ylabel="share of right predictions", ylim=(0, 1.03))
+    bottom.set(xlabel="confidence", ylabel="share of predictions")
+    fig.legend(handles=handles(probabilities), loc="outside upper left", ncols=2)
     return fig
 
 
-@closed
-def forest(effects: Sequence[dict], label: str = "difference in minority F1 (shaded: smaller than 0.05)",
-           margin: bool = True) -> Figure:  # fmt: skip
-    """One row an effect with keys `label`, `d` (n,), `verdict`: every seed, mean and interval in the verdict's colour."""
-    fig, ax = plt.subplots(figsize=(8, 0.9 + 0.4 * len(effects)), layout="constrained")
-    for y, e in enumerate(effects):
-        _points(ax, y, e["d"], VERDICT_COLOURS[e["verdict"]], horizontal=True)
-    ax.set_yticks(range(len(effects)), [e["label"] for e in effects], fontsize=9)
-    ax.invert_yaxis()
-    if margin:
-        _gain_axis(ax, label, horizontal=True)
-    else:
-        ax.axvline(0, color="black", lw=0.8)
-        ax.set_xlabel(label)
-    present = list(dict.fromkeys(e["verdict"] for e in effects))
-    handles = [plt.Line2D([], [], marker="D", ls="", color=VERDICT_COLOURS[v], label=v) for v in present]
-    fig.legend(handles=handles, fontsize=9, frameon=False, loc="outside upper center", ncols=len(handles))
-    return fig
+def readout_names(arm: str, readouts: Sequence[str] = tuple(READOUTS)) -> list[str]:
+    """An arm in several readouts, as figures name them."""
+    return [arm if readout == "as_trained" else f"{arm} · {readout}" for readout in readouts]
+

@@ -1,7 +1,6 @@
 """Notebooks in, executed notebooks out: papermill over the book, several at a time, promoting only successes."""
 
 import base64
-import io
 import json
 import os
 import shutil
@@ -11,31 +10,35 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from PIL import Image
 from tqdm import tqdm
 
+from replication.pages.picture import smaller
 from replication.paths import root
 
 TIMEOUT = 3600
 
 
-def _smaller(png: str) -> str:
-    """A figure, base64, with a palette of 256 colours: a third of the bytes, and no difference to the eye."""
-    image = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").quantize(256)
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode()
+def _captioned(cell: dict) -> None:
+    """Copy the caption and the alternative text that a figure came with to where the book reads them."""
+    figure = next((o["metadata"] for o in cell.get("outputs", ()) if "caption" in o.get("metadata", {})), None)
+    drawn_plainly = any("image/png" in o.get("data", {}) for o in cell.get("outputs", ()))
+    if figure:
+        cell["metadata"]["mystnb"] = {"figure": {"caption": figure["caption"]}, "image": {"alt": figure["alt"]}}
+    elif not drawn_plainly:
+        cell["metadata"].pop("mystnb", None)  # the figure of an earlier execution
 
 
 def _without_traces(notebook: Path) -> None:
     """Take papermill's paths and times out of a notebook: they differ at every execution and tell of the machine.
 
-    Figures get smaller, so that a notebook stays small enough for git.
+    Figures get smaller, so that a notebook stays small enough for git, and their computed captions are put in place.
     """
     content = json.loads(notebook.read_text())
-    for data in (o["data"] for cell in content["cells"] for o in cell.get("outputs", ()) if "data" in o):
-        if "image/png" in data:
-            data["image/png"] = _smaller(data["image/png"])
+    for cell in content["cells"]:
+        for data in (o["data"] for o in cell.get("outputs", ()) if "data" in o):
+            if "image/png" in data:
+                data["image/png"] = base64.b64encode(smaller(base64.b64decode(data["image/png"]))).decode()
+        _captioned(cell)
     for part in (content, *content["cells"]):
         for name in ("papermill", "execution"):
             part["metadata"].pop(name, None)
@@ -49,7 +52,7 @@ def _execute(notebook: Path, target: Path, parameters: Sequence[str], environmen
         sys.executable, "-m", "papermill", str(notebook), str(temporary), "-k", "python3", "--cwd", str(notebook.parent),
         "--no-progress-bar", "--execution-timeout", str(TIMEOUT), *parameters,
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     # papermill marks every cell of a dead kernel as completed: only its exit status can be trusted
     if done.returncode:
         temporary.unlink(missing_ok=True)

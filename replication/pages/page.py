@@ -1,341 +1,346 @@
-"""What a notebook of the book shows: checked parameters in, tables, figures and verdicts out."""
+"""What a notebook of the book shows: checked parameters in; key result, figures, tables and verdicts out."""
 
-import contextlib
 import functools
-import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from IPython.display import HTML, Markdown
-from matplotlib.figure import Figure
 
-from replication.study import designs
-from replication.claims.claims import CLAIMED_F1, CLAIMED_GAIN, CLAIMS
-from replication.claims.criteria import at_least_loss, epochs_to_target, reading
-from replication.pages import figures
-from replication.results import published
 from replication.analysis import statistics as st
 from replication.analysis.effects import Curve, Effect
-from replication.results.frame import arm_and_readout, complete, frame, table, values
 from replication.analysis.metrics import log_softmax
+from replication.claims import registry
+from replication.claims.claim import Claim
+from replication.claims.judge import Judgement, effects, judge
+from replication.claims.tiers import TIERS, tier
+from replication.pages import figures, judgements, local, provenance
+from replication.pages.box import key_result
+from replication.pages.names import METRICS, arm_label, cell_label, effect_label
 from replication.pages.parameters import Parameters, parameters
-from replication.pages.tables import badge, design_table, difference_rows, effect_table, pair_rows, shown
-from replication.claims.verdicts import Judgement, effects, judge
+from replication.pages.picture import Picture
+from replication.pages.selection import Missing, Selection, asked_cells, published_rows
+from replication.pages.stories import STORIES
+from replication.pages.tables import (
+    csv_link,
+    design_table,
+    difference_rows,
+    effect_table,
+    folded,
+    pair_rows,
+    shown,
+    table_html,
+)
+from replication.pages.words import between, number, signed
+from replication.results import published
+from replication.results.frame import arm_and_readout
+from replication.study.design import PAIR, Cell
 
-
-@functools.cache
-def _read(manifest: Path, changed: int, settings: tuple[str, ...]) -> pd.DataFrame:
-    return published.read(settings)
-
-
-def _published(settings: tuple[str, ...]) -> pd.DataFrame:
-    """What `published.read` gives, read once as long as it does not change."""
-    manifest = published.folder() / "manifest.json"
-    return _read(manifest, manifest.stat().st_mtime_ns if manifest.exists() else 0, settings)
-
-
-PAGE_OF = {"training_time": "base"}
-"""claims that share a notebook with another"""
-
-
-def cell_name(cell: Sequence[str]) -> str:
-    """A cell in words: its setting, its network where not the simple CNN, and its variant."""
-    return " / ".join(part for part in cell if part not in ("", "simple_cnn"))
+WHERE: dict[str, dict[str, object]] = {
+    "base": {"variant": "", "level": 10},
+    "training_time": {"level": 10},
+    "ratio": {"variant": "minority varied", "level": 10},
+    "batch_size": {"variant": "equal epochs", "level": 64},
+}
+"""where in a design the base pair stands: 1000:10, batches of 64, 10 epochs"""
+LEADING = 4
+"""cells that a key figure shows at most"""
 
 
 class Page:
-    """One claim (or a design beyond the claims) with the results that the notebook's parameters ask for."""
+    """A claim, or a question beyond the claims, with the results that a notebook's parameters ask for."""
 
     def __init__(self, name: str, asked: Parameters):
         self.name, self.asked, self.local = name, asked, asked.seeds > 0
-        settings, networks = (tuple(filter(None, text.split(","))) for text in (asked.settings, asked.networks))
-        if self.local and not settings and designs.planned(name, "digits"):
-            settings = ("digits",)  # what every machine has, and trains in minutes
-        seeds = asked.seeds or None
-        self.entries = designs.entries(name, settings, networks, seeds)
-        self.results = self._trained(settings, networks, seeds) if self.local else _published(settings)
-        self.frame = frame(self.entries, self.results)
+        self.plan = registry.plan(name)
+        cells = asked_cells(name, asked)
+        results = local.trained(self.plan, cells, asked) if self.local else published_rows(self._sources(cells))
+        self.selection = Selection(self.plan, cells, results, self.local)
+        self.where = WHERE.get(name, {})
 
-    def _trained(self, settings, networks, seeds) -> pd.DataFrame:
-        from replication.running.local import carry_out_all, key_of
-        from replication.results.store import Store, default_path
-
-        runs = designs.runs([self.name], settings, networks, seeds)
-        with Store(default_path()) as store:
-            carry_out_all(runs, store, self.asked.device)
-            return table(store.results({key_of(run) for run in runs}))
-
-    def claim(self) -> Markdown:
-        """The claim in one sentence, with its source."""
-        c = CLAIMS[self.name]
-        return Markdown(f"> **The claim.** {c.statement} ({c.source})")
-
-    def source(self) -> Markdown:
-        """Which results the page shows, and how to show others."""
-        if self.local:
-            text = f"**Computed on this machine**, the first {self.asked.seeds} confirmatory seeds; not the published results."
-        else:
-            text = "**Published results**, from `results/`."
-        return Markdown(f"{text} Initial weights: {', '.join(sorted({e.run.init for _, e in self.entries}))}.")
-
-    def design(self) -> HTML:
-        """The design as a table: what varies, over which seeds, how many runs."""
-        return design_table(self.entries)
+    def _sources(self, cells: Sequence[Cell]) -> tuple[str, ...]:
+        """Settings to read, with those below them: a claim on several majority classes has its own below each."""
+        return tuple(dict.fromkeys(c.place.setting for cell in cells for c in self.plan.design(cell)))
 
     @property
-    def complete(self) -> bool:
-        """Whether every planned run has its result."""
-        return complete(self.frame)
+    def cells(self) -> list[Cell]:
+        """The cells asked for."""
+        return self.selection.cells
 
     @property
-    def places(self) -> list[tuple[str, str]]:
-        """(setting, network) of every cell."""
-        return list(dict.fromkeys(place for place, _ in self.entries))
+    def frame(self) -> pd.DataFrame:
+        """The rows of all cells."""
+        return self.selection.frame
 
     @property
-    def first(self) -> str:
-        """The setting of the first cell, as words for a sentence."""
-        return f"`{self.places[0][0]}`"
+    def single(self) -> bool:
+        """Whether the page shows other cells than the claim plans."""
+        return bool(self.asked.settings or self.asked.networks or self.local)
 
-    def among(self, *arms: str) -> list[str]:
-        """Those of some arms that the first cell's design has."""
-        there = {e.arm for place, e in self.entries if place == self.places[0]}
-        return [arm for arm in arms if arm_and_readout(arm)[0] in there]
+    @functools.cached_property
+    def judgement(self) -> Judgement:
+        """The claim's verdict on these results."""
+        if not isinstance(self.plan, Claim):
+            raise TypeError(f"{self.name} is no claim: nothing is judged there")
+        return judge(self.plan, self.frame, self.cells)
 
-    def part(self, rate: str = "own", **where) -> pd.DataFrame:
-        """Rows of the frame at one learning rate, of the first cell unless `where` names another; for figures.
+    @functools.cached_property
+    def lead(self) -> Cell:
+        """The cell that the page is about: the headline's, else the first that has been run, else the first."""
+        if isinstance(self.plan, Claim) and (found := judgements.focus(self.judgement)):
+            return self.judgement_cell(found)
+        return next(iter(self.selection.whole(**self.where)), self.cells[0])
 
-        ValueError while runs are missing.
-        """
-        setting, network = self.places[0]
-        asked = {"cell_setting": setting, "cell_network": network} | where
-        rows = self.frame[self.frame["rate"] == rate]
-        for column, value in asked.items():
-            rows = rows[rows[column] == value]
-        if not complete(rows):
-            what = "runs are missing" if self.local else "nothing is published; with seeds > 0 it is trained here"
-            raise ValueError(
-                f"no complete results of {self.name} for {asked['cell_setting']} / {asked['cell_network']}: {what}"
-            )
-        return rows
+    def judgement_cell(self, found) -> Cell:
+        """The planned cell behind a judged unit."""
+        place = found.cell.setting, found.cell.network
+        return next(c for c in self.cells if (c.setting, c.network) == place)
 
-    def parts(self, rate: str = "own", **where) -> dict[str, pd.DataFrame]:
-        """The rows of `part` for every cell whose runs are all there, by its name, see `cell_name`."""
-        found = {}
-        for setting, network in self.places:
-            with contextlib.suppress(ValueError):
-                found[cell_name((setting, network))] = self.part(rate, cell_setting=setting, cell_network=network, **where)
-        return found
+    def leading(self, most: int = LEADING, **where) -> list[Cell]:
+        """Cells for a figure that has little room: the lead, then one a tier, then those on other images."""
+        whole = list(self.selection.whole(**where))
+        chosen = [self.lead] if self.lead in whole else []
+        chosen += [next((c for c in whole if tier(c) == name), None) for name in TIERS]
+        chosen += [c for c in whole if c.setting not in {kept.setting for kept in chosen if kept}]
+        kept = list(dict.fromkeys(c for c in chosen if c))[:most]
+        return sorted(kept, key=lambda c: list(TIERS).index(tier(c)))
 
-    def draw(self, figure: Callable, *arguments, rate: str = "own", setting: str, **where) -> Figure | HTML:
-        """A figure of one setting's part (simple CNN), or a line that says that there are no results of it here."""
-        try:
-            return figure(self.part(rate, cell_setting=setting, cell_network="simple_cnn", **where), *arguments)
-        except ValueError as error:
-            return HTML(f"<p><em>No figure here: {error}.</em></p>")
+    def another(self, **where) -> Cell:
+        """The leading cell after the lead; Missing where there is none."""
+        for cell in self.leading(**where):
+            if cell != self.lead:
+                return cell
+        raise Missing(self.selection.open([c for c in self.cells if c != self.lead], **where) or "there is no other cell here")
 
-    def contrast(self, arm: str, other: str = "plain", metric: str = "f1_minority", rate: str = "own",
-                 digits: int = 2, **where) -> str:  # fmt: skip
-        """Two arms' means and their paired difference with interval, as words for a sentence.
+    # --- rows ------------------------------------------------------------------------------------
 
-        An arm may be named with a readout, e.g. `plain · logit_adjusted`.
-        """
-        part = self.part(rate, **where)
-        a, b = (values(part, name, metric, readout) for name, readout in map(arm_and_readout, (arm, other)))
+    def part(self, rate: str = "own", cell: Cell | None = None, **where) -> pd.DataFrame:
+        """Rows at one kind of learning rate, of the lead cell unless another is given. Missing while runs are."""
+        return self.selection.rows(cell or self.lead, rate, **where)
+
+    def parts(self, cells: Sequence[Cell] | None = None, rate: str = "own", **where) -> dict[str, pd.DataFrame]:
+        """The rows of every cell whose runs are all there, by its name for readers."""
+        whole = self.selection.whole(rate, **where)
+        return {cell_label(c): whole[c] for c in (self.cells if cells is None else cells) if c in whole}
+
+    def among(self, *arms: str, cell: Cell | None = None, **where) -> list[str]:
+        """Those of some arms, or of `arm · readout`, that a cell has results of."""
+        rows = self.selection.all_rows(cell or self.lead)
+        for column, value in where.items():
+            rows = rows[rows[column] == value] if len(rows) else rows
+        there = set(zip(rows["arm"], rows["readout"])) if "readout" in rows else set()
+        return [name for name in arms if arm_and_readout(name) in there]
+
+    def mean(self, name: str, metric: str = "f1_minority", cell: Cell | None = None, rate: str = "own", digits: int = 2,
+             **where) -> str:  # fmt: skip
+        """An arm's mean score, or that of `arm · readout`, as text; `not recorded` where it was not."""
+        d = figures.scores(self.part(rate, cell, **(self.where | where)), name, metric)
+        return "not recorded" if d is None else number(np.nanmean(d), digits)
+
+    def contrast(self, arm: str, other: str = "plain", metric: str = "f1_minority", rate: str = "own", digits: int = 2,
+                 cell: Cell | None = None, **where) -> str:  # fmt: skip
+        """Two arms' means and their paired difference with interval, as words for a sentence."""
+        part = self.part(rate, cell, **(self.where | where))
+        a, b = (figures.scores(part, name, metric) for name in (arm, other))
+        if a is None or b is None:
+            return "not recorded"
         d = a - b
-        mean, low, high = (f"{v:+.{digits}f}" for v in (d.mean(), *st.bca(d)))
-        return f"{b.mean():.{digits}f} to {a.mean():.{digits}f} (difference {mean}, {low} to {high}, n = {len(d)})"
+        kept = d[np.isfinite(d)]
+        interval = between(*st.bca(kept), digits)
+        return (f"{number(np.nanmean(b), digits)} to {number(np.nanmean(a), digits)} "
+                f"(difference {signed(kept.mean(), digits)}, {interval}, {len(kept)} seeds)")  # fmt: skip
 
-    def means(self, variant: str, rate: str = "own") -> dict[float, float]:
-        """Mean gain of `final_bn` over `plain` at every level of a variant."""
-        part = self.part(rate, variant=variant)
-        levels = sorted(part.loc[part["arm"] == "plain", "level"].unique())
-        return {n: float(np.mean(values(part, "final_bn", level=n) - values(part, "plain", level=n))) for n in levels}
+    # --- what every page shows -------------------------------------------------------------------
 
-    def differences(self, pairs: list[tuple[str, str]], rate: str = "own", **where) -> HTML:
-        """Paired differences in minority F1 of pairs of arms, with unadjusted 95 % BCa intervals.
+    def key_result(self) -> HTML:
+        """The box atop a page: claim, verdict, number, caveat, what a re-run takes, and where the numbers lie."""
+        return HTML(key_result(self))
 
-        An arm may be named with a readout, e.g. `plain · logit_adjusted`.
-        """
-        return shown(pd.DataFrame(difference_rows(self.part(rate, **where), pairs)))
+    def key_figure(self) -> Picture | HTML:
+        """The one figure of a page, see `stories`."""
+        return self.drawn(lambda: STORIES[self.name].figure(self))
 
-    def by_cell(
-        self, pairs: list[tuple[str, str]], rates: Sequence[str] = ("own", "shared"), metric: str = "f1_minority", **where
-    ) -> HTML:
-        """The same for every cell whose runs are all there, side by side: means, mean difference and its interval."""
-        made: dict[tuple[str, str], dict] = {}
-        for rate in rates:
-            for cell, part in self.parts(rate, **where).items():
-                for row in difference_rows(part, pairs, metric):
-                    entry = made.setdefault(
-                        (cell, row["difference"]), {"cell": cell, "difference": row["difference"], "n": row["n"]}
-                    )
-                    entry[rate] = f"{row['from']}\u00a0→\u00a0{row['to']}, {row['mean']}\u00a0({row['95 % interval']})"
-        table_ = pd.DataFrame(made.values())
-        return shown(table_.drop(columns=["difference"] if len(pairs) == 1 and len(table_) else []).fillna(""))
+    def found(self) -> Markdown:
+        """What was found, in computed sentences."""
+        try:
+            return Markdown("\n".join(STORIES[self.name].found(self)) or self.nothing())
+        except Missing as missing:
+            return Markdown(f"*Not run yet: {missing}.*")
 
-    def forest(self, effect: str, label: str, rate: str = "own", margin: bool = True) -> Figure | HTML:
-        """One effect of the verdict in every cell: every seed, mean and interval in the colour of the cell's verdict."""
-        rows = [
-            {"label": cell_name(c.cell), "d": e.d, "verdict": c.verdict}
-            for c in self.judgement.cells
-            if isinstance(e := c.measures.get(rate, {}).get(effect), Effect) and np.isfinite(e.d).all()
-        ]
-        return figures.forest(rows, label, margin) if rows else HTML("<p><em>No results to show yet.</em></p>")
+    def nothing(self) -> str:
+        """What a page says where no cell has all its runs."""
+        return f"*Not run yet.* {self.selection.open(**self.where) or 'Nothing is planned here'}."
 
-    def metric_table(self, metrics: tuple[str, ...], rate: str = "own") -> HTML:
-        """Means over seeds of some metrics of `plain` and `final_bn`, and the seeds where they are defined."""
-        part, rows = self.part(rate), []
-        for metric in metrics:
-            a, b = (values(part, arm, metric) for arm in ("plain", "final_bn"))
-            d = (b - a)[np.isfinite(b - a)]
-            low, high = st.bca(d) if len(d) else (np.nan, np.nan)
-            rows.append({"metric": metric, "plain": f"{np.nanmean(a):.3f}", "final_bn": f"{np.nanmean(b):.3f}",
-                         "difference": f"{d.mean():+.3f}", "95 % interval": f"{low:+.3f} to {high:+.3f}",
-                         "seeds": len(d)})  # fmt: skip
-        return shown(pd.DataFrame(rows))
-
-    def against_claim(self, rate: str = "own", **where) -> str:
-        """Whether the gain that the papers report lies in the interval of ours, as words for a sentence."""
-        part = self.part(rate, level=10, **where)
-        low, high = st.bca(values(part, "final_bn") - values(part, "plain"))
-        where = "inside" if low <= CLAIMED_GAIN <= high else "outside"
-        return f"{CLAIMED_F1[0]} to {CLAIMED_F1[1]}, a gain of {CLAIMED_GAIN}, which lies {where} the interval of ours"
-
-    def reading(self) -> str:
-        """Whether the base gain is one of representation or of threshold, see `criteria.reading`."""
-        measures = self.judgement.cells[0].measures
-        return reading(measures["own"]) if measures else "undecided"
-
-    def readings(self) -> HTML:
-        """The same for every cell and learning rate."""
-        rows = [
-            {"cell": cell_name(c.cell)} | {rate: reading(measures) for rate, measures in c.measures.items()}
-            for c in self.judgement.cells
-            if c.measures
-        ]
-        return shown(pd.DataFrame(rows))
-
-    def least_loss(self, rate: str = "own") -> HTML:
-        """What stopping at the least validation loss costs, for the loss as it is and at training prevalence, by cell."""
-        rows = []
-        for cell, part in self.parts(rate).items():
-            for name, label in (("validation_nll", "validation set"), ("validation_nll_train", "training")):
-                d, epoch = at_least_loss(part, name)
-                low, high = st.bca(d)
-                rows.append({"cell": cell, "prevalence of the loss": label, "n": len(d), "mean": f"{d.mean():+.3f}",
-                             "95 % interval": f"{low:+.2f}\u00a0to\u00a0{high:+.2f}",
-                             "mean epoch": f"{epoch.mean():.1f}"})  # fmt: skip
-        return shown(pd.DataFrame(rows))
-
-    def hitting(self, rate: str = "own") -> dict[str, np.ndarray]:
-        """Epochs to the target of the training-time design (n,) by arm, NaN where it was never reached."""
-        return {arm: epochs_to_target(self.part(rate), arm) for arm in designs.PAIR}
-
-    def confidences(self, rate: str = "own") -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Arm -> top-label confidence (S,) and whether it was right (S,), the test predictions of all seeds pooled."""
-        part = self.part(rate)
-        logits = self._predictions(*self.places[0]).set_index("key")
-        pooled = {}
-        for arm in designs.PAIR:
-            rows = logits.loc[part.loc[(part["arm"] == arm) & (part["readout"] == "as_trained"), "key"]]
-            p = np.exp(log_softmax(np.stack(rows["logits"].tolist()).reshape(len(rows), -1, 2)))
-            right = p.argmax(-1) == np.stack(rows["labels"].tolist())
-            pooled[arm] = p.max(-1).ravel(), right.ravel()
-        return pooled
-
-    def _predictions(self, setting: str, network: str) -> pd.DataFrame:
-        if not self.local:
-            return published.predictions(setting, network)
-        from replication.results.store import Store, default_path
-
-        with Store(default_path()) as store:
-            return published.prediction_rows(store.results(set(self.frame["key"])))
+    def drawn(self, draw: Callable) -> Picture | HTML:
+        """What `draw` gives, or a line that says which results it waits for."""
+        try:
+            return draw()
+        except Missing as missing:
+            return HTML(f"<p class='missing'><em>No figure yet: {missing}.</em></p>")
 
     def say(self, text: str) -> Markdown:
         """Prose with computed numbers in it."""
         return Markdown(text)
 
-    @functools.cached_property
-    def judgement(self) -> Judgement:
-        """The claim's verdict on these results."""
-        return judge(self.name, self.frame)
+    def source(self) -> Markdown:
+        """Which results the page shows."""
+        if self.local:
+            return Markdown(f"**Computed on this machine**, the first {self.asked.seeds} confirmatory seeds; "
+                            "these are not the published results.")  # fmt: skip
+        return Markdown("**Published results**, from `results/`.")
+
+    def design(self) -> HTML:
+        """The design, folded: what varies, over which seeds, how many runs."""
+        entries = []
+        for cell in self.cells:
+            try:
+                entries += [((cell.setting, cell.network), entry) for entry in self.plan.entries(cell)]
+            except ValueError:  # nothing has been tuned there yet
+                continue
+        rows = design_table(entries) if entries else pd.DataFrame()
+        text = table_html(rows, "What is compared, at which learning rates, over which seeds") if len(rows) else ""
+        waiting = [cell_label(c) for c in self.cells if not self.selection.tuned(c)]
+        more = f"<p>Learning rates are not chosen yet for: {'; '.join(waiting)}.</p>" if waiting else ""
+        return folded("The design", text + more)
 
     def verdict(self) -> HTML:
-        """The verdict as a badge with its reason, the criterion behind it and every cell's verdict."""
+        """How the verdict came about: rule, tests of the lead cell, and every cell with its word."""
         j = self.judgement
-        cells = "".join(
-            f"<tr><td>{' / '.join(filter(None, c.cell))}</td><td>{badge(c.verdict)}</td><td>{c.reason}</td></tr>"
-            for c in j.cells
-        )
-        text = (
-            f"<p>{badge(j.verdict)} {j.reason}.</p><p><em>Replicated when</em> {j.claim.replicated_when}; "
-            f"<em>contradicted when</em> {j.claim.contradicted_when}.</p>"
-            f"<table><thead><tr><th>cell</th><th>verdict</th><th>why</th></tr></thead><tbody>{cells}</tbody></table>"
-        )
-        return HTML(re.sub("`(.*?)`", r"<code>\1</code>", text.replace("*partly*", "<em>partly</em>")))
+        return HTML(
+            judgements.headlines_html(j, self.single) + judgements.rule_html(j) + judgements.p_values_html(j)
+            + judgements.cells_html(j) + f"<p><small>{judgements.SEED_NOTE} {judgements.same_images(j)}</small></p>"
+        )  # fmt: skip
+
+    def forest(self, effect: str = "", label: str = "", margin: bool = True) -> Picture | HTML:
+        """One effect in every cell that has it, at every kind of rate; by default the one that the criterion turns on."""
+        name = effect or self.plan.headline[0]
+        rows, data = [], []
+        for c in self.judgement.cells:
+            by_kind = {
+                kind: e.d for kind, m in c.measures.items()
+                if isinstance(e := m.get(name), Effect) and np.isfinite(e.d).all() and kind in ("own", "shared", "default")
+            }  # fmt: skip
+            if "own" in by_kind:
+                rows.append(figures.Row(judgements.unit_label(c), by_kind, c.word))
+                data += [{"cell": rows[-1].label, "rate": kind, "seed": n, effect_label(name): v}
+                         for kind, d in by_kind.items() for n, v in enumerate(d)]  # fmt: skip
+        if not rows:
+            return HTML(f"<p class='missing'><em>No figure yet: {self.selection.open(**self.where)}.</em></p>")
+        words = label or effect_label(name)
+        above = sum(float(row.by_kind["own"].mean()) > 0 for row in rows)
+        finding = f"{words[0].upper()}{words[1:]}: the mean is above zero in {above} of {len(rows)} cells at each arm's own rate."
+        shade = " Shaded: smaller than 0.05." if margin else ""
+        return Picture(figures.forest(rows, words, margin), f"{finding} Shape and colour are the cell's verdict.{shade}",
+                       finding, pd.DataFrame(data))  # fmt: skip
+
+    def ladder(self, arms: Sequence[str], metric: str = "f1_minority", cells: Sequence[Cell] | None = None,
+               finding: str = "", **where) -> Picture | HTML:  # fmt: skip
+        """The arms' scores in every cell that has been run, one row a cell."""
+
+        def draw() -> Picture:
+            parts = self.parts(cells, **(self.where | where))
+            if not parts:
+                raise Missing(f"no complete results: {self.selection.open(**(self.where | where))}")
+            label = METRICS.get(metric, metric)
+            text = finding or f"{label[0].upper()}{label[1:]}: " + "; ".join(
+                f"{name}: " + ", ".join(
+                    f"{arm_label(arm)} {number(np.nanmean(d))}"
+                    for arm in arms if (d := figures.scores(part, arm, metric)) is not None
+                ) for name, part in list(parts.items())[:LEADING]
+            ) + "."  # fmt: skip
+            line = " Dotted: always saying minority." if metric in ("f1_minority", "f1_macro") else ""
+            data = [
+                {"cell": name, "arm": arm_label(arm), "seed": n, label: v}
+                for name, part in parts.items() for arm in arms
+                if (d := figures.scores(part, arm, metric)) is not None for n, v in enumerate(d)
+            ]  # fmt: skip
+            return Picture(figures.ladder(parts, arms, metric), f"{text} Every dot is a seed.{line}", text, pd.DataFrame(data))
+
+        return self.drawn(draw)
+
+    def by_cell(self, pairs: Sequence[tuple[str, str]], rates: Sequence[str] = ("own", "shared", "default"),
+                metric: str = "f1_minority", caption: str = "", **where) -> HTML:  # fmt: skip
+        """Pairs of arms in every cell whose runs are all there: means, mean difference and its interval, by rate."""
+        rows = [
+            {"images and network": name, "learning rate": rate, **row}
+            for rate in rates
+            for name, part in self.parts(rate=rate, **(self.where | where)).items()
+            for row in difference_rows(part, pairs, metric)
+        ]
+        if not rows:
+            return HTML(f"<p class='missing'><em>No table yet: {self.selection.open(**(self.where | where))}.</em></p>")
+        title = caption or f"{METRICS.get(metric, metric)}, paired by seed"
+        return shown(pd.DataFrame(rows), f"{title} ({csv_link(pd.DataFrame(rows), f'{self.name}-{metric}')})", sortable=True)
+
+    def differences(self, pairs: Sequence[tuple[str, str]], caption: str, rate: str = "own", **where) -> HTML:
+        """Pairs of arms in the lead cell, with unadjusted 95 % intervals."""
+        try:
+            return shown(pd.DataFrame(difference_rows(self.part(rate, **where), pairs)), caption)
+        except Missing as missing:
+            return HTML(f"<p class='missing'><em>No table yet: {missing}.</em></p>")
+
+    def metric_table(self, metrics: Sequence[str], rate: str = "own") -> HTML:
+        """Means over seeds of some metrics of `plain` and `final_bn` in the lead cell, where they were recorded."""
+        rows = []
+        for metric in metrics:
+            a, b = (figures.scores(self.part(rate), arm, metric) for arm in PAIR)
+            if a is None or b is None:
+                continue
+            d = (b - a)[np.isfinite(b - a)]
+            rows.append({"measure": METRICS[metric], "plain": number(np.nanmean(a), 3), "final BN": number(np.nanmean(b), 3),
+                         "difference": signed(d.mean(), 3), "95 % interval": between(*st.bca(d), 3), "seeds": len(d)})  # fmt: skip
+        return shown(pd.DataFrame(rows), f"{cell_label(self.lead)}: confidence and calibration")
 
     def effects(self) -> HTML:
-        """Every effect the verdict rests on: n, mean, 95 % BCa interval, Holm-adjusted one-sided p."""
-        return shown(effect_table(list(effects(self.judgement))))
+        """Every effect measured, folded: n, mean, 95 % interval, adjusted one-sided p."""
+        rows = list(effects(self.judgement))
+        if not rows:
+            return folded("Table of effects", "<p><em>No results to show yet.</em></p>")
+        link = csv_link(pd.DataFrame(rows), f"{self.name}-effects")
+        return folded("Table of effects", table_html(effect_table(rows), f"Every effect in every cell ({link})", sortable=True))
 
-    def pairs(self, name: str, rate: str = "own", most: int = 15) -> HTML:
-        """The largest pairwise differences of a curve, with simultaneous intervals."""
+    def pairs(self, name: str, caption: str, most: int = 8) -> HTML:
+        """The largest pairwise differences of a curve in every cell, with simultaneous intervals, folded."""
         rows = [
             row
             for c in self.judgement.cells
-            if isinstance(curve := c.measures.get(rate, {}).get(name), Curve)
-            for row in pair_rows(" / ".join(c.cell), curve)
+            if isinstance(curve := c.measures.get("own", {}).get(name), Curve)
+            for row in sorted(pair_rows(cell_label(c.cell), curve), key=lambda r: -r["size"])[:most]
         ]
-        made = pd.DataFrame(rows)
-        if len(made):
-            made = made.sort_values("difference", key=np.abs, ascending=False, kind="stable").head(most).round(3)
-        return shown(made)
+        table = pd.DataFrame(rows).drop(columns="size", errors="ignore")
+        return folded(caption, table_html(table, caption)) if rows else HTML("")
+
+    def confidences(self, rate: str = "own") -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Arm -> top-label confidence (S,) and whether it was right (S,), the test predictions of all seeds pooled.
+
+        Missing where no logits were kept.
+        """
+        part = self.part(rate)
+        kept = part[(part["arm"].isin(PAIR)) & (part["readout"] == "as_trained")]
+        try:
+            body = str(kept["network"].iloc[0])
+            rows = local.predictions(set(kept["key"])) if self.local else published.predictions(self.lead.setting, body)
+            logits = rows.set_index("key").loc[kept["key"]]
+        except (ValueError, KeyError) as error:
+            raise Missing(f"no test predictions were kept for {cell_label(self.lead)}") from error
+        pooled = {}
+        for arm in PAIR:
+            rows = logits.loc[kept.loc[kept["arm"] == arm, "key"]]
+            p = np.exp(log_softmax(np.stack(rows["logits"].tolist()).reshape(len(rows), -1, 2)))
+            right = p.argmax(-1) == np.stack(rows["labels"].tolist())
+            pooled[arm] = p.max(-1).ravel(), right.ravel()
+        return pooled
+
+    def records(self) -> dict[str, dict]:
+        """Provenance of the rows shown, by id."""
+        return local.records() if self.local else published.manifest()["provenance"]
 
     def provenance(self) -> HTML:
-        """Commit, versions, hardware, seeds, number of runs and run time of the results shown."""
-        rows = self.frame.drop_duplicates(["key"]).dropna(subset=["key"])
-        if rows.empty:
-            return HTML("<p><em>No results to show yet.</em></p>")
-        records = self._records()
-        lines = []
-        for id, part in rows.groupby("provenance"):
-            record = records.get(id, {})
-            versions = ", ".join(f"{k} {v}" for k, v in record.get("versions", {}).items())
-            lines.append(
-                f"<li>{len(part)} runs, seeds {int(part['seed'].min())}–{int(part['seed'].max())}, "
-                f"{part['seconds'].sum() / 60:.1f} core-minutes of training, {int(part['diverged'].sum())} diverged; "
-                f"commit <code>{record.get('commit', 'unknown')}</code>; {versions}; "
-                f"{record.get('hardware', 'unknown')} ({record.get('device', '')})</li>"
-            )
+        """Commit, versions, hardware, seeds, files and run time of the results shown."""
         kind = "Computed on this machine" if self.local else "Published results"
-        again = f"papermill book/{PAGE_OF.get(self.name, self.name)}.ipynb out.ipynb -p seeds 3"
-        return HTML(
-            f"<p><strong>{kind}.</strong> To run this page on your machine: <code>{again}</code></p>"
-            f"<ul>{''.join(lines)}</ul>"
-        )
-
-    def _records(self) -> dict[str, dict]:
-        if not self.local:
-            return published.manifest()["provenance"]
-        from replication.results.store import Store, default_path
-
-        with Store(default_path()) as store:
-            return store.provenance()
-
-
-def pilots(arms: tuple[str, ...], place: tuple[str, str] = ("digits", "simple_cnn")) -> pd.DataFrame:
-    """Published pilot runs of some arms: the frame's columns, `level` being the learning rate."""
-    setting, network = place
-    rows = published.read([setting])
-    chosen = [
-        ((setting, network), designs.Entry("pilot", "own", arm, run.learning_rate, run))
-        for _, arm, run in designs.pilots([setting], [network])
-        if arm in {arm_and_readout(name)[0] for name in arms}
-    ]
-    return frame(chosen, rows)
+        again = f"papermill book/{self.name}.ipynb out.ipynb -p seeds 3"
+        return HTML(f"<p><strong>{kind}.</strong> To run this page on your machine: <code>{again}</code></p>"
+                    + provenance.list_html(self.selection, self.records()))  # fmt: skip
 
 
 def open_page(name: str, namespace: Mapping[str, object]) -> Page:

@@ -1,5 +1,6 @@
 """The parameters of a notebook, checked by its first call."""
 
+import ast
 from collections.abc import Mapping
 from typing import Literal
 
@@ -12,8 +13,11 @@ from pydantic import (
     field_validator,
 )
 
-from replication.study import designs
 from replication.data.settings import setting
+from replication.study.networks import network
+
+INJECTED = "# Parameters"
+"""first line of the cell in which papermill passes what `-p` gives"""
 
 
 class Parameters(BaseModel):
@@ -21,8 +25,8 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    settings: str = Field("", description="comma-separated settings, or empty for all that are published")
-    networks: str = Field("", description="comma-separated networks, or empty for all that are published")
+    settings: str = Field("", description="comma-separated settings, or empty for all that are planned")
+    networks: str = Field("", description="comma-separated networks, or empty for all that are planned")
     seeds: int = Field(0, ge=0, le=1000, description="0 shows published results; n trains n seeds here")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
 
@@ -30,22 +34,31 @@ class Parameters(BaseModel):
     @classmethod
     def _known(cls, names: str, field: ValidationInfo) -> str:
         for name in filter(None, names.split(",")):
-            {"settings": setting, "networks": designs.body}[field.field_name](name)
+            {"settings": setting, "networks": network}[field.field_name](name)
         return names
 
 
-def parameters(namespace: Mapping[str, object]) -> Parameters:
-    """The parameters a notebook was given: every plain value it has defined so far.
+def _injected(cells: list[str]) -> set[str]:
+    """Names that papermill's cells define, of the cells that a kernel has run."""
+    found = set()
+    for source in cells:
+        if source.lstrip().startswith(INJECTED):
+            found |= {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
+    return found
 
-    ValueError in one sentence that names the parameter and what is allowed, for an unknown name as for a bad value:
-    papermill itself only warns of a name it does not know.
+
+def parameters(namespace: Mapping[str, object]) -> Parameters:
+    """The parameters a notebook was given: the known ones, and whatever else papermill has passed.
+
+    In a live kernel (which has `In`, the cells run so far) other names are the page's own and no parameters, so that a
+    notebook may be run twice. ValueError in one sentence that names the parameter and what is allowed, for an unknown
+    name as for a bad value: papermill itself only warns of a name it does not know.
     """
-    given = {
-        name: value
-        for name, value in namespace.items()
-        if not name.startswith("_") and isinstance(value, str | int | float | bool | list | dict | None)
-        and name not in ("In", "Out")
-    }  # fmt: skip
+    plain = str | int | float | bool | list | dict | None
+    asked = {name for name, value in namespace.items() if isinstance(value, plain)}
+    if isinstance(cells := namespace.get("In"), list):
+        asked = {*Parameters.model_fields, *_injected(cells)}
+    given = {name: namespace[name] for name in namespace if name in asked and not name.startswith("_")}
     try:
         return Parameters(**given)
     except ValidationError as error:

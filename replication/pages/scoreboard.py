@@ -1,69 +1,32 @@
-"""All claims at a glance: verdicts, headline effects, what it took, and whether this machine reproduces it."""
+"""All claims at a glance: verdicts by tier and cell, the first rules' words beside them, and what it took."""
 
-import re
+import json
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from IPython.display import HTML
-from matplotlib.figure import Figure
 
-from replication.claims.claims import CLAIMS
-from replication.claims.criteria import CONTRADICTED, INCONCLUSIVE, NOT_ASSESSABLE, NOT_RUN, PARTLY, REPLICATED
-from replication.results import published
-from replication.results import reproduction
 from replication.analysis import statistics as st
-from replication.analysis.effects import Curve, Effect
-from replication.results.frame import table
-from replication.pages.page import PAGE_OF, Page
+from replication.analysis.effects import Effect
+from replication.claims import registry
+from replication.claims.claim import NOT_RUN, WORDS
+from replication.claims.judge import Judgement, judge
+from replication.claims.tiers import TIERS
+from replication.pages import judgements, local
+from replication.pages.names import KINDS, setting_label
 from replication.pages.parameters import Parameters, parameters
-from replication.pages.tables import badge
-from replication.claims.verdicts import CellVerdict
-
-HEADLINES = {
-    "base": ("gain", "gain"),
-    "removal": ("more_than_half_kept", "gain kept − half of the gain"),
-    "ratio": ("curve", "gain over the ratios"),
-    "batch_size": ("epochs", "gain over the batch sizes"),
-    "generality": ("gain", "gain"),
-    "majorities": ("gain_two_majorities", "gain with two majority classes"),
-    "sigmoid": ("gain_sigmoid", "gain with one sigmoid logit"),
-    "uncertainty": ("f1_at_least_loss_minus_last", "F1 at the epoch of least loss − F1 at the end"),
-    "training_time": ("epochs_saved", "epochs saved"),
-}
-"""claim -> the effect or curve that its criterion turns on, and what it is called"""
+from replication.pages.selection import Selection, asked_cells, published_rows
+from replication.pages.tables import badge, csv_link, shown
+from replication.pages.words import duration, p_value, signed
+from replication.paths import root
+from replication.results import published, reproduction
+from replication.results.frame import table
 
 
-def _in_words(cell: CellVerdict, name: str, label: str) -> str:
-    measure = cell.measures.get("own", {}).get(name)
-    if isinstance(measure, Curve):
-        means = measure.D.mean(axis=0)
-        return f"{label} {means.min():+.2f} to {means.max():+.2f} (n = {measure.n} each)"
-    if isinstance(measure, Effect) and np.isfinite(measure.d).all():
-        low, high = st.bca(measure.d)
-        return f"{label} {measure.d.mean():+.2f} [{low:+.2f}, {high:+.2f}] (n = {measure.n})"
-    return f"{label}: no result"
-
-
-SHOWN = ("digits", "plantvillage/apple")
-"""settings whose cells stand for a claim where there is no room for all"""
-
-
-def _by_rate(cell: CellVerdict) -> str:
-    """Which verdict a cell that is partly has at which kinds of learning rate; empty where they agree."""
-    rates: dict[str, list[str]] = {}
-    for rate, (verdict, _) in cell.by_rate.items():
-        rates.setdefault(verdict, []).append(rate)
-    return "; ".join(f"{', '.join(r)}: {v}" for v, r in rates.items()) if cell.verdict == PARTLY and len(rates) > 1 else ""
-
-
-def _linked(name: str, title: str) -> str:
-    return f'<a href="{PAGE_OF.get(name, name)}.html">{title}</a>'
-
-
-def _html_table(heads: tuple[str, ...], lines: str) -> HTML:
-    head = "".join(f"<th>{text}</th>" for text in heads)
-    return HTML(f'<table class="table"><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>')
+def linked(name: str, title: str) -> str:
+    """A claim's title as a link to its page."""
+    return f'<a href="{name}.html">{title}</a>'
 
 
 class Scoreboard:
@@ -71,111 +34,99 @@ class Scoreboard:
 
     def __init__(self, asked: Parameters):
         self.asked = asked
-        self.judgements = {name: Page(name, asked).judgement for name in CLAIMS}
+        self.judgements: dict[str, Judgement] = {}
+        for name, claim in registry.CLAIMS.items():
+            cells = asked_cells(name, asked)
+            results = local.trained(claim, cells, asked) if asked.seeds else published_rows()
+            self.judgements[name] = judge(claim, Selection(claim, cells, results, asked.seeds > 0).frame, cells)
 
     def rows(self) -> pd.DataFrame:
-        """One row a claim: what it says, the verdict, what was found in its first cell on digits and on apple, and why."""
-
-        def found(name: str, cells: list[CellVerdict]) -> str:
-            first = {c.cell[0]: c for c in reversed(cells) if c.measures}
-            here = [s for s in SHOWN if s in first] or list(first)[:1]
-            return "; ".join(f"{s}: {_in_words(first[s], *HEADLINES[name])}" for s in here) or "no result"
-
+        """One row a claim, or a part of it that has a word of its own: verdict, tier, qualifiers, number, reason."""
         return pd.DataFrame(
             {
-                "claim": j.claim.title,
-                "verdict": j.verdict,
-                "found": found(name, j.cells),
-                "cells": len(j.cells),
-                "why": j.reason,
+                "claim": j.claim.title + (f", {h.part}" if h.part else ""),
+                "verdict": h.word,
+                "tier": h.tier,
+                "qualifiers": "; ".join(judgements.headline_notes(h)),
+                "number": judgements.number_of(j.claim, h.lead) if h.lead else "",
+                "beside": "; ".join(h.beside),
+                "why": h.reason,
+                "id": name,
             }
             for name, j in self.judgements.items()
+            for h in j.headlines
         )
 
-    def html(self) -> HTML:
-        """The rows as an HTML table for the index, each claim linked to its page, each verdict a badge."""
-        lines = "".join(
-            f'<tr><td>{_linked(name, row["claim"])}</td>'
-            f"<td>{badge(row['verdict'])}</td><td>{row['found']}</td><td>{row['why']}</td></tr>"
-            for name, row in zip(self.judgements, self.rows().to_dict("records"))
-        )
-        return _html_table(("claim", "verdict", "found", "why"), lines)
+    def lines(self) -> list[str]:
+        """The same as text for a terminal."""
+        return [
+            f"{r['claim']:<38} {r['verdict'].upper():<15} {r['tier'] or '-':<11} "
+            + "; ".join(filter(None, (r["number"], r["qualifiers"], r["beside"] and f"nearer: {r['beside']}")))
+            for r in self.rows().to_dict("records")
+        ]
 
-    def by_verdict(self) -> HTML:
-        """Claims by verdicts: which cells have which, each with the mean of the effect that the criterion turns on."""
-        columns = (REPLICATED, PARTLY, CONTRADICTED, INCONCLUSIVE, f"{NOT_ASSESSABLE}, {NOT_RUN}")
+    def html(self, plain: bool = False) -> HTML:
+        """The rows as a table, each claim linked to its page; `plain`: with the papers' statement, for the first page."""
+        rows, made = self.rows(), []
+        for r in rows.to_dict("records"):
+            claim = registry.CLAIMS[r["id"]]
+            said = f"{linked(r['id'], r['claim'])}<br><small>{claim.statement}</small>" if plain else linked(r["id"], r["claim"])
+            qualifiers = judgements.qualifier_html([q.partition(":")[0] if plain else q for q in r["qualifiers"].split("; ") if q])
+            made.append({
+                "claim": said, "verdict": badge(r["verdict"]), "tier": r["tier"] or "", "number": r["number"] or r["why"],
+                "beside it": qualifiers, **({} if plain else {"nearer to the papers": r["beside"], "why": r["why"]}),
+            })  # fmt: skip
+        return shown(pd.DataFrame(made), f"The claims and their verdicts ({csv_link(rows, 'claims')})", sortable=not plain)
 
-        def chips(name: str, cells: list[CellVerdict]) -> str:
-            found: dict[str, dict[str, list[float]]] = {}
-            for c in cells:
-                label = c.cell[0].removeprefix("plantvillage/") + (f" {c.cell[1]}" if c.cell[1] != "simple_cnn" else "")
-                label = re.sub("([:_])", "\\1\u200b", label)  # where a long name may break
-                label += " (not run)" if c.verdict == NOT_RUN else ""
-                effect = c.measures.get("own", {}).get(HEADLINES[name][0])
-                means = found.setdefault(_by_rate(c), {}).setdefault(label, [])
-                means += [effect.d.mean()] if isinstance(effect, Effect) else []
-            lines = []
-            for pattern, labels in found.items():
-                lines += [f"<em>{pattern}</em>"] if pattern else []
-                lines += [label + (": " + ", ".join(f"{v:+.2f}" for v in means) if means else "") for label, means in labels.items()]
-            return "<br>".join(lines)
-
-        lines = ""
+    def by_tier(self) -> HTML:
+        """Claims by tiers: how many cells have which word, each images, body and trained part once."""
+        made = []
         for name, j in self.judgements.items():
-            cells = ([c for c in j.cells if c.verdict in head.split(", ")] for head in columns)
-            entries = "".join(f"<td>{chips(name, part)}</td>" for part in cells)
-            lines += f"<tr><td>{_linked(name, j.claim.title)}</td>{entries}</tr>"
-        return _html_table(("claim", *columns), lines)
+            counts = j.counts()
+            made.append({"claim": linked(name, j.claim.title)} | {
+                tier: "<br>".join(f"{counts[tier][word]} {badge(word)}" for word in WORDS if counts[tier][word]) for tier in TIERS
+            })  # fmt: skip
+        return shown(pd.DataFrame(made), "Cells by tier and verdict; the nearest to the papers on the left")
 
-    def cells(self) -> pd.DataFrame:
-        """One row a cell of a claim: its verdict and the headline effect at each arm's own learning rate."""
-        return pd.DataFrame(
-            {
-                "claim": j.claim.title,
-                "cell": " / ".join(filter(None, c.cell)),
-                "verdict": c.verdict,
-                "found": _in_words(c, *HEADLINES[name]),
-            }
-            for name, j in self.judgements.items()
-            for c in j.cells
-        )
+    def cells(self) -> HTML:
+        """One row a cell of a claim, sortable, linked to its evidence."""
+        frames = [
+            judgements.cells_frame(j).assign(claim=linked(name, j.claim.title)) for name, j in self.judgements.items()
+        ]
+        rows = pd.concat(frames, ignore_index=True)
+        done = rows[rows["verdict"] != NOT_RUN]
+        kept = done.assign(verdict=done["verdict"].map(badge))[["claim", "images and network", "tier", "verdict", "found", "beside it"]]
+        link = csv_link(rows, "cells")
+        return shown(kept, f"{len(done)} of {len(rows)} cells have been run ({link} of all)", sortable=True)
 
-    def by_digit(self) -> pd.DataFrame:
-        """The headline effects on digits with the ten minority digits, not the seeds, as the units.
+    def open_cells(self) -> HTML:
+        """The cells that wait for runs, by claim."""
+        rows = [
+            {"claim": j.claim.title, "images and network": judgements.unit_label(c), "tier": c.tier, "seeds": f"{c.done} of {c.cell.seeds}"}
+            for j in self.judgements.values() for c in j.cells if c.word == NOT_RUN
+        ]  # fmt: skip
+        return shown(pd.DataFrame(rows), f"{len(rows)} cells are planned and not complete", sortable=True)
+
+    def by_digit(self) -> HTML:
+        """The criteria's effects on digits with the ten minority digits, not the seeds, as the units.
 
         The seed picks the digit, so that seeds are no independent draws of a task; this shows what rests on them
         being treated as such. p-values are not adjusted.
         """
         rows = []
-        for name, j in self.judgements.items():
+        for j in self.judgements.values():
             for c in j.cells:
-                for rate, measures in c.measures.items():
-                    e = measures.get(HEADLINES[name][0])
-                    if isinstance(e, Effect) and c.cell[0].startswith("digits") and e.n % 10 == 0:
+                for kind, measures in c.measures.items():
+                    e = measures.get(j.claim.headline[0])
+                    if isinstance(e, Effect) and c.cell.setting == "digits" and e.n % 10 == 0:
                         digits = e.d.reshape(-1, 10).mean(axis=0)  # consecutive seeds walk through the digits
                         rows.append({
-                            "claim": j.claim.title, "cell": " / ".join(filter(None, c.cell[1:])), "rate": rate,
-                            "mean": f"{e.d.mean():+.2f}", "over digits": f"{digits.min():+.2f} to {digits.max():+.2f}",
-                            **{f"p {side} ({unit})": f"{p(d, e.margin):.3f}" for unit, d in (("seeds", e.d), ("digits", digits))
+                            "claim": j.claim.title, "cell": judgements.unit_label(c), "learning rate": KINDS[kind],
+                            "mean": signed(e.d.mean()), "over digits": f"{signed(digits.min())} to {signed(digits.max())}",
+                            **{f"p {side} ({unit})": p_value(p(d, e.margin)) for unit, d in (("seeds", e.d), ("digits", digits))
                                for side, p in (("above", st.p_above), ("below", st.p_below))},
                         })  # fmt: skip
-        return pd.DataFrame(rows)
-
-    def figure(self) -> Figure:
-        """The headline effects on digits and apple, every seed visible; curves and epochs have figures of their own."""
-        from replication.pages.figures import forest
-
-        rows = []
-        for name, j in self.judgements.items():
-            effect, label = HEADLINES[name]
-            for c in j.cells:
-                e = c.measures.get("own", {}).get(effect)
-                shown = c.cell[0] in SHOWN and isinstance(e, Effect) and np.isfinite(e.d).all()
-                if shown and effect != "epochs_saved":
-                    where = ", ".join(part for part in c.cell if part not in ("", "simple_cnn"))
-                    rows.append({"label": f"{name}: {label}\n({where})", "d": e.d,
-                                 "verdict": c.verdict})  # fmt: skip
-        return forest(rows)
+        return shown(pd.DataFrame(rows), "Seeds or digits as the units of the tests", sortable=True)
 
 
 def open_scoreboard(namespace: Mapping[str, object]) -> Scoreboard:
@@ -183,17 +134,38 @@ def open_scoreboard(namespace: Mapping[str, object]) -> Scoreboard:
     return Scoreboard(parameters(namespace))
 
 
+def first_rules(board: Scoreboard) -> HTML:
+    """The words of the first rules beside those of the second, claim by claim."""
+    old = json.loads((root() / "results" / "verdicts-v1.json").read_text())
+    rows = []
+    for name, j in board.judgements.items():
+        before = old.get(name) or old["uncertainty"]
+        word = before["verdict"]
+        rows.append({
+            "claim": linked(name, j.claim.title), "first rules": word,
+            "second rules": ", ".join(f"{h.part + ': ' if h.part else ''}{badge(h.word)}" for h in j.headlines),
+            "tier": ", ".join(filter(None, (h.tier for h in j.headlines))),
+            "cells with a word, first rules": len(before["cells"]),
+            "second": sum(c.word != NOT_RUN for c in j.cells),
+        })  # fmt: skip
+    note = "; the one claim `uncertainty` became two" if "uncertainty" in old else ""
+    return shown(pd.DataFrame(rows), f"Words of the first and of the second set of rules{note}")
+
+
 def status() -> pd.DataFrame:
-    """What the published results took: one row a setting and network, with runs, seeds, hours and divergences."""
-    runs = published.read().drop_duplicates("key")
+    """What the published results took: one row a setting and network, with runs, seeds, time and divergences."""
+    runs = published_rows().drop_duplicates("key")
     if runs.empty:
         return runs
-    made = runs.groupby(["setting", "network"]).agg(
-        runs=("key", "count"), seeds=("seed", "nunique"), diverged=("diverged", "sum"),
-        core_minutes=("seconds", lambda s: round(s.sum() / 60, 1)),
-        slowest_run_s=("seconds", lambda s: round(s.max(), 1)),
-    )  # fmt: skip
-    return made.reset_index()
+    made = runs.groupby(["setting", "network", "init", "trained"]).agg(
+        runs=("key", "count"), seeds=("seed", "nunique"), diverged=("diverged", "sum"), time=("seconds", "sum"),
+        slowest=("seconds", "max"),
+    ).reset_index()  # fmt: skip
+    made.insert(0, "images", made.pop("setting").map(setting_label))
+    made["trained"] = made["trained"].map({"all": "all layers", "head": "the head"})
+    return made.assign(time=made["time"].map(duration), slowest=made["slowest"].map("{:.1f} s".format)).rename(
+        columns={"init": "initial weights", "slowest": "slowest run"}
+    )
 
 
 def reproduced() -> tuple[str, pd.DataFrame]:
@@ -206,3 +178,11 @@ def reproduced() -> tuple[str, pd.DataFrame]:
         fresh = table(store.results())
     cells = reproduction.compare(published.read(), fresh)
     return reproduction.summary(cells), cells
+
+
+def gpu_reproduction(rows: pd.DataFrame) -> str:
+    """What the committed comparison of a GPU's cells with the published ones says, as a sentence."""
+    difference = rows["difference"].abs()
+    within = int((difference <= reproduction.TOLERANCE).sum())
+    return (f"{within} of {len(rows)} cells have the published mean F1 within {reproduction.TOLERANCE} "
+            f"(mean absolute difference {difference.mean():.4f}, largest {np.max(difference):.4f}, {int(rows['seeds'].sum())} runs)")  # fmt: skip

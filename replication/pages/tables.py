@@ -1,5 +1,7 @@
-"""Tables and badges as a page shows them."""
+"""Tables and badges as a page shows them: every one has a caption, long ones are folded."""
 
+import base64
+import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -9,7 +11,48 @@ from IPython.display import HTML
 
 from replication.analysis import statistics as st
 from replication.analysis.effects import BEYOND, INSIDE, Curve
+from replication.pages.names import KINDS, arm_label, cell_label, effect_label
+from replication.pages.style import SIGNS
+from replication.pages.words import between, number, p_value, rate, signed
 from replication.results.frame import arm_and_readout, values
+from replication.study.rates import RATE_GRID, chosen_rates
+
+
+def code(text: str) -> str:
+    """Names between backticks as code."""
+    return re.sub("`(.*?)`", r"<code>\1</code>", text)
+
+
+def badge(verdict: str, sign: bool = True) -> str:
+    """A verdict as HTML: its shape and word, coloured by the book's style sheet."""
+    shape = f'<span aria-hidden="true">{SIGNS[verdict]}</span> ' if sign else ""
+    return f'<span class="verdict verdict-{verdict.replace(" ", "-")}">{shape}{verdict}</span>'
+
+
+def table_html(rows: pd.DataFrame, caption: str = "", sortable: bool = False) -> str:
+    """A table as HTML text without an index column; cells may hold HTML."""
+    with pd.option_context("display.max_colwidth", None):  # else pandas cuts long reasons short
+        classes = "table sortable" if sortable else "table"
+        text = rows.to_html(index=False, border=0, classes=classes, justify="left", escape=False)
+    heading = f"<caption>{caption}</caption>" if caption else ""
+    text = re.sub(r"(<table[^>]*>)", rf"\1{heading}", text, count=1)
+    return code(text.replace("<th>", '<th scope="col">'))
+
+
+def shown(rows: pd.DataFrame, caption: str = "", sortable: bool = False) -> HTML:
+    """A table on a page."""
+    return HTML(table_html(rows, caption, sortable))
+
+
+def folded(summary: str, content: str) -> HTML:
+    """What is there for those who open it."""
+    return HTML(f"<details class='folded'><summary>{summary}</summary>{content}</details>")
+
+
+def csv_link(rows: pd.DataFrame, name: str, text: str = "CSV") -> str:
+    """A link that saves a table; the table lies within the page, so that it works offline."""
+    data = base64.b64encode(rows.to_csv(index=False, float_format="%.5g").encode()).decode()
+    return f'<a download="{html.escape(name)}.csv" href="data:text/csv;base64,{data}">{text}</a>'
 
 
 def effect_table(rows: list[dict]) -> pd.DataFrame:
@@ -17,38 +60,26 @@ def effect_table(rows: list[dict]) -> pd.DataFrame:
     made = pd.DataFrame(rows)
     if made.empty:
         return made
-    interval = [f"{low:+.2f}\u00a0to\u00a0{high:+.2f}" for low, high in zip(made["low"], made["high"])]
-    p = {name: [f"{v:.3f}" if v >= 0.001 else "< 0.001" for v in made[name]] for name in ("p above", "p below", "p within")}
-    written = pd.DataFrame({
-        "cell": made["cell"], "rate": made["rate"], "effect": made["effect"].str.replace("_", " "),
-        "n": made["n"], "mean": made["mean"].map("{:+.3f}".format), "95 % interval": interval,
-        "median": made["median"].map("{:+.3f}".format), "margin": made["margin"].map("{:g}".format),
-        "p above": p["p above"], "p below": p["p below"], "p within": p["p within"],
-    })  # fmt: skip
-    return written if written["cell"].nunique() > 1 else written.drop(columns="cell")
+    return pd.DataFrame({
+        "cell": [cell_label(pair) for pair in zip(made["setting"], made["network"])], "variant": made["variant"],
+        "learning rate": made["rate"].map(KINDS), "effect": made["effect"].map(effect_label), "seeds": made["n"],
+        "mean": made["mean"].map(lambda v: signed(v, 3)),
+        "95 % interval": [between(*pair) for pair in zip(made["low"], made["high"])],
+        "median": made["median"].map(lambda v: signed(v, 3)), "margin": made["margin"].map(lambda v: signed(v).lstrip("+")),
+        "p above": made["p above"].map(p_value), "p below": made["p below"].map(p_value),
+        "p within": made["p within"].map(p_value),
+    }).pipe(lambda t: t.drop(columns=[c for c in ("cell", "variant") if t[c].nunique() == 1 and len(t) > 1]))  # fmt: skip
 
 
-def badge(verdict: str) -> str:
-    """A verdict as HTML, coloured by the book's style sheet."""
-    return f'<span class="verdict verdict-{verdict.replace(" ", "-")}">{verdict}</span>'
-
-
-def shown(rows: pd.DataFrame) -> HTML:
-    """A table as HTML, without an index column of numbers."""
-    with pd.option_context("display.max_colwidth", None):  # else pandas cuts long reasons short
-        text = rows.to_html(index=False, border=0, classes="table", justify="left")
-    return HTML(re.sub("`(.*?)`", r"<code>\1</code>", text))
-
-
-def design_table(entries: Iterable) -> HTML:
+def design_table(entries: Iterable) -> pd.DataFrame:
     """A design's entries with their (setting, network): what varies, over which seeds, how many runs."""
-    rows = {}
-    for (setting, network), e in entries:
-        key = (f"{setting} / {network}".removesuffix(" / simple_cnn"), e.variant or "base", e.arm)
-        row = rows.setdefault(key, {"levels": {}, "seeds": set(), "rates": {}, "runs": set()})
+    rows: dict[tuple, dict] = {}
+    for place, e in entries:
+        row = rows.setdefault((cell_label(place), e.variant or "base", arm_label(e.arm)),
+                              {"levels": {}, "seeds": set(), "rates": {}, "runs": set()})  # fmt: skip
         row["levels"][e.level] = None
         row["seeds"].add(e.run.seed)
-        row["rates"][f"{e.run.learning_rate:g}"] = None
+        row["rates"][rate(e.run.learning_rate)] = None
         row["runs"].add(e.run)
     made = pd.DataFrame(
         dict(zip(("cell", "variant", "arm"), key))
@@ -60,19 +91,27 @@ def design_table(entries: Iterable) -> HTML:
         }
         for key, row in rows.items()
     )
-    return shown(made.drop(columns=[c for c in ("cell", "variant", "levels") if made[c].nunique() == 1]))
+    return made.drop(columns=[c for c in ("variant", "levels") if c in made and made[c].nunique() == 1])
 
 
 def difference_rows(part: pd.DataFrame, pairs: Iterable[tuple[str, str]], metric: str = "f1_minority", **where) -> list[dict]:
-    """Paired differences of pairs of arms in one cell, with unadjusted 95 % BCa intervals; one row a pair."""
+    """Paired differences of pairs of arms in one cell, with unadjusted 95 % BCa intervals; one row a pair.
+
+    A pair is left out where the cell lacks one of its readouts or the metric.
+    """
     rows = []
     for pair in pairs:
-        a, b = (values(part, arm, metric, readout, **where) for arm, readout in map(arm_and_readout, pair))
+        try:
+            a, b = (values(part, arm, metric, readout, **where) for arm, readout in map(arm_and_readout, pair))
+        except KeyError:
+            continue
         d = a - b
-        low, high = st.bca(d)
-        rows.append({"difference": " − ".join(pair), "n": len(d), "from": f"{b.mean():.2f}", "to": f"{a.mean():.2f}",
-                     "mean": f"{d.mean():+.3f}", "95 % interval": f"{low:+.2f}\u00a0to\u00a0{high:+.2f}",
-                     "median": f"{np.median(d):+.3f}"})  # fmt: skip
+        kept = d[np.isfinite(d)]
+        if not len(kept):
+            continue
+        rows.append({"difference": f"{arm_label(pair[0])} − {arm_label(pair[1])}", "seeds": len(kept),
+                     "from": number(np.nanmean(b)), "to": number(np.nanmean(a)), "mean": signed(kept.mean(), 3),
+                     "95 % interval": between(*st.bca(kept)), "median": signed(np.median(kept), 3)})  # fmt: skip
     return rows
 
 
@@ -82,20 +121,32 @@ def pair_rows(cell: str, curve: Curve) -> list[dict]:
     for (i, j), d, low, high in zip(p.pairs, p.difference, p.low, p.high):
         apart = low > BEYOND or high < -BEYOND
         rows.append({
-            "cell": cell, "levels": f"{curve.levels[i]:g} − {curve.levels[j]:g}",
-            "difference": d, "low": low, "high": high,
+            "cell": cell, "levels": f"{curve.levels[i]:g} against {curve.levels[j]:g}", "size": abs(d),
+            "difference in gain": signed(d, 3), "simultaneous interval": between(low, high),
             "shown": "differ by more than 0.05" if apart else
             "equal within 0.05" if low > -INSIDE and high < INSIDE else "open",
         })  # fmt: skip
     return rows
 
 
-def rate_table(rates: Mapping[str, Mapping[str, float]], grid: Sequence[float]) -> HTML:
-    """Chosen learning rates by place, one row an arm; an asterisk marks one at an end of the grid."""
-    ends = min(grid), max(grid)
-    made = {place: {arm: f"{rate:g}{' *' * (rate in ends)}" for arm, rate in arms.items()} for place, arms in rates.items()}
+def rate_table(rates: Mapping[str, Mapping[str, float]], ends: Sequence[tuple[str, str]] = (), caption: str = "") -> HTML:
+    """Chosen learning rates by place, one row an arm; an asterisk marks (place, arm) at an end of the rates tried."""
+    made = {
+        place: {arm_label(arm): f"{rate(value)}{' *' * ((place, arm) in ends)}" for arm, value in arms.items()}
+        for place, arms in rates.items()
+    }
     table = pd.DataFrame(made).fillna("").rename_axis("arm").reset_index()
-    return shown(table.rename(columns=lambda place: re.sub("([/:])", r" \1 ", place)))  # a wide name may break
+    return shown(table.rename(columns=lambda place: re.sub("([/:])", r"\1<wbr>", place)), caption)  # a wide name may break
+
+
+def ends_of(rates: Mapping[str, Mapping[str, float]]) -> list[tuple[str, str]]:
+    """(place, arm) of the rates chosen at an end of those tried, """
+    tried = chosen_rates("tried")
+    grid = {place: {arm: tried.get(place, {}).get(arm) or RATE_GRID for arm in arms} for place, arms in rates.items()}
+    return [
+        (place, arm) for place, arms in rates.items() for arm, value in arms.items()
+        if value in (min(grid[place][arm]), max(grid[place][arm]))
+    ]  # fmt: skip
 
 
 def cross_check(measured: dict) -> HTML:
@@ -105,19 +156,18 @@ def cross_check(measured: dict) -> HTML:
     """
     rows = []
     for arm, codes in measured["results"].items():
-        for code, runs in codes.items():
-            if code != "ours":
-                n, found = len(runs), measured["comparison"][arm][code]
+        for name, runs in codes.items():
+            if name != "ours":
+                n, found = len(runs), measured["comparison"][arm][name]
                 f1, auc = found["f1_minority"], found["roc_auc"]
-                mean = {who: np.mean([run["f1_minority"] for run in codes[who][:n]]) for who in ("ours", code)}
-                seconds = {who: np.median([run["seconds"] for run in codes[who]]) for who in ("ours", code)}
+                mean = {who: np.mean([run["f1_minority"] for run in codes[who][:n]]) for who in ("ours", name)}
+                seconds = {who: np.median([run["seconds"] for run in codes[who]]) for who in ("ours", name)}
                 rows.append({
-                    "arm": arm, "fastai": code.replace("_", ", "), "n": n,
-                    "F1 ours": f"{mean['ours']:.2f}", "F1 fastai": f"{mean[code]:.2f}",
-                    "difference": f"{f1['difference']:+.3f}",
-                    "95 % interval": "{:+.2f}\u00a0to\u00a0{:+.2f}".format(*f1["interval"]),
-                    "AUC difference": "{:+.3f} ({:+.3f}\u00a0to\u00a0{:+.3f})".format(auc["difference"], *auc["interval"]),
-                    "agree": {True: "yes", False: "no"}[found["agree"]] if code == "fastai" else "",
-                    "seconds ours": f"{seconds['ours']:.1f}", "seconds fastai": f"{seconds[code]:.1f}",
+                    "arm": arm_label(arm), "fastai": name.replace("_", ", "), "seeds": n,
+                    "F1 ours": number(mean["ours"]), "F1 fastai": number(mean[name]),
+                    "difference": signed(f1["difference"], 3), "95 % interval": between(*f1["interval"]),
+                    "AUC difference": f"{signed(auc['difference'], 3)} ({between(*auc['interval'], 3)})",
+                    "agree": {True: "yes", False: "no"}[found["agree"]] if name == "fastai" else "",
+                    "seconds ours": f"{seconds['ours']:.1f}", "seconds fastai": f"{seconds[name]:.1f}",
                 })  # fmt: skip
-    return shown(pd.DataFrame(rows))
+    return shown(pd.DataFrame(rows), "Our code and fastai on the same cell: minority F1, ROC AUC and seconds per run")

@@ -1,0 +1,155 @@
+"""A claim's judgement in words and as HTML: the number behind a verdict, its qualifiers, and how it came about."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from replication.analysis.effects import Curve, Effect
+from replication.claims.claim import NOT_RUN, Claim
+from replication.claims.judge import CellVerdict, Headline, Judgement
+from replication.pages.names import KINDS, cell_label, effect_label, setting_label
+from replication.pages.tables import badge, csv_link, table_html
+from replication.pages.words import NBSP, estimate, p_value, signed
+
+SEED_NOTE = "Seeds vary the split, the head and the order of the images: intervals hold for these weights and these images."
+UNITS = {"epochs_saved": 1}
+"""effect -> digits that it is printed with, where not two"""
+
+
+def number_of(claim: Claim, c: CellVerdict, kind: str = "own") -> str:
+    """The effect or curve that the criterion turns on, as words; empty where it has not been run."""
+    name, label = claim.headline
+    measure = c.measures.get(kind, {}).get(name)
+    if isinstance(measure, Curve):
+        means = measure.D.mean(axis=0)
+        return f"{label} {signed(means.min())}{NBSP}to{NBSP}{signed(means.max())} ({measure.n} seeds each)"
+    if isinstance(measure, Effect) and np.isfinite(measure.d).all():
+        return f"{label} {estimate(measure.d, UNITS.get(name, 2))}"
+    return ""
+
+
+def notes(c: CellVerdict) -> tuple[str, ...]:
+    """What has to be said beside a cell's verdict: what macro F1 says, and the qualifiers."""
+    macro = (f"macro F1: {c.macro}",) if c.macro in ("shown", "not shown") else ()
+    return macro + c.qualifiers
+
+
+def headline_notes(h: Headline) -> tuple[str, ...]:
+    """The same of a headline."""
+    return notes(h.lead) if h.lead else h.qualifiers
+
+
+def variant_label(c: CellVerdict) -> str:
+    """The variant of a unit in brackets, where its claim judges several."""
+    return f" ({c.unit.variant})" if c.unit.variant and "," in c.unit.variant else ""
+
+
+def unit_label(c: CellVerdict) -> str:
+    """A judged unit for readers."""
+    return cell_label(c.cell) + variant_label(c)
+
+
+def focus(j: Judgement) -> CellVerdict | None:
+    """The cell that stands for a claim: the headline's, else the first with a verdict; none where nothing has been run."""
+    for h in j.headlines:
+        if h.lead:
+            return h.lead
+    return next((c for c in j.cells if c.word != NOT_RUN), None)
+
+
+def qualifier_html(words: Sequence[str]) -> str:
+    """Qualifiers as a short list in a line."""
+    return " ".join(f'<span class="qualifier">{word}</span>' for word in words)
+
+
+def headlines_html(j: Judgement, single: bool = False) -> str:
+    """Each headline of a claim: part, verdict, tier, qualifiers, and which higher tiers lack runs.
+
+    `single`: the page shows some cells alone, whose verdict stands for itself.
+    """
+    lead = focus(j)
+    if single and lead and all(h.word == NOT_RUN for h in j.headlines):
+        return (f"<p class='answer'>{badge(lead.word)} on {unit_label(lead)}, tier {lead.tier} "
+                f"{qualifier_html(notes(lead))}</p>")  # fmt: skip
+    lines = []
+    for h in j.headlines:
+        part = f"{h.part}: " if h.part else ""
+        where = f" tier <em>{h.tier}</em>: {unit_label(h.lead)}" if h.lead else ""
+        beside = f"<br><small>Nearer to the papers, not complete: {'; '.join(h.beside)}.</small>" if h.beside else ""
+        lines.append(f"<p class='answer'>{part}{badge(h.word)}{where} {qualifier_html(headline_notes(h))}{beside}</p>")
+    return "".join(lines)
+
+
+def cells_frame(j: Judgement) -> pd.DataFrame:
+    """One row a judged unit, in words."""
+    return pd.DataFrame(
+        {
+            "images and network": unit_label(c),
+            "tier": c.tier,
+            "verdict": c.word,
+            "found": number_of(j.claim, c),
+            "beside it": "; ".join(notes(c)),
+            "why": c.reason,
+            "role": "registered" if c.cell.version else "after the fact",
+            "seeds": f"{c.done} of {c.cell.seeds}",
+        }
+        for c in j.cells
+    )
+
+
+def cells_html(j: Judgement) -> str:
+    """The same as a sortable table, with a link to it as CSV."""
+    rows = cells_frame(j)
+    link = csv_link(rows, f"{j.claim.id}-cells")
+    shown = rows.assign(verdict=[badge(word) for word in rows["verdict"]]).drop(columns=["role"])
+    done = [c for c in j.cells if c.word != NOT_RUN]
+    caption = f"{j.claim.title}: every cell, {len(done)} of {len(j.cells)} have been run ({link})"
+    return table_html(shown, caption, sortable=True)
+
+
+def rule_html(j: Judgement) -> str:
+    """The criterion of a claim, and what the lead cell's numbers make of it at every kind of learning rate."""
+    text = (
+        f"<p class='rule'><em>Replicated when</em> {j.claim.replicated_when}; <em>contradicted when</em> "
+        f"{j.claim.contradicted_when}. Otherwise undecided.</p>"
+    )
+    lead = focus(j)
+    if lead is None or not lead.decisions:
+        return text
+    rows = pd.DataFrame(
+        {
+            "learning rate": KINDS[kind],
+            "verdict there": badge(decision.word),
+            "because": decision.reason,
+            "number": number_of(j.claim, lead, kind),
+        }
+        for kind, decision in lead.decisions.items()
+    )
+    return text + table_html(rows, f"{unit_label(lead)}: the same rule at every kind of learning rate; the first counts")
+
+
+def p_values_html(j: Judgement) -> str:
+    """The adjusted p-values of the effects that the lead cell's word may rest on."""
+    lead = focus(j)
+    if lead is None:
+        return ""
+    rows = [
+        {"measured": effect_label(name), "margin": signed(e.margin).lstrip("+"), "mean": signed(e.d.mean(), 3),
+         "p that it lies above": p_value(e.adjusted[0]), "p that it lies below": p_value(e.adjusted[1]),
+         "p that it lies within": p_value(e.adjusted[2])}
+        for name, e in lead.measures.get("own", {}).items() if isinstance(e, Effect) and np.isfinite(e.d).all()
+    ]  # fmt: skip
+    caption = f"{unit_label(lead)}: what was tested, one-sided, adjusted over its family"
+    return table_html(pd.DataFrame(rows), caption) if rows else ""
+
+
+def same_images(j: Judgement) -> str:
+    """A sentence on cells that share their images, so that nobody counts them as independent."""
+    images: dict[str, int] = {}
+    for c in j.cells:
+        if c.word != NOT_RUN:
+            label = setting_label(c.cell.setting).split(",")[0]
+            images[label] = images.get(label, 0) + 1
+    several = [f"{n} on {label}" for label, n in images.items() if n > 1]
+    return f"Cells on the same images are not independent results: {', '.join(several)}." if several else ""

@@ -1,0 +1,49 @@
+"""Training what a page asks for and this machine lacks; its results are never pooled with published ones."""
+
+import pandas as pd
+
+from replication.claims.claim import Plan
+from replication.pages.parameters import Parameters
+from replication.results.frame import table
+from replication.results.store import Store, default_path
+from replication.run import Run
+from replication.study.design import Cell
+
+
+def wanted(plan: Plan, cells: list[Cell], named: bool) -> list[Run]:
+    """Every run of some cells, each once, seed by seed; cells without learning rates are left out unless `named`.
+
+    ValueError where learning rates have not been chosen for a cell that was named.
+    """
+    runs: dict[Run, None] = {}
+    for cell in cells:
+        try:
+            runs |= dict.fromkeys(entry.run for entry in plan.entries(cell))
+        except ValueError:
+            if named:
+                raise
+    return sorted(runs, key=lambda run: run.seed)
+
+
+def trained(plan: Plan, cells: list[Cell], asked: Parameters) -> pd.DataFrame:
+    """The results of some cells from this machine's store, trained first where it lacks them."""
+    from replication.running.local import carry_out_all, key_of
+
+    runs = wanted(plan, cells, bool(asked.settings or asked.networks))
+    with Store(default_path()) as store:
+        carry_out_all(runs, store, asked.device)
+        return table(store.results({key_of(run) for run in runs}))
+
+
+def records() -> dict[str, dict]:
+    """Provenance of this machine's runs, by id."""
+    with Store(default_path()) as store:
+        return store.provenance()
+
+
+def predictions(keys: set[str]) -> pd.DataFrame:
+    """Test labels and logits of this machine's runs, see `published.prediction_rows`."""
+    from replication.results import published
+
+    with Store(default_path()) as store:
+        return published.prediction_rows(store.results(keys))

@@ -1,0 +1,94 @@
+"""What readers see instead of names in code: settings, networks, arms, readouts, measures, kinds of learning rate."""
+
+from replication.data.settings import setting
+from replication.results.frame import arm_and_readout
+from replication.study.arms import ARMS
+from replication.study.design import Cell
+from replication.study.networks import network
+
+READOUTS = {
+    "as_trained": "as trained",
+    "bn_removed": "layer removed",
+    "bn_folded": "layer folded",
+    "bn_recalibrated": "statistics re-estimated",
+    "batch_statistics": "statistics of the test set",
+    "logit_adjusted": "adjusted logits",
+}
+METRICS = {
+    "f1_minority": "minority F1",
+    "f1_majority": "majority F1",
+    "f1_macro": "macro F1",
+    "balanced_accuracy": "balanced accuracy",
+    "roc_auc": "ROC AUC",
+    "confidence_train": "mean confidence at training prevalence",
+    "confidence": "mean confidence",
+    "confidence_right": "mean confidence of right predictions",
+    "confidence_wrong": "mean confidence of wrong predictions",
+    "nll": "NLL",
+    "nll_train": "NLL at training prevalence",
+    "nll_scaled": "NLL after temperature scaling",
+    "nll_scaled_train": "NLL at training prevalence after temperature scaling",
+    "brier": "Brier score",
+    "brier_train": "Brier score at training prevalence",
+    "ece": "calibration error",
+    "ece_train": "calibration error at training prevalence",
+    "ece_scaled": "calibration error after temperature scaling",
+    "ece_scaled_train": "calibration error at training prevalence after temperature scaling",
+    "ece_classwise": "class-wise calibration error",
+    "ece_classwise_train": "class-wise calibration error at training prevalence",
+    "error_auroc": "AUROC of confidence for errors",
+}
+KINDS = {
+    "own": "each arm's own rate",
+    "shared": "plain's best rate",
+    "default": "Adam's default rate, 0.001",
+    "base": "the rate chosen at 1000:10",
+    "wide": "the best of all pilot rates",
+}
+EFFECTS = {
+    "gain": "gain",
+    "gain_30_epochs": "gain at 30 epochs",
+    "gain_100_epochs": "gain at 100 epochs",
+    "auc_gain": "gain in ROC AUC",
+    "over_logit_adjusted": "layer minus plain with adjusted logits",
+    "removed_minus_plain": "layer removed minus plain",
+    "more_than_half_kept": "what is left of the gain, minus half of it",
+    "gain_two_majorities": "gain with two majority classes",
+    "one_minus_two": "gain with one majority class minus gain with two",
+    "gain_sigmoid": "gain with one sigmoid logit",
+    "softmax_minus_sigmoid": "gain with softmax minus gain with one sigmoid logit",
+    "gain_sigmoids": "gain with one sigmoid per class",
+    "softmax_minus_sigmoids": "gain with softmax minus gain with one sigmoid per class",
+    "f1_at_least_loss_minus_last": "F1 at the epoch of least loss minus F1 at the end",
+    "f1_at_least_loss_minus_last_train": "the same, loss at training prevalence",
+    "epochs_saved": "epochs saved",
+    "censored": "share of runs that never reached the target",
+}
+
+
+def setting_label(name: str) -> str:
+    """A setting for readers, such as `apple leaves, 160 px`."""
+    return getattr(setting(name), "label", "") or name
+
+
+def network_label(name: str) -> str:
+    """A network for readers, such as `EfficientNet-Lite0, ImageNet, frozen`."""
+    return network(name).label
+
+
+def cell_label(cell: Cell | tuple[str, str]) -> str:
+    """A cell for readers: its images and its network."""
+    images, body = (cell.setting, cell.network) if isinstance(cell, Cell) else cell
+    return f"{setting_label(images)} · {network_label(body)}"
+
+
+def arm_label(name: str) -> str:
+    """An arm, or `arm · readout`, for readers: `plain`, `final BN`, `final BN, layer removed`."""
+    arm, readout = arm_and_readout(name)
+    label = ARMS[arm].label
+    return label if readout == "as_trained" else f"{label}, {READOUTS.get(readout, readout)}"
+
+
+def effect_label(name: str) -> str:
+    """An effect that a verdict rests on, or a measure, for readers."""
+    return EFFECTS.get(name) or METRICS.get(name) or name.replace("_", " ")
