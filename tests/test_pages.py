@@ -22,7 +22,15 @@ from replication.pages.picture import Picture
 from replication.pages.scoreboard import Scoreboard, first_rules, gpu_reproduction
 from replication.pages.selection import Missing, Selection, asked_cells
 from replication.pages.stories import STORIES
-from replication.pages.tables import badge, cross_check, csv_link, effect_table, ends_of, rate_table, table_html
+from replication.pages.tables import (
+    badge,
+    cross_check,
+    csv_link,
+    effect_table,
+    ends_of,
+    rate_table,
+    table_html,
+)
 from replication.results import published
 from replication.results.frame import values
 from replication.results.store import Store
@@ -109,7 +117,7 @@ def test_no_skill_is_that_of_always_saying_minority():
 
 
 def test_readers_see_names_not_ids():
-    assert names.arm_label("final_bn · bn_removed") == "final BN, layer removed"
+    assert names.arm_label("final_bn · bn_removed") == "final BN with the layer removed"
     assert names.network_label("efficientnet_lite0:imagenet:head") == "EfficientNet-Lite0, ImageNet, frozen"
     effects = {name for c in registry.CLAIMS.values() for name in [c.headline[0]]}
     assert all("_" not in names.effect_label(name) for name in effects | set(names.METRICS))

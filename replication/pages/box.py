@@ -36,7 +36,7 @@ def _answer(page, story: Story) -> list[str]:
     found = judgements.focus(page.judgement)
     number = judgements.number_of(page.plan, found) if found else ""
     text = f"{number[0].upper()}{number[1:]}" if number else "No result yet"
-    where = f" <small>{judgements.unit_label(found)}, each arm at its own learning rate</small>" if found else ""
+    where = " <small>each arm at its own learning rate</small>" if found else ""
     caveat = f"<p class='caveat'><strong>Mind.</strong> {story.caveat} {_seeds(page)}</p>"
     return [judgements.headlines_html(page.judgement, page.single), f"<p class='number'>{text}{where}</p>", code(caveat)]
 

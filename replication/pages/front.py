@@ -7,7 +7,7 @@ from IPython.display import HTML, Markdown
 
 from replication.claims.tiers import CONCEPTUAL, TIERS, tier
 from replication.pages import figures
-from replication.pages.names import cell_label
+from replication.pages.names import network_label, setting_label
 from replication.pages.page import Page
 from replication.pages.parameters import parameters
 from replication.pages.picture import Picture
@@ -44,7 +44,7 @@ class Front:
         mean = {name: self.base.mean(name, cell=lead) for name in HERO}
         words = {h.word for h in self.board.judgements["removal"].headlines}
         first = (
-            f"**On {cell_label(lead)}**, with 10 images of the rare class beside 1000, the layer takes its F1 from "
+            f"**On {setting_label(lead.setting)} with a {network_label(lead.network)}**, with 10 images of the rare class beside 1000, the layer takes its F1 from "
             f"{mean['plain']} to {mean['final_bn']}; without it at test time {mean[REMOVED]} remains (claim of K21: "
             f"{listed(sorted(words))})."
         )
