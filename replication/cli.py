@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+from replication import __version__
+
 
 def _store(path: Path | None = None):
     from replication.results.store import Store, default_path
@@ -23,13 +25,16 @@ def _within(least: int, most: int | None = None, **given: int | None) -> None:
 def _run(a: argparse.Namespace) -> None:
     from replication.claims import registry
     from replication.running import local
+    from replication.running.sharding import shard
 
     _within(1, 1000, seeds=a.seeds)
     wanted = registry.runs(a.claims, a.settings, a.networks, a.seeds, a.rates)
+    if a.shard:
+        wanted = shard(wanted, *a.shard)
     if a.unpublished:
         from replication.results import published
 
-        known = set(published.read().get("key", ()))
+        known = published.keys()
         wanted = [run for run in wanted if local.key_of(run) not in known]
     with _store(a.out) as store:
         done = local.carry_out_all(wanted, store, a.device, a.workers, a.time_budget, a.engine)
@@ -107,9 +112,30 @@ def _publish(a: argparse.Namespace) -> None:
     from replication.claims import registry
     from replication.results.published import folder, publish
 
+    where = a.to or folder()
+    confirmatory = registry.confirmatory_runs()
     with _store() as store:
-        n = publish(store, registry.confirmatory_runs() | registry.pilots(), registry.confirmatory_runs())
-    print(f"{n} runs published to {folder()}")
+        if a.to:  # whatever this machine has trained, of one's own images too
+            wanted = {result.run for result in store.results()}
+        else:
+            wanted = confirmatory | registry.pilots()
+        n = publish(store, wanted, where=where, curves=registry.runs_with_curves())
+    print(f"{n} runs published to {where}")
+
+
+def _set_aside(a: argparse.Namespace) -> None:
+    from replication.results.published import folder, set_aside
+
+    print(f"{set_aside(a.keys, reason=a.reason)} runs moved to {folder() / 'set-aside'}")
+
+
+def _weights(a: argparse.Namespace) -> None:
+    from replication.training import weights
+
+    if a.out:
+        print(f"weights of {a.network}, digest {weights.save(a.network, a.out)}, written to {a.out}")
+    else:
+        print(f"weights of {a.network}: digest {weights.digest_of(a.network)}")
 
 
 def _register(a: argparse.Namespace) -> None:
@@ -173,6 +199,15 @@ def _data_pack(a: argparse.Namespace) -> None:
           + (f"; {len(left_out)} broken files left out" if left_out else ""))  # fmt: skip
 
 
+def _shard(text: str) -> tuple[int, int]:
+    from replication.running.sharding import parse
+
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _names(text: str) -> list[str]:
     return [name for name in text.split(",") if name]
 
@@ -180,6 +215,7 @@ def _names(text: str) -> list[str]:
 def parser() -> argparse.ArgumentParser:
     """The command line as an argparse parser."""
     top = argparse.ArgumentParser(prog="replication", description=__doc__)
+    top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = top.add_subparsers(required=True, metavar="COMMAND")
 
     def verb(name: str, action, text: str, into=verbs) -> argparse.ArgumentParser:
@@ -209,6 +245,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--time-budget", type=float, metavar="SECONDS", help="start no run after this time")
     run.add_argument("--out", type=Path, metavar="FILE", help="store to write instead of the local one")
 
+    run.add_argument("--shard", type=_shard, metavar="I/N", help="the i-th of n parts, for job arrays, e.g. 1/8")
     run.add_argument("--rates", type=_names, default=(), help="kinds of learning rate, e.g. own,shared (default: all)")
 
     tune = verb("tune", _tune, "choose every arm's learning rate on the pilot seeds")
@@ -256,7 +293,16 @@ def parser() -> argparse.ArgumentParser:
     verdicts.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     data_option(verdicts)
 
-    verb("publish", _publish, "write the local store's results of the designs to results/ with a manifest")
+    publish = verb("publish", _publish, "write the local store's results of the claims to results/ with a manifest")
+    publish.add_argument("--to", type=Path, metavar="FOLDER", help="another results folder: gets all that the store has")
+
+    aside = verb("set-aside", _set_aside, "take published runs out of the results, into results/set-aside/")
+    aside.add_argument("keys", nargs="+", metavar="KEY", help="16 hex digits each")
+    aside.add_argument("--reason", default="", help="kept beside them")
+
+    weights = verb("weights", _weights, "read ImageNet's weights of a network once, so that its runs have keys")
+    weights.add_argument("network", metavar="NETWORK", help="e.g. resnet34, vgg19, timm/resnet50")
+    weights.add_argument("--out", type=Path, metavar="FILE", help="write them as a dict of tensors, to carry elsewhere")
 
     reproduced = verb("reproduced", _reproduced, "compare the local store with the published results, cell by cell")
     reproduced.add_argument("--cells", action="store_true", help="print every cell")

@@ -161,6 +161,18 @@ def confirmatory_runs() -> set[Run]:
     return found
 
 
+def runs_with_curves() -> set[Run]:
+    """The runs whose scores by epoch a rule or a page needs."""
+    found: set[Run] = set()
+    for name in ("loss_choice", "training_time"):
+        for comparison in (c for cell in PLANS[name].cells for c in PLANS[name].design(cell)):
+            try:
+                found |= {e.run for e in comparison.entries() if e.arm == "final_bn" or name == "training_time"}
+            except ValueError:  # nothing has been tuned there yet
+                continue
+    return found
+
+
 def pilots() -> set[Run]:
     """Every run that may have had a part in choosing the learning rates that are planned."""
     return {
