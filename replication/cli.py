@@ -55,7 +55,12 @@ def _run(a: argparse.Namespace) -> None:
         known = published.keys()
         wanted = [run for run in wanted if local.key_of(run) not in known]
     with _store(a.out) as store:
-        done = local.carry_out_all(wanted, store, a.device, a.workers, a.time_budget, a.engine)
+        if a.on is None:
+            done = local.carry_out_all(wanted, store, a.device, a.workers, a.time_budget, a.engine)
+        else:
+            from replication.running.cluster import address_of, carry_out_on
+
+            done = carry_out_on(wanted, store, address_of(a.on), a.device, a.workers, a.time_budget, a.engine)
         left = len(local.missing(wanted, store))
         print(f"{done} runs trained, {len(wanted) - left} of {len(wanted)} in {store.path}")
 
@@ -166,10 +171,9 @@ def _register(a: argparse.Namespace) -> None:
 
 def _reproduced(a: argparse.Namespace) -> None:
     from replication.results import published, reproduction
-    from replication.results.frame import table
 
     with _store() as store:
-        fresh = table(store.results())
+        fresh = store.scores()
     cells = reproduction.compare(published.read(), fresh)
     if a.cells:
         shown = cells.loc[:, cells.nunique() > 1]
@@ -186,8 +190,19 @@ def _verify(a: argparse.Namespace) -> None:
 
 
 def _merge(a: argparse.Namespace) -> None:
+    added, failed = 0, []
     with _store() as store:
-        print(f"{store.merge(a.file)} runs added to {store.path}")
+        for file in a.files:  # a bad one must not cost the others
+            try:
+                added += store.merge(file)
+            except (ValueError, OSError) as error:
+                failed.append((file, error))
+        print(f"{added} runs added to {store.path}")
+    if failed and len(a.files) == 1:
+        raise failed[0][1]
+    if failed:
+        told = "; ".join(f"{file} ({error})" for file, error in failed)
+        raise ValueError(f"{len(failed)} of {len(a.files)} files were not merged, all others were: {told}")
 
 
 def _data_list(a: argparse.Namespace) -> None:
@@ -290,6 +305,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=_path, metavar="FILE", help="store to write instead of the local one")
 
     run.add_argument("--shard", type=_shard, metavar="I/N", help="the i-th of n parts, for job arrays, e.g. 1/8")
+    run.add_argument("--on", metavar="WHERE", help="ray, or ray://HOST:PORT: a Ray cluster instead of this machine's processes")
     run.add_argument("--rates", type=_names, default=(), help="kinds of learning rate, e.g. own,shared (default: all)")
 
     tune = verb("tune", _tune, "choose every arm's learning rate on the pilot seeds")
@@ -359,7 +375,7 @@ def parser() -> argparse.ArgumentParser:
     machine(verify)
 
     merge = verb("merge", _merge, "add the runs of another store, such as one written by `run --out`")
-    merge.add_argument("file", type=_path)
+    merge.add_argument("files", nargs="+", type=_path, metavar="FILE")
 
     data = verb("data", None, "the data sets").add_subparsers(required=True, metavar="COMMAND")
     data_option(verb("list", _data_list, "what is here, its size, settings, licence and citation", into=data))
