@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -22,12 +23,29 @@ def _within(least: int, most: int | None = None, **given: int | None) -> None:
             raise ValueError(f"{name} = {value} is not allowed: {limits}")
 
 
+def _there(settings: list[str], networks: list[str]) -> None:
+    """ValueError for images or a checkpoint of one's own that are not there, before anybody is told to tune for them."""
+    from replication.data.packs import place
+    from replication.data.settings import setting
+    from replication.study.networks import network
+    from replication.study.recipes import RECIPES
+
+    for s in map(setting, settings):
+        if s.own and not Path(s.source.removeprefix("folder:")).exists() and not place(s.source, s.pixels).is_dir():
+            raise ValueError(f"no images at {s.source.removeprefix('folder:')}: name a folder with one folder a class")
+    for n in map(network, networks):
+        if n.init not in ("random", "imagenet", *RECIPES) and not Path(n.init).is_file():
+            raise ValueError(f"no checkpoint at {n.init}: name a file that `replication pretrain` has written")
+
+
 def _run(a: argparse.Namespace) -> None:
     from replication.claims import registry
     from replication.running import local
     from replication.running.sharding import shard
 
     _within(1, 1000, seeds=a.seeds)
+    _within(1, 1024, workers=a.workers)
+    _there(a.settings, a.networks)
     wanted = registry.runs(a.claims, a.settings, a.networks, a.seeds, a.rates)
     if a.shard:
         wanted = shard(wanted, *a.shard)
@@ -37,7 +55,12 @@ def _run(a: argparse.Namespace) -> None:
         known = published.keys()
         wanted = [run for run in wanted if local.key_of(run) not in known]
     with _store(a.out) as store:
-        done = local.carry_out_all(wanted, store, a.device, a.workers, a.time_budget, a.engine)
+        if a.on is None:
+            done = local.carry_out_all(wanted, store, a.device, a.workers, a.time_budget, a.engine)
+        else:
+            from replication.running.cluster import address_of, carry_out_on
+
+            done = carry_out_on(wanted, store, address_of(a.on), a.device, a.workers, a.time_budget, a.engine)
         left = len(local.missing(wanted, store))
         print(f"{done} runs trained, {len(wanted) - left} of {len(wanted)} in {store.path}")
 
@@ -49,6 +72,8 @@ def _tune(a: argparse.Namespace) -> None:
     from replication.running import local, tuning
     from replication.study.rates import own_rates, published_rates
 
+    _within(1, 1024, workers=a.workers)
+    _there(a.settings, a.networks)
     places = registry.places(a.claims, a.settings, a.networks)
     if a.arms:
         places = [(place, arm) for place, arm in places if arm in a.arms]
@@ -95,7 +120,7 @@ def _bench(a: argparse.Namespace) -> None:
 def _execute(a: argparse.Namespace) -> None:
     from replication.pages.notebooks import execute
 
-    _within(1, workers=a.workers)
+    _within(1, 1024, workers=a.workers)
     parameters = [text for pair in a.parameter for text in ("-p", *pair)]
     print(execute(a.notebooks, a.out, a.in_place, a.workers, parameters))
 
@@ -146,10 +171,9 @@ def _register(a: argparse.Namespace) -> None:
 
 def _reproduced(a: argparse.Namespace) -> None:
     from replication.results import published, reproduction
-    from replication.results.frame import table
 
     with _store() as store:
-        fresh = table(store.results())
+        fresh = store.scores()
     cells = reproduction.compare(published.read(), fresh)
     if a.cells:
         shown = cells.loc[:, cells.nunique() > 1]
@@ -166,8 +190,19 @@ def _verify(a: argparse.Namespace) -> None:
 
 
 def _merge(a: argparse.Namespace) -> None:
+    added, failed = 0, []
     with _store() as store:
-        print(f"{store.merge(a.file)} runs added to {store.path}")
+        for file in a.files:  # a bad one must not cost the others
+            try:
+                added += store.merge(file)
+            except (ValueError, OSError) as error:
+                failed.append((file, error))
+        print(f"{added} runs added to {store.path}")
+    if failed and len(a.files) == 1:
+        raise failed[0][1]
+    if failed:
+        told = "; ".join(f"{file} ({error})" for file, error in failed)
+        raise ValueError(f"{len(failed)} of {len(a.files)} files were not merged, all others were: {told}")
 
 
 def _data_list(a: argparse.Namespace) -> None:
@@ -209,7 +244,31 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def _names(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
+    names = [name for name in text.split(",") if name.strip()]
+    if not names:
+        raise argparse.ArgumentTypeError("it names nothing: leave it out, or give comma-separated names")
+    return list(dict.fromkeys(names))
+
+
+def _path(text: str) -> Path:
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError("it names no file or folder: leave it out, or give a path")
+    return Path(text)
+
+
+def _whole(text: str) -> int:
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text, re.ASCII):  # int() takes digits of all scripts, and 1_0
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number in the digits 0 to 9")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    if not text.isascii() or "_" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number in the digits 0 to 9")
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -225,10 +284,10 @@ def parser() -> argparse.ArgumentParser:
 
     def machine(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
-        sub.add_argument("--workers", type=int, help="processes (default: one a core)")
+        sub.add_argument("--workers", type=_whole, help="processes (default: one a core)")
 
     def data_option(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--data", type=Path, metavar="PATH", help="folder of the image sets (default: REPLICATION_DATA)")
+        sub.add_argument("--data", type=_path, metavar="PATH", help="folder of the image sets (default: REPLICATION_DATA)")
 
     def places(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--settings", type=_names, default=(), help="comma-separated, e.g. digits")
@@ -240,12 +299,13 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("claims", nargs="*", metavar="CLAIM", help="e.g. base ratio (default: all)")
     places(run)
     run.add_argument("--engine", default="auto", help="auto (default), loop, streams or stacked: one by one or many at a time")
-    run.add_argument("--seeds", type=int, help="confirmatory seeds of every cell (default: each claim's own number)")
+    run.add_argument("--seeds", type=_whole, help="confirmatory seeds of every cell (default: each claim's own number)")
     run.add_argument("--unpublished", action="store_true", help="leave out the runs that are published already")
-    run.add_argument("--time-budget", type=float, metavar="SECONDS", help="start no run after this time")
-    run.add_argument("--out", type=Path, metavar="FILE", help="store to write instead of the local one")
+    run.add_argument("--time-budget", type=_number, metavar="SECONDS", help="start no run after this time")
+    run.add_argument("--out", type=_path, metavar="FILE", help="store to write instead of the local one")
 
     run.add_argument("--shard", type=_shard, metavar="I/N", help="the i-th of n parts, for job arrays, e.g. 1/8")
+    run.add_argument("--on", metavar="WHERE", help="ray, or ray://HOST:PORT: a Ray cluster instead of this machine's processes")
     run.add_argument("--rates", type=_names, default=(), help="kinds of learning rate, e.g. own,shared (default: all)")
 
     tune = verb("tune", _tune, "choose every arm's learning rate on the pilot seeds")
@@ -253,48 +313,48 @@ def parser() -> argparse.ArgumentParser:
     places(tune)
     tune.add_argument("--arms", type=_names, default=(), help="comma-separated, e.g. plain,final_bn (default: all)")
     tune.add_argument("--engine", default="auto", help="as of run")
-    tune.add_argument("--time-budget", type=float, metavar="SECONDS", help="start no run after this time")
-    tune.add_argument("--out", type=Path, metavar="FILE", help="store to write instead of the local one")
+    tune.add_argument("--time-budget", type=_number, metavar="SECONDS", help="start no run after this time")
+    tune.add_argument("--out", type=_path, metavar="FILE", help="store to write instead of the local one")
     verb("register", _register, "write registration.json from the claims' files, to be committed before any run")
 
     pretrain = verb("pretrain", _pretrain, "train a network's body on other images, for runs whose init is the file's path")
     pretrain.add_argument("network", metavar="NETWORK", help="e.g. resnet34")
     pretrain.add_argument("--sources", type=_names, required=True, help="comma-separated, e.g. plantvillage,cifar10")
     pretrain.add_argument("--without", type=_names, default=(), help="leave out classes that begin so, e.g. Apple")
-    pretrain.add_argument("--pixels", type=int, default=64, help="side of the square images (default 64)")
-    pretrain.add_argument("--epochs", type=int, default=10, help="passes over the images (default 10)")
-    pretrain.add_argument("--learning-rate", type=float, default=1e-3, help="peak rate of AdamW (default 0.001)")
+    pretrain.add_argument("--pixels", type=_whole, default=64, help="side of the square images (default 64)")
+    pretrain.add_argument("--epochs", type=_whole, default=10, help="passes over the images (default 10)")
+    pretrain.add_argument("--learning-rate", type=_number, default=1e-3, help="peak rate of AdamW (default 0.001)")
     pretrain.add_argument("--precision", default="float32", help="float32 (default) or bfloat16")
-    pretrain.add_argument("--seed", type=int, default=0, help="initial weights and order (default 0)")
-    pretrain.add_argument("--out", type=Path, required=True, metavar="FILE", help="checkpoint to write")
+    pretrain.add_argument("--seed", type=_whole, default=0, help="initial weights and order (default 0)")
+    pretrain.add_argument("--out", type=_path, required=True, metavar="FILE", help="checkpoint to write")
     pretrain.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     data_option(pretrain)
 
     bench = verb("bench", _bench, "time this package beside what people use; goes on where an earlier call stopped")
     bench.add_argument("--workloads", type=_names, default=(), help="comma-separated, e.g. digits,apple64 (default: all)")
     bench.add_argument("--peers", type=_names, default=(), help="comma-separated, e.g. ours,fastai (default: all)")
-    bench.add_argument("--rounds", type=int, default=1, help="turns of every peer (default 1)")
+    bench.add_argument("--rounds", type=_whole, default=1, help="turns of every peer (default 1)")
     bench.add_argument("--curves", action="store_true", help="cost against runs and against image size too")
-    bench.add_argument("--time-budget", type=float, metavar="SECONDS", help="measure nothing after this time")
+    bench.add_argument("--time-budget", type=_number, metavar="SECONDS", help="measure nothing after this time")
     bench.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
-    bench.add_argument("--out", type=Path, default=Path("bench.json"), metavar="FILE", help="default: bench.json")
+    bench.add_argument("--out", type=_path, default=Path("bench.json"), metavar="FILE", help="default: bench.json")
     data_option(bench)
 
     execute = verb("execute", _execute, "execute the notebooks with papermill, several at a time")
     execute.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help="e.g. base ratio (default: all)")
     execute.add_argument("--in-place", action="store_true", help="rewrite the committed outputs in book/")
-    execute.add_argument("--out", type=Path, metavar="FOLDER", help="default: book/_build/executed")
+    execute.add_argument("--out", type=_path, metavar="FOLDER", help="default: book/_build/executed")
     execute.add_argument("-p", dest="parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     data_option(execute)
-    execute.add_argument("--workers", type=int, help="notebooks at a time (default: one a core)")
+    execute.add_argument("--workers", type=_whole, help="notebooks at a time (default: one a core)")
 
     verdicts = verb("verdicts", _verdicts, "print the scoreboard")
-    verdicts.add_argument("--seeds", type=int, default=0, help="train and judge so many seeds here (default: published)")
+    verdicts.add_argument("--seeds", type=_whole, default=0, help="train and judge so many seeds here (default: published)")
     verdicts.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     data_option(verdicts)
 
     publish = verb("publish", _publish, "write the local store's results of the claims to results/ with a manifest")
-    publish.add_argument("--to", type=Path, metavar="FOLDER", help="another results folder: gets all that the store has")
+    publish.add_argument("--to", type=_path, metavar="FOLDER", help="another results folder: gets all that the store has")
 
     aside = verb("set-aside", _set_aside, "take published runs out of the results, into results/set-aside/")
     aside.add_argument("keys", nargs="+", metavar="KEY", help="16 hex digits each")
@@ -302,20 +362,20 @@ def parser() -> argparse.ArgumentParser:
 
     weights = verb("weights", _weights, "read ImageNet's weights of a network once, so that its runs have keys")
     weights.add_argument("network", metavar="NETWORK", help="e.g. resnet34, vgg19, timm/resnet50")
-    weights.add_argument("--out", type=Path, metavar="FILE", help="write them as a dict of tensors, to carry elsewhere")
+    weights.add_argument("--out", type=_path, metavar="FILE", help="write them as a dict of tensors, to carry elsewhere")
 
     reproduced = verb("reproduced", _reproduced, "compare the local store with the published results, cell by cell")
     reproduced.add_argument("--cells", action="store_true", help="print every cell")
 
     verify = verb("verify", _verify, "check the manifest's sums and retrain a random sample of published cells")
-    verify.add_argument("--cells", type=int, default=3, help="cells to retrain (default 3; 0: sums only)")
-    verify.add_argument("--seeds", type=int, default=10, help="seeds of each (default 10)")
-    verify.add_argument("--sample", type=int, help="seed of the random choice (default: a new one every time)")
+    verify.add_argument("--cells", type=_whole, default=3, help="cells to retrain (default 3; 0: sums only)")
+    verify.add_argument("--seeds", type=_whole, default=10, help="seeds of each (default 10)")
+    verify.add_argument("--sample", type=_whole, help="seed of the random choice (default: a new one every time)")
     data_option(verify)
     machine(verify)
 
     merge = verb("merge", _merge, "add the runs of another store, such as one written by `run --out`")
-    merge.add_argument("file", type=Path)
+    merge.add_argument("files", nargs="+", type=_path, metavar="FILE")
 
     data = verb("data", None, "the data sets").add_subparsers(required=True, metavar="COMMAND")
     data_option(verb("list", _data_list, "what is here, its size, settings, licence and citation", into=data))
@@ -325,7 +385,7 @@ def parser() -> argparse.ArgumentParser:
     data_option(fetch)
     pack = verb("pack", _data_pack, "decode a set of images once into a memory-mapped array", into=data)
     pack.add_argument("name", metavar="NAME", help="plantvillage, cracks, skin, cifar10, or folder:PATH")
-    pack.add_argument("--pixels", type=int, default=32, help="side of the square images (default 32)")
+    pack.add_argument("--pixels", type=_whole, default=32, help="side of the square images (default 32)")
     pack.add_argument("--skip-broken", action="store_true", help="leave out files that are no whole images")
     data_option(pack)
     return top
@@ -333,6 +393,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Carry out one command; errors that a user can mend are one sentence on stderr and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):  # a locale that lacks a letter must not cost a result
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     a = parser().parse_args(arguments)
     try:
         if getattr(a, "data", None):
@@ -345,6 +408,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except RuntimeError as error:
         print(f"replication: {error}", file=sys.stderr)
+        return 1
+    except MemoryError as error:
+        print(f"replication: the memory does not suffice ({error or 'no more said'}): ask for less at a time; every "
+              "finished run is kept", file=sys.stderr)  # fmt: skip
         return 1
     except KeyboardInterrupt:
         print("replication: interrupted; every finished run is kept", file=sys.stderr)

@@ -50,6 +50,8 @@ class Store:
 
     def __init__(self, path: Path | str, readonly: bool = False):
         self.path = Path(path)
+        if self.path.exists() and not (self.path.is_file() or self.path.is_dir()):
+            raise OSError(f"{self.path} cannot be opened: it is a device or a pipe, and no file")
         self.readonly = readonly or (self.path.exists() and not _writable(self.path))
         try:
             if self.readonly:

@@ -14,7 +14,7 @@ from replication.run import Run
 from replication.running.local import key_of
 from replication.study.design import pilot_runs, pilot_seeds
 from replication.study.networks import network as network_of
-from replication.study.rates import Place, extended, grid_of, rates_in
+from replication.study.rates import Place, extended, grid_of, rates_in, rates_sum
 
 Score = tuple[float, float]
 """validation macro F1, and validation NLL at training prevalence"""
@@ -120,4 +120,4 @@ def record(settled: Iterable[Search], path: Path) -> None:
     for search in settled:
         chosen["grid"].setdefault(str(search.place), {})[search.arm] = search.rate
         chosen["tried"].setdefault(str(search.place), {})[search.arm] = list(search.rates)
-    write(path, json.dumps(chosen, indent=1) + "\n")
+    write(path, json.dumps(chosen | {"sha256": rates_sum(chosen)}, indent=1) + "\n")

@@ -1,6 +1,7 @@
 """Learning rates: the grids that tuning chooses from, and what has been chosen where for every arm."""
 
 import functools
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,12 +75,23 @@ def own_rates() -> Path:
     return home() / "rates.json"
 
 
+def rates_sum(rates: dict) -> str:
+    """SHA-256 of what a file of rates holds besides it."""
+    rest = {name: value for name, value in rates.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
 @functools.cache
 def _read(path: Path, changed: int) -> dict[str, dict[str, dict[str, float]]]:
     try:
         found = json.loads(path.read_text())
         if not all(isinstance(arms, dict) for kind in ("grid", "wide") for arms in found[kind].values()):
             raise ValueError("a place without arms")
+        rates = [rate for kind in ("grid", "wide") for arms in found[kind].values() for rate in arms.values()]
+        if bad := [rate for rate in rates if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < 1e3]:
+            raise ValueError(f"{bad[0]!r} is no learning rate")
+        if "sha256" in found and found["sha256"] != rates_sum(found):
+            raise ValueError("they were changed since they were chosen, as their checksum is another")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} holds no learning rates: {error}; delete it, or get it back, and tune again") from error
     return found
