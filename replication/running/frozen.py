@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from replication.data.loading import load
 from replication.data.settings import setting as setting_of
+from replication.data.sizes import fitted
 from replication.data.splits import data_digest, indices
 from replication.results.provenance import record
 from replication.results.store import Result, Store
@@ -72,7 +73,7 @@ def chunks(runs: Sequence[Run], device: str) -> Iterator[list[Run]]:
 
 def seen(run: Run, features: Features) -> tuple[Examples, Labels]:
     """What the head of a run sees, and what scoring needs."""
-    s = setting_of(run.setting)
+    s = fitted(features.data, setting_of(run.setting))
     drawn = indices(features.data, s, run.n_majority, run.n_minority, run.seed)
     parts = {name: np.concatenate(classes) for name, classes in drawn.items()}
     labels = {name: np.repeat(np.arange(len(classes)), list(map(len, classes))) for name, classes in drawn.items()}
