@@ -1,6 +1,7 @@
 """The command `replication`: train, tune, judge, publish and check."""
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
@@ -72,6 +73,38 @@ def _tune(a: argparse.Namespace) -> None:
         print(f"{search.place} {search.arm}: {search.rate:g}{end_of}")
     if short:
         print(f"{len(short)} of {len(places)} learning rates are not chosen yet: the same command goes on")
+
+
+def _try(a: argparse.Namespace) -> None:
+    import time
+
+    from replication.pages import trial as page
+    from replication.pages.words import duration
+    from replication.running import local, trial
+    from replication.study.networks import network
+
+    _within(1, 1000, seeds=a.seeds)
+    if a.time_budget is not None and not a.time_budget >= 0:
+        raise ValueError(f"time budget {a.time_budget:g} s is not allowed: at least 0")
+    began, device = time.monotonic(), local.device_of(a.device)
+    wanted = network(a.network)
+    if a.finetune:
+        wanted = dataclasses.replace(wanted, trained="all")
+    out = trial.place_of_results(a.path, a.out)
+    made, seen = trial.prepare(a.path, a.majority, str(wanted), a.seeds, a.pixels, a.train)
+    print(f"{wanted.label}: {len(trial.ARMS)} ways to train are tuned on pilot seeds and trained on {a.seeds} more; "
+          f"this takes about {duration(trial.expected(made, device))} on this machine, less what it has done before",
+          flush=True)  # fmt: skip
+    with _store() as store:
+        left = None if a.time_budget is None else max(0.0, a.time_budget - (time.monotonic() - began))
+        whole = trial.carry_out(made, store, device, a.workers, left)
+        some = trial.keep(made, seen, store, out, device, time.monotonic() - began)
+    print(f"all rows: {out / trial.RESULTS}")
+    if some:
+        print(f"page: {page.make(out)}")
+        print(page.open_trial(out).sentence())
+    if not whole:
+        print("not all of it is done: the same command resumes")
 
 
 def _pretrain(a: argparse.Namespace) -> None:
@@ -208,8 +241,20 @@ def _shard(text: str) -> tuple[int, int]:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _counts(text: str) -> tuple[int, int]:
+    many, _, few = text.partition(":")
+    if not (many.isascii() and many.isdigit() and few.isascii() and few.isdigit() and int(many) and int(few)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed: two numbers of images such as 1000:10")
+    return int(many), int(few)
+
+
 def _names(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
+    from replication.data.settings import names
+
+    try:
+        return names(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -256,6 +301,20 @@ def parser() -> argparse.ArgumentParser:
     tune.add_argument("--time-budget", type=float, metavar="SECONDS", help="start no run after this time")
     tune.add_argument("--out", type=Path, metavar="FILE", help="store to write instead of the local one")
     verb("register", _register, "write registration.json from the claims' files, to be committed before any run")
+
+    own = verb("try", _try, "does the layer help on your images? one page and one table from a folder of them")
+    own.add_argument("path", metavar="PATH", help="a folder with one folder of images a class (or train/ and test/ with "
+                     "these), or a table (.csv) with columns file, label and perhaps split")  # fmt: skip
+    own.add_argument("--majority", default="", metavar="CLASS", help="the majority class (default: the largest)")
+    own.add_argument("--network", default="efficientnet_lite0:imagenet:head", help="default: %(default)s")
+    own.add_argument("--finetune", action="store_true", help="train all layers instead of the head alone, which takes hours")
+    own.add_argument("--seeds", type=int, default=20, help="trainings of every choice beside the pilots (default 20)")
+    own.add_argument("--train", type=_counts, metavar="N:M", help="images of the majority and of the minority to train "
+                     "with (default: 1000:10 where they last, or all training images of your own split)")  # fmt: skip
+    own.add_argument("--pixels", type=int, default=0, help="side of the square images (default 160, with --finetune 128)")
+    own.add_argument("--time-budget", type=float, metavar="SECONDS", help="start no training after this time")
+    own.add_argument("--out", type=Path, metavar="FOLDER", help="for the page and the table (default: try-NAME here)")
+    machine(own)
 
     pretrain = verb("pretrain", _pretrain, "train a network's body on other images, for runs whose init is the file's path")
     pretrain.add_argument("network", metavar="NETWORK", help="e.g. resnet34")
