@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import sys
+import textwrap
 from pathlib import Path
 
 from replication import __version__
@@ -23,6 +24,20 @@ def _within(least: int, most: int | None = None, **given: int | None) -> None:
             raise ValueError(f"{name} = {value} is not allowed: {limits}")
 
 
+def _say_how_long(wanted: list, store, a: argparse.Namespace) -> None:
+    """Print how many trainings are left and about how long they take, where this machine knows trainings like them."""
+    from replication.running import local
+    from replication.running.expectation import expected
+
+    if not (todo := local.missing(wanted, store)):
+        return
+    seconds = expected(todo, store, local.device_of(a.device), a.workers)
+    about = "" if seconds is None else (
+        f", about {seconds:.0f} s on this machine" if seconds < 120 else f", about {seconds / 60:.0f} minutes on this machine"
+    )  # fmt: skip
+    print(f"{len(todo)} of {len(wanted)} trainings are to be done{about}", file=sys.stderr, flush=True)
+
+
 def _run(a: argparse.Namespace) -> None:
     from replication.claims import registry
     from replication.running import local
@@ -38,6 +53,7 @@ def _run(a: argparse.Namespace) -> None:
         known = published.keys()
         wanted = [run for run in wanted if local.key_of(run) not in known]
     with _store(a.out) as store:
+        _say_how_long(wanted, store, a)
         done = local.carry_out_all(wanted, store, a.device, a.workers, a.time_budget, a.engine)
         left = len(local.missing(wanted, store))
         print(f"{done} runs trained, {len(wanted) - left} of {len(wanted)} in {store.path}")
@@ -62,6 +78,7 @@ def _tune(a: argparse.Namespace) -> None:
             left = None if end is None else max(0.0, end - time.monotonic())
             local.carry_out_all(runs, store, a.device, a.workers, left, a.engine)
 
+        _say_how_long([run for place, arm in places for run in tuning.Search.begin(place, arm).runs()], store, a)
         settled, short = tuning.tune(places, store, carry_out)
     planned = set(registry.places())
     for path, mine in ((published_rates(), False), (own_rates(), True)):
@@ -134,9 +151,16 @@ def _execute(a: argparse.Namespace) -> None:
 
 
 def _verdicts(a: argparse.Namespace) -> None:
+    from replication.data.settings import joined
     from replication.pages.scoreboard import open_scoreboard
 
-    board = open_scoreboard({"seeds": a.seeds, "device": a.device})
+    if a.results:
+        if not (a.results / "manifest.json").is_file():
+            raise ValueError(f"--results {a.results} holds no published results: `replication publish --to {a.results}` makes it")
+        os.environ["REPLICATION_RESULTS"] = str(a.results.resolve())
+    board = open_scoreboard({
+        "seeds": a.seeds, "device": a.device, "settings": joined(a.settings), "networks": joined(a.networks),
+    })  # fmt: skip
     print(f"computed on this machine, {a.seeds} seeds" if a.seeds else "published results")
     print("\n".join(board.lines()))
 
@@ -191,8 +215,14 @@ def _reproduced(a: argparse.Namespace) -> None:
 
 
 def _verify(a: argparse.Namespace) -> None:
+    from replication.results import published
     from replication.running.verification import verify
 
+    if not (published.folder() / "manifest.json").is_file():  # before torch is loaded
+        raise ValueError(
+            f"there are no published results at {published.folder()}: run this in a checkout of the book, or set "
+            "REPLICATION_RESULTS to a folder that has a manifest.json"
+        )
     _within(0, cells=a.cells)
     _within(1, seeds=a.seeds)
     verify(a.cells, a.seeds, a.sample, a.device, a.workers)
@@ -230,6 +260,22 @@ def _data_pack(a: argparse.Namespace) -> None:
     left_out = json.loads((where / "pack.json").read_text())["broken"]
     print(f"{len(source.images)} images of {source.n_labels} classes packed in {where}, digest {source.digest}"
           + (f"; {len(left_out)} broken files left out" if left_out else ""))  # fmt: skip
+
+
+def _what_there_is() -> str:
+    """The claims, settings and networks, as lines below a help text; looked up when that is printed and not before."""
+    from replication.claims.registry import PLANS
+    from replication.data.settings import SETTINGS
+    from replication.study.networks import IMAGENET_BODIES, SMALL_BODIES
+
+    lists = {
+        "claims": list(PLANS), "settings": [*SETTINGS, "NAME@PIXELS", "folder:PATH"],
+        "networks": [*SMALL_BODIES, *IMAGENET_BODIES, "timm/NAME", "NAME:imagenet:head (frozen body)", "NAME+fastai"],
+    }  # fmt: skip
+    return "".join(
+        "\n" + textwrap.fill(f"{kind}: {', '.join(names)}", 78, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        for kind, names in lists.items()
+    ) + "\n"  # fmt: skip
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -276,8 +322,10 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--data", type=Path, metavar="PATH", help="folder of the image sets (default: REPLICATION_DATA)")
 
     def places(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--settings", type=_names, default=(), help="comma-separated, e.g. digits")
+        sub.add_argument("--settings", type=_names, default=(), help="comma-separated, or a JSON list where a name has a comma")
         sub.add_argument("--networks", type=_names, default=(), help="comma-separated, e.g. simple_cnn,mlp")
+        plain = sub.format_help
+        sub.format_help = lambda: plain() + _what_there_is()
         data_option(sub)
         machine(sub)
 
@@ -349,6 +397,9 @@ def parser() -> argparse.ArgumentParser:
 
     verdicts = verb("verdicts", _verdicts, "print the scoreboard")
     verdicts.add_argument("--seeds", type=int, default=0, help="train and judge so many seeds here (default: published)")
+    verdicts.add_argument("--settings", type=_names, default=(), help="of these alone, your own folder:PATH too")
+    verdicts.add_argument("--networks", type=_names, default=(), help="of these alone")
+    verdicts.add_argument("--results", type=Path, metavar="FOLDER", help="a results folder that `publish --to` has written")
     verdicts.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     data_option(verdicts)
 

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from replication.analysis import statistics as st
 from replication.analysis.choices import ARMS, CHOICE_OF, CHOICES, HELD, LEAST_SEEDS, Comparison, Gain, scores
 from replication.files import write
-from replication.pages.canvas import INK, WIDTH, always_minority, closed, height, no_skill_line, points, row_label, rows_axis
+from replication.pages.canvas import INK, always_minority, closed, height, no_skill_line, points, row_label, rows_axis
 from replication.pages.names import METRICS
 from replication.pages.picture import Picture
 from replication.pages.style import LOOKS, Look
@@ -25,6 +25,8 @@ from replication.pages.words import between, duration, listed, number, rate, sig
 from replication.running.trial import ABOUT, RESULTS
 
 TEMPLATE = Path(__file__).with_name("templates") / "try.ipynb"
+WIDTH = 4.6
+"""inches of the figures: narrower than the book's, as a phone shows nothing beside them"""
 NOTEBOOK, PAGE = "report.ipynb", "report.html"
 LOOKS_OF = {choice.name: LOOKS.get(choice.name, Look(LOOKS["plain"].colour, "d")) for choice in CHOICES}
 FREE = ("plain · tuned", "plain · logit_adjusted")
@@ -33,6 +35,11 @@ READ = (
     "arm", "role", "readout", "seed", "n_test", "roc_auc", HELD, f"{HELD}_tuned", f"{HELD}_adjusted",
     *(name + suffix for name in ("f1_minority", "f1_macro") for suffix in ("", "_tuned")),
 )  # fmt: skip
+
+
+def _table(rows: list[dict], caption: str) -> HTML:
+    """A table that scrolls in its own box, below its caption, which does not."""
+    return HTML(f"<figure><figcaption>{caption}</figcaption><div class='wide'>{table_html(pd.DataFrame(rows))}</div></figure>")
 
 
 def _interval(gain: Gain) -> str:
@@ -100,6 +107,8 @@ class TrialPage:
                 f"{self._against(choice.name)}. Macro F1: {of['f1_macro']} and {plain['f1_macro']}, "
                 f"{self._against(choice.name, metric='f1_macro')}."
             )
+        many, few = self.about["validation"][0], min(self.about["validation"][1], self.about["train"][1])
+        extra = f" The threshold needs {many} + {few} labelled images beside those that train." if choice.suffix else ""
         small = (
             f"The choice was made on validation images. Intervals are simultaneous over the {len(CHOICES)} choices and come "
             f"from {f.n} seeds." if self._exact else
@@ -108,7 +117,7 @@ class TrialPage:
         )  # fmt: skip
         return HTML(
             f"<div class='box'><p class='lead'>On these images, use {choice.use}.</p><p>{worth}</p>"
-            f"<p><strong>Does the final BN layer help?</strong> {self._layer()}</p><p class='small'>{small}</p></div>"
+            f"<p><strong>Does the final BN layer help?</strong> {self._layer()}</p><p class='small'>{small}{extra}</p></div>"
         )
 
     def _layer(self) -> str:
@@ -147,14 +156,14 @@ class TrialPage:
             f"Means over {self.found.n} seeds, differences paired by seed, {what}; ← is recommended, chosen by the last column "
             f"({csv_link(self.found.rows, 'choices', 'CSV of all seeds')})"
         )
-        return HTML(f"<div class='wide'>{table_html(pd.DataFrame(made), caption)}</div>")
+        return _table(made, caption)
 
     def picture(self, metric: str = "f1_minority") -> HTML:
         """Every seed of every choice, with means and intervals."""
         best = CHOICE_OF[self.found.recommended]
         said = f"{METRICS[metric]}: " + ", ".join(f"{c.label} {number(self.found.mean(c.name, metric))}" for c in CHOICES)
         caption = (
-            f"{METRICS[metric].capitalize()} on test images, a dot a seed"
+            f"{METRICS[metric][0].upper()}{METRICS[metric][1:]} on test images, a dot a seed"
             + (", the mean and its own 95 % interval" if self._exact else ", and the mean") + f". Recommended: {best.label}."
         )
         picture = Picture(self._draw(metric), caption, said)
@@ -166,7 +175,7 @@ class TrialPage:
 
     @closed
     def _draw(self, metric: str) -> Figure:
-        fig, ax = plt.subplots(figsize=(WIDTH, height(len(CHOICES), 0.52)), layout="constrained")
+        fig, ax = plt.subplots(figsize=(WIDTH, height(len(CHOICES), 0.45)), layout="constrained")
         for y, choice in enumerate(CHOICES):
             row_label(ax, y - 0.36, choice.label)
             of = self.found.rows.loc[self.found.rows["choice"] == choice.name, metric].to_numpy()
@@ -199,7 +208,7 @@ class TrialPage:
             f"Confusion on {n} + {n} test images, means over {self.found.n} seeds. Minority: {self.minority}. The last column "
             f"is for images of which {share:.1%} are minority, as in your folder"
         )
-        return HTML(f"<div class='wide'>{table_html(pd.DataFrame(made), caption)}</div>")
+        return _table(made, caption)
 
     def certainty(self) -> HTML:
         """What it would take to know more."""
@@ -247,8 +256,8 @@ class TrialPage:
     def method(self) -> HTML:
         """How the numbers were made, and how to make them again."""
         a = self.about
-        rates = listed([f"{CHOICE_OF[arm].label if arm in CHOICE_OF else arm} {rate(value)}" for arm, value in a["rates"].items()])
-        ends = f" At an end of the rates tried: {listed(a['ends'])}." if a["ends"] else ""
+        rates = listed([f"{CHOICE_OF[arm].label} {rate(value)}" for arm, value in a["rates"].items()])
+        ends = f" At an end of the rates tried: {listed([CHOICE_OF[arm].label for arm in a['ends']])}." if a["ends"] else ""
         records = "; ".join(
             f"commit {r.get('commit') or 'unknown'}, {', '.join(f'{k} {v}' for k, v in r.get('versions', {}).items())}, "
             f"{r.get('hardware', '')} ({r.get('device', '')})" for r in a["provenance"]
@@ -288,7 +297,7 @@ h1 { font-size: 1.6rem; line-height: 1.25; margin: 1rem 0 .3rem; } h2 { font-siz
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding-bottom: .4rem; } th, td { text-align: left; padding: .3rem .7rem .3rem 0; vertical-align: top; }
 th { border-bottom: 1px solid var(--line); } td { border-bottom: 1px solid var(--soft); }
-figure { margin: 1rem 0; } img { max-width: 100%; height: auto; background: #fff; border-radius: .4rem; }
+figure { margin: 1rem 0; } figure > .wide { margin-top: .5rem; } img { max-width: 100%; height: auto; background: #fff; border-radius: .4rem; }
 pre { background: var(--soft); padding: .7rem .9rem; border-radius: .4rem; overflow-x: auto; font-size: .82rem; white-space: pre-wrap; }
 code { font-size: .9em; } a { color: inherit; }
 """
