@@ -1,10 +1,12 @@
 """The command `replication`: train, tune, judge, publish and check."""
 
 import argparse
+import dataclasses
 import json
 import os
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 from replication import __version__
@@ -38,6 +40,20 @@ def _there(settings: list[str], networks: list[str]) -> None:
             raise ValueError(f"no checkpoint at {n.init}: name a file that `replication pretrain` has written")
 
 
+def _say_how_long(wanted: list, store, a: argparse.Namespace) -> None:
+    """Print how many trainings are left and about how long they take, where this machine knows trainings like them."""
+    from replication.running import local
+    from replication.running.expectation import expected
+
+    if not (todo := local.missing(wanted, store)):
+        return
+    seconds = expected(todo, store, local.device_of(a.device), a.workers)
+    about = "" if seconds is None else (
+        f", about {seconds:.0f} s on this machine" if seconds < 120 else f", about {seconds / 60:.0f} minutes on this machine"
+    )  # fmt: skip
+    print(f"{len(todo)} of {len(wanted)} trainings are to be done{about}", file=sys.stderr, flush=True)
+
+
 def _run(a: argparse.Namespace) -> None:
     from replication.claims import registry
     from replication.running import local
@@ -55,6 +71,7 @@ def _run(a: argparse.Namespace) -> None:
         known = published.keys()
         wanted = [run for run in wanted if local.key_of(run) not in known]
     with _store(a.out) as store:
+        _say_how_long(wanted, store, a)
         if a.on is None:
             done = local.carry_out_all(wanted, store, a.device, a.workers, a.time_budget, a.engine)
         else:
@@ -86,6 +103,7 @@ def _tune(a: argparse.Namespace) -> None:
             left = None if end is None else max(0.0, end - time.monotonic())
             local.carry_out_all(runs, store, a.device, a.workers, left, a.engine)
 
+        _say_how_long([run for place, arm in places for run in tuning.Search.begin(place, arm).runs()], store, a)
         settled, short = tuning.tune(places, store, carry_out)
     planned = set(registry.places())
     for path, mine in ((published_rates(), False), (own_rates(), True)):
@@ -97,6 +115,38 @@ def _tune(a: argparse.Namespace) -> None:
         print(f"{search.place} {search.arm}: {search.rate:g}{end_of}")
     if short:
         print(f"{len(short)} of {len(places)} learning rates are not chosen yet: the same command goes on")
+
+
+def _try(a: argparse.Namespace) -> None:
+    import time
+
+    from replication.pages import trial as page
+    from replication.pages.words import duration
+    from replication.running import local, trial
+    from replication.study.networks import network
+
+    _within(1, 1000, seeds=a.seeds)
+    if a.time_budget is not None and not a.time_budget >= 0:
+        raise ValueError(f"time budget {a.time_budget:g} s is not allowed: at least 0")
+    began, device = time.monotonic(), local.device_of(a.device)
+    wanted = network(a.network)
+    if a.finetune:
+        wanted = dataclasses.replace(wanted, trained="all")
+    out = trial.place_of_results(a.path, a.out)
+    made, seen = trial.prepare(a.path, a.majority, str(wanted), a.seeds, a.pixels, a.train)
+    print(f"{wanted.label}: {len(trial.ARMS)} ways to train are tuned on pilot seeds and trained on {a.seeds} more; "
+          f"this takes about {duration(trial.expected(made, device))} on this machine, less what it has done before",
+          flush=True)  # fmt: skip
+    with _store() as store:
+        left = None if a.time_budget is None else max(0.0, a.time_budget - (time.monotonic() - began))
+        whole = trial.carry_out(made, store, device, a.workers, left)
+        some = trial.keep(made, seen, store, out, device, time.monotonic() - began)
+    print(f"all rows: {out / trial.RESULTS}")
+    if some:
+        print(f"page: {page.make(out)}")
+        print(page.open_trial(out).sentence())
+    if not whole:
+        print("not all of it is done: the same command resumes")
 
 
 def _pretrain(a: argparse.Namespace) -> None:
@@ -126,9 +176,16 @@ def _execute(a: argparse.Namespace) -> None:
 
 
 def _verdicts(a: argparse.Namespace) -> None:
+    from replication.data.settings import joined
     from replication.pages.scoreboard import open_scoreboard
 
-    board = open_scoreboard({"seeds": a.seeds, "device": a.device})
+    if a.results:
+        if not (a.results / "manifest.json").is_file():
+            raise ValueError(f"--results {a.results} holds no published results: `replication publish --to {a.results}` makes it")
+        os.environ["REPLICATION_RESULTS"] = str(a.results.resolve())
+    board = open_scoreboard({
+        "seeds": a.seeds, "device": a.device, "settings": joined(a.settings), "networks": joined(a.networks),
+    })  # fmt: skip
     print(f"computed on this machine, {a.seeds} seeds" if a.seeds else "published results")
     print("\n".join(board.lines()))
 
@@ -182,8 +239,14 @@ def _reproduced(a: argparse.Namespace) -> None:
 
 
 def _verify(a: argparse.Namespace) -> None:
+    from replication.results import published
     from replication.running.verification import verify
 
+    if not (published.folder() / "manifest.json").is_file():  # before torch is loaded
+        raise ValueError(
+            f"there are no published results at {published.folder()}: run this in a checkout of the book, or set "
+            "REPLICATION_RESULTS to a folder that has a manifest.json"
+        )
     _within(0, cells=a.cells)
     _within(1, seeds=a.seeds)
     verify(a.cells, a.seeds, a.sample, a.device, a.workers)
@@ -234,6 +297,22 @@ def _data_pack(a: argparse.Namespace) -> None:
           + (f"; {len(left_out)} broken files left out" if left_out else ""))  # fmt: skip
 
 
+def _what_there_is() -> str:
+    """The claims, settings and networks, as lines below a help text; looked up when that is printed and not before."""
+    from replication.claims.registry import PLANS
+    from replication.data.settings import SETTINGS
+    from replication.study.networks import IMAGENET_BODIES, SMALL_BODIES
+
+    lists = {
+        "claims": list(PLANS), "settings": [*SETTINGS, "NAME@PIXELS", "folder:PATH"],
+        "networks": [*SMALL_BODIES, *IMAGENET_BODIES, "timm/NAME", "NAME:imagenet:head (frozen body)", "NAME+fastai"],
+    }  # fmt: skip
+    return "".join(
+        "\n" + textwrap.fill(f"{kind}: {', '.join(names)}", 78, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        for kind, names in lists.items()
+    ) + "\n"  # fmt: skip
+
+
 def _shard(text: str) -> tuple[int, int]:
     from replication.running.sharding import parse
 
@@ -243,11 +322,23 @@ def _shard(text: str) -> tuple[int, int]:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _counts(text: str) -> tuple[int, int]:
+    many, _, few = text.partition(":")
+    if not (many.isascii() and many.isdigit() and few.isascii() and few.isdigit() and int(many) and int(few)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed: two numbers of images such as 1000:10")
+    return int(many), int(few)
+
+
 def _names(text: str) -> list[str]:
-    names = [name for name in text.split(",") if name.strip()]
-    if not names:
+    from replication.data.settings import names
+
+    try:
+        found = names(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if not found:
         raise argparse.ArgumentTypeError("it names nothing: leave it out, or give comma-separated names")
-    return list(dict.fromkeys(names))
+    return list(dict.fromkeys(found))
 
 
 def _path(text: str) -> Path:
@@ -290,8 +381,10 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--data", type=_path, metavar="PATH", help="folder of the image sets (default: REPLICATION_DATA)")
 
     def places(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--settings", type=_names, default=(), help="comma-separated, e.g. digits")
+        sub.add_argument("--settings", type=_names, default=(), help="comma-separated, or a JSON list where a name has a comma")
         sub.add_argument("--networks", type=_names, default=(), help="comma-separated, e.g. simple_cnn,mlp")
+        plain = sub.format_help
+        sub.format_help = lambda: plain() + _what_there_is()
         data_option(sub)
         machine(sub)
 
@@ -316,6 +409,20 @@ def parser() -> argparse.ArgumentParser:
     tune.add_argument("--time-budget", type=_number, metavar="SECONDS", help="start no run after this time")
     tune.add_argument("--out", type=_path, metavar="FILE", help="store to write instead of the local one")
     verb("register", _register, "write registration.json from the claims' files, to be committed before any run")
+
+    own = verb("try", _try, "does the layer help on your images? one page and one table from a folder of them")
+    own.add_argument("path", metavar="PATH", help="a folder with one folder of images a class (or train/ and test/ with "
+                     "these), or a table (.csv) with columns file, label and perhaps split")  # fmt: skip
+    own.add_argument("--majority", default="", metavar="CLASS", help="the majority class (default: the largest)")
+    own.add_argument("--network", default="efficientnet_lite0:imagenet:head", help="default: %(default)s")
+    own.add_argument("--finetune", action="store_true", help="train all layers instead of the head alone, which takes hours")
+    own.add_argument("--seeds", type=_whole, default=20, help="trainings of every choice beside the pilots (default 20)")
+    own.add_argument("--train", type=_counts, metavar="N:M", help="images of the majority and of the minority to train "
+                     "with (default: 1000:10 where they last, or all training images of your own split)")  # fmt: skip
+    own.add_argument("--pixels", type=_whole, default=0, help="side of the square images (default 160, with --finetune 128)")
+    own.add_argument("--time-budget", type=_number, metavar="SECONDS", help="start no training after this time")
+    own.add_argument("--out", type=_path, metavar="FOLDER", help="for the page and the table (default: try-NAME here)")
+    machine(own)
 
     pretrain = verb("pretrain", _pretrain, "train a network's body on other images, for runs whose init is the file's path")
     pretrain.add_argument("network", metavar="NETWORK", help="e.g. resnet34")
@@ -350,6 +457,9 @@ def parser() -> argparse.ArgumentParser:
 
     verdicts = verb("verdicts", _verdicts, "print the scoreboard")
     verdicts.add_argument("--seeds", type=_whole, default=0, help="train and judge so many seeds here (default: published)")
+    verdicts.add_argument("--settings", type=_names, default=(), help="of these alone, your own folder:PATH too")
+    verdicts.add_argument("--networks", type=_names, default=(), help="of these alone")
+    verdicts.add_argument("--results", type=_path, metavar="FOLDER", help="a results folder that `publish --to` has written")
     verdicts.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     data_option(verdicts)
 

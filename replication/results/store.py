@@ -183,6 +183,12 @@ class Store:
         finally:
             self._set_aside(bad)
 
+    def durations(self) -> Iterator[tuple[dict, float]]:
+        """Factors that differ from their defaults, and seconds of training, of every run of this protocol that can be read."""
+        for factors, facts in self._select("SELECT factors, facts FROM runs WHERE protocol = ?", PROTOCOL):
+            with suppress(*ROW_ERRORS):
+                yield json.loads(factors), float(json.loads(facts)["seconds"])
+
     def scores(self, keys: Iterable[str] | None = None) -> "pd.DataFrame":
         """Minority F1 as trained of all results of this protocol, or of those with the given keys; quick and small.
 
