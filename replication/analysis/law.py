@@ -6,7 +6,7 @@ With all logits equal but for the shifts, cross-entropy has the gradient softmax
 in training. The optimiser on these few numbers is all that is simulated; nothing is fitted to any run.
 """
 
-from collections.abc import Sequence
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,10 +74,11 @@ class Trajectory:
         return float(self.rates.sum())
 
 
+@functools.lru_cache(1024)
 def simulate(
     learning_rate: float,
     updates: int,
-    counts: Sequence[int] = (1000, 10),
+    counts: tuple[int, ...] = (1000, 10),
     *,
     optimizer: str = "adam",
     schedule_name: str = "one_cycle",
