@@ -112,6 +112,8 @@ def _read(path: Path, changed: int) -> dict[str, dict[str, dict[str, float]]]:
         found = json.loads(path.read_text())
         if not all(isinstance(arms, dict) for kind in ("grid", "wide") for arms in found[kind].values()):
             raise ValueError("a place without arms")
+        if unknown := found.keys() - {"grid", "wide", "tried", "ends", "sha256"}:
+            raise ValueError(f"{min(unknown)!r} is no part of such a file")
         rates = [rate for kind in ("grid", "wide") for arms in found[kind].values() for rate in arms.values()]
         if bad := [rate for rate in rates if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < 1e3]:
             raise ValueError(f"{bad[0]!r} is no learning rate")
