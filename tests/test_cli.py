@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from replication import cli
-from replication.study import rates
-from replication.study import designs
+from replication.claims import registry
+from replication.study import design, rates
 from replication.data.loading import load
 from replication.results.store import Store
 from replication.pages.parameters import Parameters, parameters
+from replication.paths import root
 from replication.run import Run
 
 COMMAND = str(Path(sys.executable).with_name("replication"))
@@ -25,10 +26,12 @@ VERBS = ["run", "tune", "execute", "verdicts", "publish", "reproduced", "verify"
          "data fetch", "data pack"]
 # the smallest design there is
 SMALL = ["run", "generality", "--networks", "logistic", "--device", "cpu", "--workers", "1"]
+# a cell whose learning rates have been chosen
+TUNED = ["run", "base", "--settings", "digits", "--networks", "simple_cnn"]
 
 
 def small(seeds: int) -> list[Run]:
-    return designs.runs(["generality"], networks=["logistic"], seeds=seeds)
+    return registry.runs(["generality"], networks=["logistic"], seeds=seeds)
 
 
 @pytest.fixture(autouse=True)
@@ -85,15 +88,16 @@ def refused(capsys, *arguments: str) -> str:
     ("run base nope", "unknown claim 'nope': allowed are base, removal, "),
     ("run base --settings cats", "unknown setting 'cats': allowed are digits"),
     ("run base --networks vgg", "unknown network 'vgg': allowed are simple_cnn, mlp, logistic"),
-    ("run sigmoid --networks mlp", "no learning rate chosen for arm 'plain_sigmoid' on 'digits/mlp'"),
+    ("run sigmoid --networks mlp", "claim 'sigmoid' has no cell of network mlp: name settings too"),
+    ("run sigmoid --settings digits --networks mlp", "no learning rate chosen for arm 'plain_sigmoid' on 'digits/mlp'"),
     ("run base --seeds 0", "seeds = 0 is not allowed: at least 1"),
     ("run base --seeds -3", "seeds = -3 is not allowed: at least 1"),
     ("run base --seeds 1001", "seeds = 1001 is not allowed: at least 1 and at most 1000"),
-    ("run base --workers 0", "workers = 0 is not allowed: at least 1"),
-    ("run base --workers -1", "workers = -1 is not allowed: at least 1"),
-    ("run base --time-budget -1", "time budget -1 s is not allowed: at least 0"),
-    ("run base --time-budget nan", "time budget nan s is not allowed: at least 0"),
-    ("run base --device tpu", "unknown device 'tpu': allowed are auto, cpu, cuda"),
+    ("{TUNED} --workers 0", "workers = 0 is not allowed: at least 1"),
+    ("{TUNED} --workers -1", "workers = -1 is not allowed: at least 1"),
+    ("{TUNED} --time-budget -1", "time budget -1 s is not allowed: at least 0"),
+    ("{TUNED} --time-budget nan", "time budget nan s is not allowed: at least 0"),
+    ("{TUNED} --device tpu", "unknown device 'tpu': allowed are auto, cpu, cuda"),
     ("tune --settings cats", "unknown setting 'cats': allowed are digits"),
     ("tune --networks vgg", "unknown network 'vgg': allowed are simple_cnn, mlp, logistic"),
     ("execute nope", "unknown notebook 'nope': allowed are "),
@@ -106,7 +110,7 @@ def refused(capsys, *arguments: str) -> str:
     ("merge /", "no results file to merge at /"),
 ])  # fmt: skip
 def test_error_is_one_sentence_and_status_2(capsys, own_store, arguments, words):
-    assert words in refused(capsys, *arguments.split())
+    assert words in refused(capsys, *arguments.format(TUNED=" ".join(TUNED)).split())
     assert kept(own_store) == 0
 
 
@@ -119,7 +123,7 @@ def test_what_is_no_command_is_refused_with_the_usage(capsys, arguments):
     assert exit.value.code == 2 and capsys.readouterr().err.startswith("usage: replication")
 
 
-@pytest.mark.parametrize("command", [["run", "base"], ["verdicts", "--seeds", "1"]])
+@pytest.mark.parametrize("command", [TUNED, ["verdicts", "--seeds", "1"]])
 def test_cuda_without_a_gpu_is_refused(capsys, monkeypatch, command):
     import torch
 
@@ -131,7 +135,7 @@ def test_cuda_without_a_gpu_is_refused(capsys, monkeypatch, command):
 
 def test_file_that_is_no_store_is_refused(capsys, tmp_path):
     (tmp_path / "notes").write_text("not a database " * 100)
-    for command in (["merge"], ["run", "base", "--out"]):
+    for command in (["merge"], [*TUNED, "--out"]):
         assert "notes is no results store: " in refused(capsys, *command, str(tmp_path / "notes"))
 
 
@@ -139,7 +143,7 @@ def test_store_of_another_version_is_refused(capsys, own_store):
     with sqlite3.connect(own_store) as db:
         db.execute("CREATE TABLE runs (key TEXT)")
         db.execute("PRAGMA user_version = 99")
-    for command in (["run", "base"], ["publish"], ["reproduced"]):
+    for command in (TUNED, ["publish"], ["reproduced"]):
         assert "was written by schema version 99: this package reads 1 and 2 only" in refused(capsys, *command)
 
 
@@ -178,7 +182,7 @@ def test_no_room_is_one_sentence(capsys, own_store, made_up, monkeypatch):
         store.add(made_up(runs[0]))
 
     monkeypatch.setattr("replication.running.local.carry_out_all", carry_out_all)
-    said = refused(capsys, "run", "base", "--seeds", "1")
+    said = refused(capsys, *TUNED, "--seeds", "1")
     assert said == f"cannot write to {own_store}: database or disk is full; every run finished before is kept"
 
 
@@ -187,7 +191,7 @@ def test_other_failures_have_status_1(capsys, monkeypatch):
         raise RuntimeError("a worker died")
 
     monkeypatch.setattr("replication.running.local.carry_out_all", broken)
-    assert cli.main(["run", "base"]) == 1
+    assert cli.main(TUNED) == 1
     assert capsys.readouterr().err == "replication: a worker died\n"
 
 
@@ -284,7 +288,8 @@ sys.meta_path[sys.meta_path.index(PathFinder)] = Poor
 def test_run_out_needs_little_and_merge_takes_it_home(capsys, tmp_path, own_store):
     (tmp_path / "bare").mkdir()
     (tmp_path / "bare" / "sitecustomize.py").write_text(BLOCKER)
-    bare = {"PYTHONPATH": str(tmp_path / "bare"), "REPLICATION_COMMIT": "0123456789ab"}
+    paths = os.pathsep.join([str(tmp_path / "bare"), str(root())])
+    bare = {"PYTHONPATH": paths, "REPLICATION_COMMIT": "0123456789ab"}
     for name in ("pandas", "scipy"):
         probe = subprocess.run(
             [sys.executable, "-c", f"import {name}"], capture_output=True, env=os.environ | bare
@@ -385,8 +390,10 @@ def test_verify_finds_a_number_that_does_not_come_out_again(capsys, shelf, monke
 
 
 def test_verify_with_nothing_published_says_so(capsys):
-    assert cli.main(["verify"]) == 0
-    assert capsys.readouterr().out == "0 results files agree with the manifest\n"
+    assert cli.main(["verify"]) == 2
+    said = capsys.readouterr()
+    assert said.out == "0 results files agree with the manifest\n"
+    assert said.err.startswith("replication: no results are published here: ") and said.err.count("\n") == 1
 
 
 def test_verdicts_prints_every_claim(capsys):
@@ -401,19 +408,27 @@ def test_verdicts_prints_every_claim(capsys):
 
 
 def test_tune_writes_what_the_pilots_choose(capsys, own_store, tmp_path, monkeypatch, made_up):
-    pilots = designs.pilots(networks=["logistic"])
-    chosen = rates.chosen_rates("grid")
+    """The planned cell's rate joins the published ones, that of a cell of one's own this machine's."""
+    published_file, chosen = tmp_path / "rates.json", rates.chosen_rates("grid")
+    published_file.write_text(rates.published_rates().read_text())
+    monkeypatch.setattr("replication.study.rates.published_rates", lambda: published_file)
+    monkeypatch.setenv("REPLICATION_HOME", str(tmp_path / "home"))
+    top = {"plain": 3e-4, "final_bn": 1e-1}  # both at an end of the grid, which grows until they are inside
     with Store(own_store) as store:
-        for _, arm, run in pilots:
-            best = {"plain": 3e-4, "final_bn": 3e-1}[arm]
-            store.add(made_up(run, validation_f1_macro=1 - abs(run.learning_rate - best)))
-    (tmp_path / "rates.json").write_text(rates.PUBLISHED_RATES.read_text())
-    monkeypatch.setattr(rates, "PUBLISHED_RATES", tmp_path / "rates.json")
-    assert cli.main(["tune", "--networks", "logistic", "--device", "cpu"]) == 0
-    written = json.loads((tmp_path / "rates.json").read_text())
-    assert written["grid"] == chosen | {"digits/logistic": {"plain": 3e-4, "final_bn": 1e-1}}
-    assert written["wide"]["digits/logistic"] == {"plain": 3e-4, "final_bn": 3e-1}
-    assert capsys.readouterr().out == f"chosen learning rates written to {tmp_path / 'rates.json'}\n"
+        for network in ("logistic", "mlp"):
+            for arm, rate in top.items():
+                for run in design.pilot_runs(rates.Place("digits", network), arm, rates.LADDER, range(10)):
+                    store.add(made_up(run, validation_f1_macro=1 - abs(run.learning_rate - rate)))
+    command = ["tune", "base", "generality", "--settings", "digits", "--arms", "plain,final_bn", "--device", "cpu"]
+    assert cli.main([*command, "--networks", "logistic,mlp"]) == 0
+    written = json.loads(published_file.read_text())
+    assert written["grid"] == chosen | {f"digits/{network}": top for network in ("logistic", "mlp")}
+    assert written["tried"]["digits/mlp"] == {
+        "plain": [1e-4, *rates.RATE_GRID], "final_bn": [*rates.RATE_GRID, 3e-1],
+    }  # fmt: skip
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"chosen learning rates written to {published_file}"
+    assert "digits/logistic plain: 0.0003" in said
 
 
 def test_data_list_names_every_source_with_licence_and_digest(capsys):
@@ -426,7 +441,8 @@ def test_data_list_names_every_source_with_licence_and_digest(capsys):
 
 
 def test_the_package_imports_alone():
-    code = "import sys; before = set(sys.modules); import replication; print(set(sys.modules) - before)"
+    code = """import sys; before = set(sys.modules); import replication
+print({name for name in set(sys.modules) - before if name.partition(".")[0] not in sys.stdlib_module_names})"""
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
         == "{'replication'}\n"

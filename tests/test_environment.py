@@ -112,7 +112,7 @@ def test_import_is_light(module):
     assert not loaded(module)
 
 
-@pytest.mark.parametrize("module", ["replication.claims.claims", "replication.study.designs", "replication.running.local"])
+@pytest.mark.parametrize("module", ["replication.claims.registry", "replication.study.design", "replication.running.local"])
 def test_import_needs_no_torch(module):
     assert not loaded(module) & {"torch", "torchvision"}
 

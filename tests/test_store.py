@@ -23,9 +23,8 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from replication.study import rates
+from replication.claims import registry
 from replication.running import local
-from replication.study import designs
 from replication.running import processes
 from replication.data.loading import load
 from replication.results import published
@@ -36,14 +35,15 @@ from replication.results.compact import run_rows
 from replication.results.frame import HISTORIES, frame, table, values
 from replication.results.kept import CURVES, KEPT_READOUTS
 from replication.results.shelf import Group, group_of
-from replication.study.designs import Entry
+from replication.study import rates
+from replication.study.design import Entry, pilot_runs
 from replication.results.rows import Result, pack, sealed, unpack
 from replication.results.store import SCHEMA, Store, default_path
 from replication.analysis.metrics import METRICS, PUBLISHED_METRICS
 from replication.analysis.thresholds import at_cut
 from replication.running.scoring import Labels, scored
 from replication.training.loop import Outcome
-from replication.running.tuning import choose
+from replication.running.tuning import Search, best
 from replication.paths import root
 from replication.run import FACTORS, PROTOCOL, Run
 
@@ -556,7 +556,7 @@ def test_ctrl_c_loses_no_finished_run(own_store, made_up, monkeypatch, moment):
 def test_kill_9_loses_no_finished_run_and_leaves_no_worker(own_store):
     command = [Path(sys.executable).with_name("replication"), "run", "generality", "--networks", "logistic"]
     command += ["--seeds", "12", "--device", "cpu", "--workers", "1"]
-    planned = designs.runs(["generality"], networks=["logistic"], seeds=12)
+    planned = registry.runs(["generality"], networks=["logistic"], seeds=12)
     first = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     kept = 0
@@ -964,15 +964,14 @@ def test_provenance_names_the_registration(tmp_path, monkeypatch):
 # --- Tuning and reproduction ----------------------------------------------------------------------
 
 
-def test_the_best_mean_wins_among_equals_the_least_loss_then_the_lowest_rate():
-    scores = [("d/n", "plain", 1e-1, 0.9, 2.0), ("d/n", "plain", 1e-2, 0.5, 1.0), ("d/n", "plain", 1e-1, 0.3, 2.0),
-              ("d/n", "plain", 1e-2, 0.7, 1.0), ("d/n", "plain", 1e-3, 0.6, 1.5), ("d/n", "final_bn", 1e-1, 0.2, 9.0),
-              ("d/n", "final_bn", 1e-3, 0.1, 1.0), ("d/m", "plain", 1e-3, 0.0, 1.0), ("d/m", "plain", 1e-2, 0.0, 1.0),
-              ("d/o", "plain", 1e-3, 0.4, float("nan")), ("d/o", "plain", 1e-2, 0.4, 3.0)]  # fmt: skip
-    # 0.6 three times: of the least loss
-    wanted = {"d/n": {"plain": 1e-2, "final_bn": 1e-1}, "d/m": {"plain": 1e-3}, "d/o": {"plain": 1e-2}}
-    assert choose(scores) == choose(scores[::-1]) == wanted
-    assert choose([]) == {}
+@pytest.mark.parametrize(("scores", "wanted"), [
+    ({1e-1: [(0.9, 2.0), (0.3, 2.0)], 1e-2: [(0.5, 1.0), (0.7, 1.0)], 1e-3: [(0.6, 1.5)]}, 1e-2),  # 0.6 thrice: least loss
+    ({1e-1: [(0.2, 9.0)], 1e-3: [(0.1, 1.0)]}, 1e-1),
+    ({1e-2: [(0.0, 1.0)], 1e-3: [(0.0, 1.0)]}, 1e-3),
+    ({1e-3: [(0.4, float("nan"))], 1e-2: [(0.4, 3.0)]}, 1e-2),
+])  # fmt: skip
+def test_the_best_mean_wins_among_equals_the_least_loss_then_the_lowest_rate(scores, wanted):
+    assert best(scores) == best(dict(reversed(scores.items()))) == wanted
 
 
 def test_reproduction_compares_cells_on_the_seeds_in_both(made_up):
@@ -1021,15 +1020,63 @@ def test_committed_results_agree_with_their_manifest():
     rows, records = published.read(where=COMMITTED), published.manifest(COMMITTED)["provenance"]
     assert set(rows["provenance"]) <= set(records)
     assert not rows.duplicated([*FACTORS, "data", "readout"]).any()
-    wanted = {run.key(load("digits").digest) for run in designs.runs(settings=["digits"])}
-    assert wanted <= set(rows["key"]), "some runs of the designs on digits are not published"
+    planned = {run for run in first_runs() if run.setting.startswith("digits")}
+    wanted = {run.key(load("digits").digest) for run in planned}
+    assert len(wanted) == 4720 and wanted <= set(rows["key"]), "some runs of the designs on digits are not published"
+    assert runs_in(rows) <= registry.confirmatory_runs() | registry.pilots()
+
+
+def runs_in(rows: pd.DataFrame) -> set[Run]:
+    return {Run(**row) for row in rows.drop_duplicates("key")[list(FACTORS)].to_dict("records")}
+
+
+def first_runs() -> set[Run]:
+    """What the cells published before there was a registration ask for, but for the kind of rate that came later."""
+    return {
+        e.run for plan in registry.PLANS.values() for c in plan.cells if not c.version
+        for e in plan.entries(dataclasses.replace(c, kinds=tuple(k for k in c.kinds if k != "default")))
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pilots():
+    """Run -> validation macro F1 and NLL at training prevalence, of all published pilots."""
+    found = published.pilots(where=COMMITTED)
+    seen = zip(found["validation_f1_macro"], found["validation_nll_train"])
+    return dict(zip((Run(**row) for row in found[list(FACTORS)].to_dict("records")), seen))
+
+
+def by_rate(runs: list[Run], pilots: dict[Run, tuple[float, float]]) -> dict[float, list[tuple[float, float]]]:
+    scores = {}
+    for run in runs:
+        scores.setdefault(run.learning_rate, []).append(pilots[run])
+    return scores
 
 
 @needs_results
-def test_learning_rates_are_those_that_the_published_pilots_choose():
-    pilots = published.pilots(where=COMMITTED)
-    seen = zip(pilots["validation_f1_macro"], pilots["validation_nll_train"])
-    scores = dict(zip((Run(**row) for row in pilots[list(FACTORS)].to_dict("records")), seen))
-    found = [(place, arm, run.learning_rate, *scores[run]) for place, arm, run in designs.pilots()]
-    assert choose(row for row in found if row[2] in rates.RATE_GRID) == rates.chosen_rates("grid")
-    assert choose(found) == rates.chosen_rates("wide")
+def test_the_first_rates_are_those_that_the_published_pilots_choose(pilots):
+    """On one grid for all places of a data set, and on all pilot rates."""
+    first = {f"{source}/{network}": (home, network) for (source, network), home in registry.FIRST_TUNED.items()}
+    wide, grid = (rates.rates_in(rates.published_rates())[kind] for kind in ("wide", "grid"))
+    assert wide.keys() == first.keys()
+    for place, chosen in wide.items():
+        home, network = first[place]
+        seeds = range(10 if home == "digits" else 3)
+        for arm, rate in chosen.items():
+            scores = by_rate(pilot_runs(rates.Place(home, network), arm, rates.PILOT_RATES, seeds), pilots)
+            assert best(scores) == rate
+            assert best({r: scores[r] for r in rates.RATE_GRID}) == grid[place][arm]
+
+
+@needs_results
+def test_rates_chosen_since_are_those_that_the_published_pilots_choose(pilots):
+    """The grid begins as it is registered, and grows as far as the pilots have it grow."""
+    chosen = rates.rates_in(rates.published_rates())
+    known = {(str(place), arm): place for place, arm in registry.places()}
+    since = {(place, arm) for place, arms in chosen["grid"].items() if place not in chosen["wide"] for arm in arms}
+    assert since == {(place, arm) for place, arms in chosen["tried"].items() for arm in arms} and since <= known.keys()
+    for place, arm in since:
+        search = Search.begin(known[place, arm], arm)
+        while search.grown(by_rate(search.runs(), pilots)):
+            pass
+        assert (search.rate, [*search.rates]) == (chosen["grid"][place][arm], chosen["tried"][place][arm])

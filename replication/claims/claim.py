@@ -1,15 +1,20 @@
 """What a claim is: its statement, its cells, and the functions that measure and decide one of them."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from replication.analysis import statistics as st
 from replication.analysis.effects import Curve, Effect
 from replication.results.frame import values
 from replication.study.design import Cell, Design, Entry
+
+if TYPE_CHECKING:
+    import pandas as pd  # runs are planned and trained where it may be lacking
 
 K20, K21 = "Kocaman, Shir and Bäck 2020", "Kocaman, Shir and Bäck 2021"
 REPLICATED, CONTRADICTED, UNDECIDED = "replicated", "contradicted", "undecided"
@@ -35,7 +40,7 @@ class Decision:
     rests_on: tuple[str, ...] = ()
 
 
-Measure = Callable[[pd.DataFrame, str, int], Measures]
+Measure = Callable[["pd.DataFrame", str, int], Measures]
 """(one cell's rows at one kind of rate, metric of the F1 measures, number of tests in the family) -> effects and curves"""
 
 

@@ -1,9 +1,11 @@
 """Loss as a guide: does the epoch of least loss miss the best F1?"""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from replication.analysis import statistics as st
 from replication.analysis.effects import Effect
@@ -11,6 +13,9 @@ from replication.claims import cells
 from replication.claims.claim import CONTRADICTED, K20, REPLICATED, UNDECIDED, Claim, Decision, Measures, fresh_seeds, gain
 from replication.results.frame import values
 from replication.study.design import PAIR, Cell, Comparison, compare
+
+if TYPE_CHECKING:
+    import pandas as pd  # runs are planned and trained where it may be lacking
 
 
 def design(cell: Cell) -> Iterator[Comparison]:

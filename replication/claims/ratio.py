@@ -1,8 +1,9 @@
 """The imbalance ratio: does the gain peak at one?"""
 
-from collections.abc import Iterator
+from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from replication.claims import cells
 from replication.claims.claim import (
@@ -17,6 +18,9 @@ from replication.claims.claim import (
     curve,
 )
 from replication.study.design import PAIR, PRIMARY, Cell, Comparison, compare
+
+if TYPE_CHECKING:
+    import pandas as pd  # runs are planned and trained where it may be lacking
 
 LEVELS = (2, 5, 10, 20, 40, 80)
 """minority images beside 1000 majority images; 10 is the base"""

@@ -86,6 +86,8 @@ def runs(
     Without a claim: what all claims plan, on the settings and networks given. Errors: as `cells`, and ValueError where
     learning rates have not been chosen.
     """
+    for name in claims:
+        plan(name)  # all names before the first cell that has not been tuned
     found: dict[Run, None] = {}
     for name in claims or PLANS:
         for cell in _asked(name, bool(claims), settings, networks, seeds):

@@ -1,15 +1,19 @@
 """A sigmoid output: is there almost no gain with it?"""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import replace
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from replication.analysis import statistics as st
 from replication.analysis.effects import Effect
 from replication.claims import cells
 from replication.claims.claim import CONTRADICTED, K21, REPLICATED, UNDECIDED, Claim, Decision, Measures, fresh_seeds, gain
 from replication.study.design import PAIR, SIGMOIDS, Cell, Comparison, compare
+
+if TYPE_CHECKING:
+    import pandas as pd  # runs are planned and trained where it may be lacking
 
 
 def design(cell: Cell) -> Iterator[Comparison]:

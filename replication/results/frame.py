@@ -1,13 +1,18 @@
 """The frame every verdict, table and figure reads: a design's entries beside the scores of their runs."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from replication.analysis.metrics import PUBLISHED_METRICS
 from replication.run import FACTORS, Run
+
+if TYPE_CHECKING:
+    import pandas as pd  # loaded where a table is made: runs are planned and trained where it may be lacking
 
 HISTORIES = tuple(f"{part}_{m}" for part in ("validation", "test") for m in ("nll", "nll_train", "f1_minority"))
 """per-epoch columns, lists (E,), in the rows of readout `as_trained`"""
@@ -26,6 +31,8 @@ def _unrecorded(rows: pd.DataFrame, metric: str) -> bool:
 
 def table(results: Iterable) -> pd.DataFrame:
     """Results as one row a (run, readout): key, all factors, data, provenance, facts, metrics and histories."""
+    import pandas as pd
+
     rows = []
     for r in results:
         shared = {"key": r.key, **vars(r.run), "data": r.data, "provenance": r.provenance, **r.facts}
@@ -48,6 +55,8 @@ def frame(entries: Iterable, results: pd.DataFrame) -> pd.DataFrame:
 
     ValueError where a run has several results, e.g. of two versions of the data: they must not be pooled.
     """
+    import pandas as pd
+
     wanted = pd.DataFrame(
         {"cell_setting": s, "cell_network": n, "variant": e.variant, "rate": e.rate, "arm": e.arm, "level": e.level}
         | vars(e.run)

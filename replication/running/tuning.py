@@ -33,17 +33,6 @@ def best(scores: dict[float, list[Score]]) -> float:
     return max(sorted(scores), key=worth)
 
 
-def choose(scores: Iterable[tuple[str, str, float, float, float]]) -> dict[str, dict[str, float]]:
-    """From (place, arm, rate, validation macro F1, validation NLL) of one seed each to place -> arm -> rate, by `best`."""
-    by_arm: dict[tuple[str, str], dict[float, list[Score]]] = defaultdict(lambda: defaultdict(list))
-    for place, arm, rate, f1, nll in scores:
-        by_arm[place, arm][rate].append((f1, nll))
-    chosen: dict[str, dict[str, float]] = defaultdict(dict)
-    for (place, arm), rates in by_arm.items():
-        chosen[place][arm] = best(rates)
-    return dict(chosen)
-
-
 @dataclass
 class Search:
     """The search for one arm's rate at one place."""
