@@ -49,7 +49,8 @@ clean: ## Remove what was built; .venv and the trained runs stay.
 	find replication tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(BUILD)/trained-$(SEEDS): .venv/installed $(CODE)
-	$(BIN)/replication run --settings digits --seeds $(SEEDS)
+	$(BIN)/replication run --settings digits --networks simple_cnn,mlp,logistic --seeds $(SEEDS)
+	$(BIN)/replication run removal --settings digits --networks efficientnet_lite0:imagenet:head --rates own --seeds $(SEEDS)
 	@mkdir -p $(@D) && touch $@
 
 $(BUILD)/rendered: $(BUILD)/trained-$(SEEDS) $(PAGES) $(RESULTS)

@@ -21,7 +21,7 @@ from replication.data.settings import setting as setting_of
 from replication.run import Run
 from replication.study.design import EXPLORATORY, Cell, pilot_runs, pilot_seeds
 from replication.study.networks import network as network_of
-from replication.study.rates import LADDER, PILOT_RATES, Place, grid_of
+from replication.study.rates import LADDER, PILOT_RATES, NoRate, Place, grid_of
 
 CLAIMS: dict[str, Claim] = {
     module.CLAIM.id: module.CLAIM
@@ -90,7 +90,10 @@ def runs(
     for name in claims or PLANS:
         for cell in _asked(name, bool(claims), settings, networks, seeds):
             wanted = replace(cell, kinds=tuple(kind for kind in cell.kinds if not kinds or kind in kinds))
-            found |= dict.fromkeys(entry.run for entry in plan(name).entries(wanted))
+            try:
+                found |= dict.fromkeys(entry.run for entry in plan(name).entries(wanted))
+            except NoRate as error:
+                raise NoRate(error.place, error.arm, name) from None
     return sorted(found, key=lambda run: run.seed)
 
 

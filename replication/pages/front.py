@@ -7,7 +7,7 @@ from IPython.display import HTML, Markdown
 
 from replication.claims.tiers import CONCEPTUAL, TIERS, tier
 from replication.pages import figures
-from replication.pages.names import cell_label
+from replication.pages.names import network_label, setting_label
 from replication.pages.page import Page
 from replication.pages.parameters import parameters
 from replication.pages.picture import Picture
@@ -43,10 +43,16 @@ class Front:
             return Markdown(self.base.nothing())
         mean = {name: self.base.mean(name, cell=lead) for name in HERO}
         words = {h.word for h in self.board.judgements["removal"].headlines}
+        others = [c for c in self.base.leading(**self.base.where) if c != lead and c.network.count(":")]
+        more = "".join(
+            f" On {setting_label(c.setting)} with a {network_label(c.network)}: {self.base.mean('plain', cell=c)}, "
+            f"{self.base.mean('final_bn', cell=c)}, {self.base.mean(REMOVED, cell=c)}."
+            for c in others[:1]
+        )
         first = (
-            f"**On {cell_label(lead)}**, with 10 images of the rare class beside 1000, the layer takes its F1 from "
-            f"{mean['plain']} to {mean['final_bn']}; without it at test time {mean[REMOVED]} remains (claim of K21: "
-            f"{listed(sorted(words))})."
+            f"**On {setting_label(lead.setting)} with a {network_label(lead.network)}**, with 10 images of the rare class "
+            f"beside 1000, the layer takes its F1 from {mean['plain']} to {mean['final_bn']}; with the layer removed again "
+            f"{mean[REMOVED]} remains (that claim: {listed(sorted(words))}).{more}"
         )
         auc = values(self.base.part(cell=lead, **self.base.where), "final_bn", "roc_auc") - values(
             self.base.part(cell=lead, **self.base.where), "plain", "roc_auc"
