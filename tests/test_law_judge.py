@@ -158,20 +158,20 @@ def test_shifts_at_the_margin():
 
 
 def test_the_best_remedy_is_the_one_compared_with():
-    strong = lambda run, arm, cell: {"f1_macro": 0.9 + noise(run)} if arm == "plain_focal" else {}  # noqa: E731
+    strong = lambda run, arm, cell: {"f1_macro": 0.9 + noise(run)} if arm == "plain_focal" else {}
     found = judged("fixed_shift", change=strong)
     assert found.word == law_judge.FAILED and all("plain_focal" in c.what for c in found.checks)
     assert all(c.deviation == pytest.approx(-0.1) for c in found.checks)
 
 
 def test_a_failure_to_show_equivalence_is_a_failure():
-    spread = lambda run, arm, cell: {"f1_minority": 240 / 270 + (-1) ** run.seed * 0.4} if run.output == "sigmoid" else {}  # noqa: E731
+    spread = lambda run, arm, cell: {"f1_minority": 240 / 270 + (-1) ** run.seed * 0.4} if run.output == "sigmoid" else {}
     found = judged("sigmoid", change=spread)
     assert found.word == law_judge.FAILED and abs(found.largest.deviation) < 0.01 and found.largest.low < -0.05
 
 
 def test_levels_that_did_not_record_the_shift_are_left_out():
-    older = lambda run, arm, cell: {"learned_shift": np.nan} if run.seed < CONFIRMATORY + 10 else {}  # noqa: E731
+    older = lambda run, arm, cell: {"learned_shift": np.nan} if run.seed < CONFIRMATORY + 10 else {}
     found = judged("optimizer", change=older)
     assert found.word == law_judge.PASSED and {c.seeds for c in found.checks} == {10}
 
