@@ -209,9 +209,10 @@ def errors(browser) -> list[str]:
 def test_index_answers_first(browser, address):
     """At most 200 words before the figure, then every claim with its verdict; the scoreboard's tables sort."""
     browser.get(address)
-    words = wait_for(browser, "const range = document.createRange(); range.setStart(document.querySelector('.bd-article h1'), 0);"
-                              "range.setEndBefore(document.querySelector('.bd-article figure')); return range.toString()")  # fmt: skip
-    assert len(words.split()) <= 200
+    before = "[...document.querySelectorAll('.bd-article h1, .bd-article p')].filter(e => e.compareDocumentPosition(figure) & 4)"
+    words = wait_for(browser, "const figure = document.querySelector('.bd-article figure');"
+                              f"return {before}.map(e => e.innerText).join(' ')")  # fmt: skip
+    assert 50 <= len(words.split()) <= 200
     badges = wait_for(browser, "return [...document.querySelectorAll('.bd-article table .verdict')].map(badge => badge.innerText)")
     assert len(badges) >= 9 and all(badges)
     browser.get(address + "scoreboard.html")

@@ -410,5 +410,5 @@ def test_transfer_cells_lead_when_they_are_whole(transfer_published):
     profiled = profile(page)
     assert len(profiled.figure.axes[0].get_xticks()) == 7 and "confidence" not in profiled.alt
     front = Front({})
-    assert front.sentences().data.startswith(f"**On {names.setting_label(TOMATO[0])} with a ") and isinstance(front.hero(), Picture)
+    assert front.sentences().data.startswith(f"**On {names.setting_label(TOMATO[0])} with an ") and isinstance(front.hero(), Picture)
     assert "frozen" in "\n".join(front.board.lines())

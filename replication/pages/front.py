@@ -21,6 +21,12 @@ MOST = 8
 """rows of the figure"""
 
 
+def _place(cell: Cell) -> str:
+    """A cell for a sentence, e.g. `digits with a small CNN`."""
+    label = network_label(cell.network)
+    return f"{setting_label(cell.setting)} with {'an' if label[0] in 'AEIOU' else 'a'} {label}"
+
+
 class Front:
     """The claims' judgements and the cells of the base pair."""
 
@@ -45,12 +51,12 @@ class Front:
         words = {h.word for h in self.board.judgements["removal"].headlines}
         others = [c for c in self.base.leading(**self.base.where) if c != lead and c.network.count(":")]
         more = "".join(
-            f" On {setting_label(c.setting)} with a {network_label(c.network)}: {self.base.mean('plain', cell=c)}, "
-            f"{self.base.mean('final_bn', cell=c)}, {self.base.mean(REMOVED, cell=c)}."
+            f" On {_place(c)} it goes from {self.base.mean('plain', cell=c)} to {self.base.mean('final_bn', cell=c)}, and "
+            f"{self.base.mean(REMOVED, cell=c)} remains."
             for c in others[:1]
         )
         first = (
-            f"**On {setting_label(lead.setting)} with a {network_label(lead.network)}**, with 10 images of the rare class "
+            f"**On {_place(lead)}**, with 10 images of the rare class "
             f"beside 1000, the layer takes its F1 from {mean['plain']} to {mean['final_bn']}; with the layer removed again "
             f"{mean[REMOVED]} remains (that claim: {listed(sorted(words))}).{more}"
         )
@@ -58,7 +64,7 @@ class Front:
             self.base.part(cell=lead, **self.base.where), "plain", "roc_auc"
         )
         second = (
-            f"**It mostly moves the threshold**: adjusting the logits of the plain network after training, which costs nothing, "
+            f"**Moving the threshold does as much**: adjusting the logits of the plain network after training, which costs nothing, "
             f"gives {mean[ADJUSTED]}, and the ROC AUC changes by {signed(auc.mean())}."
             if self._threshold(lead) else
             f"**It is not the threshold alone**: adjusting the logits of the plain network after training gives {mean[ADJUSTED]}, "
