@@ -7,13 +7,13 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from replication.paths import home
 from replication.results.store import Store
 from replication.run import Run
 from replication.running import cluster, local
+from replication.running.children import descendants
 from replication.running.cluster import ATTEMPTS, CHUNK, Chunk, Driver, Luggage, Parcel, address_of, carry_out_on, chunks_of, parcel
 
 RUNS = [Run(network="logistic", final_norm=norm, epochs=2, seed=seed) for seed in range(100, 104) for norm in ("none", "bn")]
@@ -147,15 +147,14 @@ def test_rows_are_those_of_the_local_backend(connected, tmp_path):
 
 
 def _workers() -> list[int]:
-    """Ray's workers that carry out a task of ours."""
+    """Ray's workers below this process that carry out a task."""
     found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                if (entry / "cmdline").read_bytes().startswith(b"ray::task"):
-                    found.append(int(entry.name))
-            except OSError:
-                continue
+    for pid in descendants(os.getpid()):
+        try:
+            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::task"):
+                found.append(pid)
+        except OSError:  # it has just ended
+            continue
     return found
 
 

@@ -181,6 +181,26 @@ def test_noted_weights_that_change_in_place_are_noticed(tmp_path, home):
         weights.check_unchanged("net", "1" * 16, file)
 
 
+# --- What a rar archive leaves ------------------------------------------------------------------------------
+
+
+def test_what_a_rar_leaves_is_plain(tmp_path):
+    from replication.data.fetch.download import _make_plain
+
+    (tmp_path / "a").mkdir(mode=0o700)
+    (tmp_path / "a" / "x.jpg").touch()
+    (tmp_path / "a" / "x.jpg").chmod(0o6777)
+    _make_plain(tmp_path, "x.rar")
+    assert (tmp_path / "a" / "x.jpg").stat().st_mode & 0o7777 == 0o644 and (tmp_path / "a").stat().st_mode & 0o7777 == 0o755
+    os.mkfifo(tmp_path / "a" / "pipe")
+    with pytest.raises(ValueError, match="x.rar holds a device or a pipe, 'pipe': nothing was unpacked"):
+        _make_plain(tmp_path, "x.rar")
+    (tmp_path / "a" / "pipe").unlink()
+    os.link(tmp_path / "a" / "x.jpg", tmp_path / "a" / "y.jpg")
+    with pytest.raises(ValueError, match="x.rar holds a link"):
+        _make_plain(tmp_path, "x.rar")
+
+
 # --- Shapes, limits, nothing ------------------------------------------------------------------------------
 
 
