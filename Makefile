@@ -16,7 +16,7 @@ PAGES := _config.yml _toc.yml $(shell find book -type f -not -path 'book/_build/
 RESULTS := $(shell find results -type f 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: help book test test-gpu notebooks lock setup clean
+.PHONY: help book test test-gpu faults notebooks lock setup clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -34,6 +34,9 @@ test: .venv/installed ## Run all tests, the notebooks' outputs included.
 
 test-gpu: .venv/installed ## Run the tests that need a CUDA device.
 	$(BIN)/python -m pytest -m gpu -rs tests
+
+faults: .venv/installed ## Count 200 kills, 2,000 flipped bytes, 2,000 fuzzed calls and more; half an hour.
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/faults.py
 
 notebooks: .venv/installed ## Execute the notebooks and rewrite their committed outputs.
 	$(BIN)/replication execute --in-place

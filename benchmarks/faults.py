@@ -362,7 +362,7 @@ VERBS = {
 def _command(rng: random.Random) -> list[str]:
     """A command line that trains nothing long, fetches nothing and writes nowhere but here."""
     verb = rng.choice(list(VERBS))
-    nasty = lambda: rng.choice(NASTY)  # noqa: E731
+    nasty = lambda: rng.choice(NASTY)
     line = verb.split()
     for option in rng.sample(VERBS[verb], rng.randint(0, min(3, len(VERBS[verb])))):
         line += [option] if option == "--cells" else [option, nasty()]

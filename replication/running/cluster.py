@@ -65,6 +65,8 @@ class Chunk:
 
     runs: list[Run]
     failures: int = 0
+    hopeless: bool = False
+    """whether it would fail everywhere"""
     node: str = ""
     """id of the node that carries it out"""
     avoid: str = ""
@@ -264,6 +266,9 @@ def task(luggage: Luggage, runs: Sequence[Run], device: str, engine: str, end: f
     stream, ended, failed = _Stream(), object(), []
 
     def work() -> None:
+        import torch
+
+        torch.set_num_threads(1)  # it holds for the thread that calls it
         try:
             _carry_out(stream, runs, device, engine, end)
         except Exception as error:  # raised below, after what was finished before it
@@ -348,7 +353,7 @@ class Driver:
                 while todo and len(running) < AHEAD * self.room():
                     block = todo.popleft()
                     running[remote.remote(luggage, group[0], *block, self.device)] = block
-                for ref in self.ray.wait(list(running), timeout=0.5)[0]:
+                for ref in self.ray.wait(list(running), timeout=0.5)[0] if running else ():
                     label, block = running.pop(ref)
                     with files.whole(features.folder / f"{label}-{block}") as folder:
                         np.save(folder / "features.npy", self.ray.get(ref))
@@ -371,7 +376,7 @@ class Driver:
                     chunk = waiting.popleft()
                     options = self._elsewhere(chunk)
                     running[remote.options(**options).remote(sent, chunk.runs, self.device, self.engine, self.end)] = chunk
-                for stream in self.ray.wait(list(running), timeout=0.5, fetch_local=False)[0]:
+                for stream in self.ray.wait(list(running), timeout=0.5, fetch_local=False)[0] if running else ():
                     if not self._take(stream, running[stream]):
                         waiting += self._ended(running.pop(stream))
         finally:
@@ -404,8 +409,7 @@ class Driver:
         except self.ray.exceptions.RayTaskError as error:
             cause = error.cause if isinstance(error.cause, Exception) else error
             chunk.reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
-            if isinstance(cause, ValueError):
-                chunk.failures = ATTEMPTS  # it would fail everywhere
+            chunk.hopeless = isinstance(cause, ValueError)
             return False
         except self.ray.exceptions.RayError as error:
             chunk.reason = f"its worker or node was lost ({(str(error).strip().splitlines() or [''])[0][:200]})"
@@ -435,7 +439,7 @@ class Driver:
         alone = chunk.runs if chunk.runs[0].trained == "head" else chunk.runs[:1]
         rest = chunk.runs[len(alone) :]  # the first one was being trained when it happened
         again = [Chunk(rest, avoid=chunk.node)] if rest else []
-        if chunk.failures > ATTEMPTS:
+        if chunk.hopeless or chunk.failures > ATTEMPTS:
             self.failed |= dict.fromkeys(alone, (chunk.reason, chunk.failures))
             return again
         return [Chunk(alone, chunk.failures, avoid=chunk.node), *again]
