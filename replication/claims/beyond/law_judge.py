@@ -1,6 +1,6 @@
 """Whether the law's predictions hold: every registered rule, computed, for every cell and level that was run."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from replication.claims.beyond.law import Prediction
 from replication.claims.beyond.law_runs import FIXED, PLANS, prediction
 from replication.results.frame import frame
 from replication.run import FACTORS, Run
+from replication.study.design import Cell
 from replication.study.networks import network as network_of
 
 PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
@@ -85,10 +86,10 @@ class Outcome:
         return max(self.judged, key=lambda c: (not c.holds, abs(c.deviation) / c.margin), default=None)
 
 
-def law_frame(id: str, results: pd.DataFrame) -> pd.DataFrame:
+def law_frame(id: str, results: pd.DataFrame, cells: Sequence[Cell] = ()) -> pd.DataFrame:
     """The rows of a prediction's runs, see `results.frame.frame`; comparisons without learning rates have none."""
     wanted = []
-    for cell in PLANS[f"law_{id}"].cells:
+    for cell in cells or PLANS[f"law_{id}"].cells:
         for comparison in PLANS[f"law_{id}"].design(cell):
             try:
                 wanted += [((cell.setting, cell.network), entry) for entry in comparison.entries()]
@@ -97,10 +98,10 @@ def law_frame(id: str, results: pd.DataFrame) -> pd.DataFrame:
     return frame(wanted, results) if wanted else pd.DataFrame(columns=list(EMPTY))
 
 
-def planned(id: str) -> int:
+def planned(id: str, cells: Sequence[Cell] = ()) -> int:
     """Runs that a prediction asks for, each counted once a cell and level."""
     plan = PLANS[f"law_{id}"]
-    return sum(len(c.seeds) * len(c.arms) for cell in plan.cells for c in plan.design(cell))
+    return sum(len(c.seeds) * len(c.arms) for cell in cells or plan.cells for c in plan.design(cell))
 
 
 def settings() -> tuple[str, ...]:
@@ -108,16 +109,16 @@ def settings() -> tuple[str, ...]:
     return tuple(dict.fromkeys(cell.setting for plan in PLANS.values() for cell in plan.cells))
 
 
-def judge(id: str, results: pd.DataFrame) -> Outcome:
-    """Judge one prediction by its registered rule on a table of results (`results.frame.table`).
+def judge(id: str, results: pd.DataFrame, cells: Sequence[Cell] = ()) -> Outcome:
+    """Judge one prediction by its registered rule on a table of results (`results.frame.table`), in its cells or others.
 
     *passed*: all its runs have results and every check holds; *failed*: a check of complete runs does not hold, whatever
     else is missing; *not run*: neither. ValueError for an unknown prediction.
     """
     found = prediction(id)
-    rows = law_frame(id, results)
+    rows = law_frame(id, results, cells)
     entries = rows.drop_duplicates(["cell_setting", "cell_network", "variant", "level", "arm", "seed"])
-    done, wanted = int(entries["f1_minority"].notna().sum()), planned(id)
+    done, wanted = int(entries["f1_minority"].notna().sum()), planned(id, cells)
     checks = tuple(CHECKS[id](rows)) if done else ()
     failed = any(c.holds is False for c in checks)
     whole = done == wanted and any(c.holds for c in checks)
