@@ -75,7 +75,8 @@ def own_packs() -> list[str]:
             lines.append(f"  {error}")
             continue
         counts = ", ".join(f"{c} {n}" for c, n in zip(source.classes, source.counts))
-        lines.append(f"  {found[1]} at {found[2]} pixels: {counts} (digest {source.digest}), {size_of(path) / 1e6:.1f} MB in {path}")
+        where = f"{size_of(path) / 1e6:.1f} MB in {path}"
+        lines.append(f"  {found[1]} at {found[2]} pixels: {counts} (digest {source.digest}), {where}")
     return ["your own images, packed:", *lines] if lines else []
 
 

@@ -25,6 +25,7 @@ from replication.pages.words import between, duration, listed, number, rate, sig
 from replication.running.trial import ABOUT, RESULTS
 
 TEMPLATE = Path(__file__).with_name("templates") / "try.ipynb"
+STYLE = TEMPLATE.with_suffix(".css")
 WIDTH = 4.6
 """inches of the figures: narrower than the book's, as a phone shows nothing beside them"""
 NOTEBOOK, PAGE = "report.ipynb", "report.html"
@@ -37,9 +38,17 @@ READ = (
 )  # fmt: skip
 
 
+def _machine(record: dict) -> str:
+    """A provenance record in words."""
+    commit = [f"commit {record['commit']}"] if record.get("commit", "unknown") != "unknown" else []
+    versions = [f"{name} {version}" for name, version in record.get("versions", {}).items()]
+    return ", ".join([*commit, *versions, f"{record.get('hardware', '')} ({record.get('device', '')})"])
+
+
 def _table(rows: list[dict], caption: str) -> HTML:
     """A table that scrolls in its own box, below its caption, which does not."""
-    return HTML(f"<figure><figcaption>{caption}</figcaption><div class='wide'>{table_html(pd.DataFrame(rows))}</div></figure>")
+    table = table_html(pd.DataFrame(rows))
+    return HTML(f"<figure><figcaption>{caption}</figcaption><div class='wide'>{table}</div></figure>")
 
 
 def _digits(gain: Gain) -> int:
@@ -85,17 +94,21 @@ class TrialPage:
     def title(self) -> HTML:
         """What the page is about."""
         a = self.about
-        short = f" So far {self.found.n} of {a['seeds']} seeds are done; the same command resumes." if self.found.n < a["seeds"] else ""
+        n, short = self.found.n, ""
+        if n < a["seeds"]:
+            short = f" So far {n} of {a['seeds']} seeds are done; the same command resumes."
         return HTML(
-            f"<h1>Does it help on {html.escape(Path(a['path']).name)}?</h1><p class='under'>{sum(a['shares'].values())} images: "
-            f"{self.majority} against {self.minority}. {html.escape(a['label'])}. Trained with {a['train'][0]} and {a['train'][1]} images, {self.found.n} seeds.{short}</p>"
+            f"<h1>Does it help on {html.escape(Path(a['path']).name)}?</h1>"
+            f"<p class='under'>{sum(a['shares'].values())} images: {self.majority} against {self.minority}. "
+            f"{html.escape(a['label'])}. Trained with {a['train'][0]} and {a['train'][1]} images, {n} seeds.{short}</p>"
         )
 
     def sentence(self) -> str:
         """The recommendation for a terminal."""
         best = CHOICE_OF[self.found.recommended]
         said = f"On these images, use {best.use}: minority F1 {number(self.found.mean(best.name, 'f1_minority'))}"
-        return said + (f", {self._against(best.name)} over plain training" if best.name != "plain" else "") + f", {self.found.n} seeds."
+        over = f", {self._against(best.name)} over plain training" if best.name != "plain" else ""
+        return f"{said}{over}, {self.found.n} seeds."
 
     def answer(self) -> HTML:
         """The recommended choice, what it is worth, and whether the layer helps."""
@@ -158,7 +171,7 @@ class TrialPage:
             row["ROC AUC"] = number(self.found.mean(choice.name, "roc_auc"))
             row["validation macro F1"] = number(self.found.mean(choice.name, HELD))
             made.append(row)
-        what = "with intervals simultaneous over all pairs of choices" if self._exact else "without intervals, as there are few seeds"
+        what = "with intervals simultaneous over all pairs of choices" if self._exact else "without intervals, the seeds are few"
         caption = (
             f"Means over {self.found.n} seeds, differences paired by seed, {what}; ← is recommended, chosen by the last column "
             f"({csv_link(self.found.rows, 'choices', 'CSV of all seeds')})"
@@ -209,7 +222,7 @@ class TrialPage:
             made.append({
                 "choice": CHOICE_OF[name].label, "minority found": f"{found:.0%}", "minority missed": f"{1 - found:.0%}",
                 "majority called minority": f"{false:.0%}", "majority right": f"{1 - false:.0%}",
-                f"right of those called minority, at {share:.1%}": f"{found * share / said:.0%}" if said else "none is called so",
+                f"right of those called minority, at {share:.1%}": f"{found * share / said:.0%}" if said else "none called so",
             })  # fmt: skip
         caption = (
             f"Confusion on {n} + {n} test images, means over {self.found.n} seeds. Minority: {self.minority}. The last column "
@@ -224,7 +237,7 @@ class TrialPage:
         if best != "plain":
             if gain.low > st.MARGIN or gain.high < st.MARGIN:
                 side = "more" if gain.low > st.MARGIN else "less"
-                lines.append(f"On these images the gain over plain training is shown to be {side} than {st.MARGIN} in minority F1.")
+                lines.append(f"The gain over plain training is shown to be {side} than {st.MARGIN} in minority F1.")
             else:
                 lines.append(f"Whether the gain over plain training exceeds {st.MARGIN} in minority F1 is open: "
                              f"{self._needed(gain.d, st.MARGIN)}.")  # fmt: skip
@@ -258,19 +271,20 @@ class TrialPage:
     def images(self) -> HTML:
         """What was found in the folder, and what the parts are."""
         lines = "\n".join(html.escape(line) for line in self.about["survey"])
-        return HTML(f"<pre>{lines}</pre><p>{html.escape(self.about['sizes'])} {html.escape(self.about['ratio'])} Images are shown at {self.about['pixels']} × "
-                    f"{self.about['pixels']} pixels; the test set is balanced.</p>")  # fmt: skip
+        a = self.about
+        return HTML(
+            f"<pre>{lines}</pre><p>{html.escape(a['sizes'])} {html.escape(a['ratio'])} Images are shown at {a['pixels']} × "
+            f"{a['pixels']} pixels; the test set is balanced.</p>"
+        )
 
     def method(self) -> HTML:
         """How the numbers were made, and how to make them again."""
         a = self.about
         rates = listed([f"{CHOICE_OF[arm].label} {rate(value)}" for arm, value in a["rates"].items()])
-        ends = f" At an end of the rates tried: {listed([CHOICE_OF[arm].label for arm in a['ends']])}." if a["ends"] else ""
-        records = "; ".join(
-            f"{'commit ' + r['commit'] + ', ' if r.get('commit', 'unknown') != 'unknown' else ''}{', '.join(f'{k} {v}' for k, v in r.get('versions', {}).items())}, "
-            f"{r.get('hardware', '')} ({r.get('device', '')})" for r in a["provenance"]
-        )  # fmt: skip
-        pilots = int((self.rows["role"] == "pilot").sum() and self.rows.loc[self.rows["role"] == "pilot", "readout"].eq("as_trained").sum())
+        ends = listed([CHOICE_OF[arm].label for arm in a["ends"]])
+        ends = f" At an end of the rates tried: {ends}." if ends else ""
+        records = "; ".join(map(_machine, a["provenance"]))
+        pilots = int(((self.rows["role"] == "pilot") & (self.rows["readout"] == "as_trained")).sum())
         return HTML(
             f"<p>{len(ARMS)} ways to train were tuned, each on {a['pilots']} pilot seeds by macro F1 on validation images "
             f"({pilots} trainings), and trained on {self.found.n} further seeds. Learning rates: {rates}.{ends}</p>"
@@ -288,27 +302,6 @@ class TrialPage:
 def open_trial(folder: Path | str) -> TrialPage:
     """The notebook's first call."""
     return TrialPage(folder)
-
-
-STYLE = """
-:root { color-scheme: light dark; --ink: #16191d; --paper: #ffffff; --soft: #f1f3f6; --line: #c9ced6; --under: #4a515b; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e8eb; --paper: #15181c; --soft: #22272e; --line: #444c56; --under: #b0b7c0; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 46rem; padding: 1rem 1.1rem 4rem; background: var(--paper); color: var(--ink);
-  font: 1rem/1.55 system-ui, sans-serif; overflow-wrap: break-word; }
-h1 { font-size: 1.6rem; line-height: 1.25; margin: 1rem 0 .3rem; } h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem; }
-.under, .small, caption, figcaption { color: var(--under); font-size: .88rem; }
-.box { background: var(--soft); border: 1px solid var(--line); border-left: .35rem solid #d55e00; border-radius: .4rem;
-  padding: .3rem 1rem; margin: 1rem 0; }
-.lead { font-size: 1.15rem; font-weight: 650; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding-bottom: .4rem; } th, td { text-align: left; padding: .3rem .7rem .3rem 0; vertical-align: top; }
-th { border-bottom: 1px solid var(--line); } td { border-bottom: 1px solid var(--soft); }
-figure { margin: 1rem 0; } figure > .wide { margin-top: .5rem; } img { max-width: 100%; height: auto; background: #fff; border-radius: .4rem; }
-pre { background: var(--soft); padding: .7rem .9rem; border-radius: .4rem; overflow-x: auto; font-size: .82rem; white-space: pre-wrap; }
-code { font-size: .9em; } a { color: inherit; }
-"""
 
 
 def make(folder: Path) -> Path:
@@ -330,13 +323,17 @@ def make(folder: Path) -> Path:
         raise RuntimeError(f"the page could not be made: {error.ename}: {error.evalue}") from error
     temporary.replace(folder / NOTEBOOK)
     exporter = HTMLExporter(template_name="basic", config=Config({
-        "HTMLExporter": {"exclude_input": True, "exclude_input_prompt": True, "exclude_output_prompt": True, "exclude_anchor_links": True},
+        "HTMLExporter": dict.fromkeys(
+            ("exclude_input", "exclude_input_prompt", "exclude_output_prompt", "exclude_anchor_links"), True
+        ),
     }))  # fmt: skip
     body, _ = exporter.from_filename(str(folder / NOTEBOOK))
     name = html.escape(Path(json.loads((folder / ABOUT).read_text(encoding="utf-8"))["path"]).name)
     page = (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, '
-        f'initial-scale=1"><title>Does it help on {name}?</title><style>{STYLE}</style></head><body><main>{body}</main></body></html>\n'
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>Does it help on {name}?</title><style>{STYLE.read_text()}</style></head>"
+        f"<body><main>{body}</main></body></html>\n"
     )
     write(folder / PAGE, page)
     return folder / PAGE
