@@ -380,7 +380,7 @@ def test_verify_finds_a_number_that_does_not_come_out_again(capsys, shelf, monke
             result.scores["as_trained"]["f1_minority"] = 2.0
             store.add(result)
 
-    monkeypatch.setattr("replication.running.local.carry_out_all", trained)
+    monkeypatch.setattr("replication.running.verification.carry_out_all", trained)
     data = load("digits").digest
     assert cli.main(["verify", "--device", "cpu"]) == 2
     assert "a cell's mean F1 differs by more than 0.02 from the published one" in capsys.readouterr().err
