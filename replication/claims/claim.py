@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +26,8 @@ NOT_JUDGED = "not judged"
 OPPOSITE = {REPLICATED: CONTRADICTED, CONTRADICTED: REPLICATED}
 """the decided words"""
 
-Measures = dict[str, Effect | Curve]
+Measures = dict[str, Any]
+"""effects and curves by name; which is which is for the claim to know that measures and decides"""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -11,7 +12,7 @@ class Arm:
     name: str
     label: str
     """what readers see"""
-    factors: Mapping[str, str | float | int] = field(default_factory=dict)
+    factors: Mapping[str, Any] = field(default_factory=dict)
     """the factors of a run in which it differs from `plain`"""
     reference: str = "plain"
     """the arm that it is compared with: the same output, loss and sampling without any final norm"""

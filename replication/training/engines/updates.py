@@ -84,7 +84,8 @@ class Updates:
             if self.sgd:
                 self._sgd(slices, rate * multiple, decay)
                 continue
-            # with decay 0, AdamW is Adam to the bit
+            # private: torch.optim's classes keep moments of their own, and step one network at a time, not slices of a
+            # stack; with decay 0, AdamW is Adam to the bit
             torch._fused_adamw_(
                 [s.values for s in slices], [s.gradient for s in slices], [s.moments for s in slices],
                 [s.variances for s in slices], [], [self.count] * len(slices), lr=rate * multiple, beta1=beta1,
