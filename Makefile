@@ -17,7 +17,7 @@ PAGES := _config.yml _toc.yml $(shell find book -type f -not -path 'book/_build/
 RESULTS := $(shell find results -type f 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: help book test lint test-gpu notebooks lock setup clean
+.PHONY: help book test lint test-gpu faults notebooks lock setup clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -41,6 +41,9 @@ lint: .venv/installed ## Check style, format and types; FIX=1 mends what can be 
 test-gpu: .venv/installed ## Run the tests that need a CUDA device.
 	$(BIN)/python -m pytest -m gpu -rs tests
 
+faults: .venv/installed ## Count 200 kills, 2,000 flipped bytes, 2,000 fuzzed calls and more; half an hour.
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/faults.py
+
 notebooks: .venv/installed ## Execute the notebooks and rewrite their committed outputs.
 	$(BIN)/replication execute --in-place
 
@@ -55,7 +58,8 @@ clean: ## Remove what was built; .venv and the trained runs stay.
 	find replication tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(BUILD)/trained-$(SEEDS): .venv/installed $(CODE)
-	$(BIN)/replication run --settings digits --seeds $(SEEDS)
+	$(BIN)/replication run --settings digits --networks simple_cnn,mlp,logistic --seeds $(SEEDS)
+	$(BIN)/replication run removal --settings digits --networks efficientnet_lite0:imagenet:head --rates own --seeds $(SEEDS)
 	@mkdir -p $(@D) && touch $@
 
 $(BUILD)/rendered: $(BUILD)/trained-$(SEEDS) $(PAGES) $(RESULTS)

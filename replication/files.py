@@ -129,6 +129,23 @@ def whole(path: Path) -> Iterator[Path]:
         _MINE.discard(temporary.name)
 
 
+def check_output(path: Path) -> None:
+    """ValueError where a path is no file that could be written: a folder, a device, a pipe, or in no usable folder."""
+    path = Path(path)
+    if path.is_dir() or (path.exists() and not path.is_file()):
+        raise ValueError(f"{path} is no file that could be written, but a folder, device or pipe: name another")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ValueError(f"{path} cannot be written: {folder} is no folder that may be written to, name another")
+
+
+def check_folder(path: Path) -> None:
+    """ValueError where a path is no folder, and none can be made there."""
+    folder = next(place for place in (path.absolute(), *path.absolute().parents) if os.path.lexists(place))
+    if not folder.is_dir():
+        raise ValueError(f"{path} is no folder: {folder} is a file, device or pipe, name another")
+
+
 def write(path: Path, content: str | bytes) -> None:
     """Write a file, which until then stays as it was; its folder is made; text is UTF-8.
 

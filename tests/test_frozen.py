@@ -32,7 +32,7 @@ from replication.training.heads import (
 )  # fmt: skip
 from replication.training.losses import LOSSES, as_softmax, loss_of
 from replication.training.loop import PRECISIONS, schedule
-from replication.training.readouts import readouts
+from replication.training.readouts import learned, readouts
 
 WIDTH = 24
 
@@ -115,12 +115,18 @@ def twin(run: Run, e: Examples, updates: int | None = None) -> dict[str, np.ndar
     model = nn.Sequential(OrderedDict(body=nn.Identity(), head=head))
     with torch.no_grad():
         read = dict(readouts(model, held, e.n_validation, torch.from_numpy(e.train[0]).to(dtype)))
-    return {"history": np.stack(history)} | {name: as_softmax(z.numpy(), run.output) for name, z in read.items()}
+    found = {name: as_softmax(z.numpy(), run.output) for name, z in read.items()}
+    return {"history": np.stack(history)} | found | facts(learned(loop.final_norm(model)))
+
+
+def facts(told: dict[str, float]) -> dict[str, np.ndarray]:
+    """What a final norm has learned, as arrays."""
+    return {f"learned {name}": np.array([value]) for name, value in told.items()}
 
 
 def found(outcome) -> dict[str, np.ndarray]:
     """An outcome as the twin tells it."""
-    return {"history": np.concatenate([outcome.validation, outcome.test], 1)} | outcome.readouts
+    return {"history": np.concatenate([outcome.validation, outcome.test], 1)} | outcome.readouts | facts(outcome.facts)
 
 
 def agree(runs: list[Run], tolerance: float = 1e-10, **options) -> None:
@@ -233,6 +239,7 @@ def test_a_run_that_stops_is_read_where_it_stopped(head):
     assert np.abs(stopped.readouts["as_trained"] - last).max() < 1e-12
     assert np.abs(stopped.test - long.test[: stopped.epochs]).max() < 1e-12
     assert np.abs(stopped.readouts["bn_removed"] - long.readouts["bn_removed"]).max() > 1e-3
+    assert 0 < -stopped.facts["shift"] < -long.facts["shift"]  # as it was where it stopped
 
 
 @pytest.mark.parametrize("head", ["linear", "fastai"])

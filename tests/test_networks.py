@@ -572,7 +572,7 @@ def test_a_checkpoint_is_whole_or_not_there(made_up_sources, tmp_path, monkeypat
     with pytest.raises(OSError, match="no space left"):
         pretrain(out=out, **FEW | {"epochs": 1})
     assert out.read_bytes() == b"an older one" and list(tmp_path.iterdir()) == [out]
-    assert "no checkpoint can be written to" in refused(pretrain, out=tmp_path, **FEW)
+    assert "is no file that could be written" in refused(pretrain, out=tmp_path, **FEW)
 
 
 def test_command_pretrains(made_up_sources, tmp_path, capsys):

@@ -14,6 +14,7 @@ from replication.claims.judge import plan_frame
 from replication.claims.tiers import TIERS
 from replication.pages import names, style, words
 from replication.pages.figures import ladder, readout_names, scores
+from replication.pages.front import Front
 from replication.pages.judgements import focus, number_of
 from replication.pages.notebooks import _captioned
 from replication.pages.page import Page, open_page
@@ -21,8 +22,16 @@ from replication.pages.parameters import Parameters, parameters
 from replication.pages.picture import Picture
 from replication.pages.scoreboard import Scoreboard, first_rules, gpu_reproduction
 from replication.pages.selection import Missing, Selection, asked_cells
-from replication.pages.stories import STORIES
-from replication.pages.tables import badge, cross_check, csv_link, effect_table, ends_of, rate_table, table_html
+from replication.pages.stories import STORIES, profile
+from replication.pages.tables import (
+    badge,
+    cross_check,
+    csv_link,
+    effect_table,
+    ends_of,
+    rate_table,
+    table_html,
+)
 from replication.results import published
 from replication.results.frame import values
 from replication.results.store import Store
@@ -109,7 +118,7 @@ def test_no_skill_is_that_of_always_saying_minority():
 
 
 def test_readers_see_names_not_ids():
-    assert names.arm_label("final_bn · bn_removed") == "final BN, layer removed"
+    assert names.arm_label("final_bn · bn_removed") == "final BN with the layer removed"
     assert names.network_label("efficientnet_lite0:imagenet:head") == "EfficientNet-Lite0, ImageNet, frozen"
     effects = {name for c in registry.CLAIMS.values() for name in [c.headline[0]]}
     assert all("_" not in names.effect_label(name) for name in effects | set(names.METRICS))
@@ -363,3 +372,43 @@ def test_selection_counts_seeds_of_incomplete_cells(some_published):
 
 def test_readouts_of_an_arm_are_named_as_figures_name_them():
     assert readout_names("final_bn", ("as_trained", "bn_removed")) == ["final_bn", "final_bn · bn_removed"]
+
+
+# --- When the transfer results arrive -------------------------------------------------------------
+
+TOMATO = ("plantvillage/tomato@160", "efficientnet_lite0:imagenet:head")
+
+
+@pytest.fixture
+def transfer_published(own_store, tmp_path, made_up, monkeypatch):
+    """Made-up results of a frozen body on tomato leaves: claims on the base pair whole, the profile too, close begun."""
+    monkeypatch.setenv("REPLICATION_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("REPLICATION_HOME", str(tmp_path))
+    close = ("plantvillage/tomato@128", "resnet_cntk:imagenet")
+    chosen = {"/".join(place): {"plain": 0.01, "final_bn": 0.003} for place in (TOMATO, close)}
+    (tmp_path / "rates.json").write_text(json.dumps({"grid": chosen, "wide": {}}))
+    runs = {run for name in ("base", "rate_profile") for run in registry.runs([name], [TOMATO[0]], [TOMATO[1]])}
+    runs |= set(registry.runs(["base"], [close[0]], [close[1]], seeds=12, kinds=["own"]))
+    with Store(own_store) as store:
+        store.add_provenance({"id": "made up", "versions": {}, "hardware": "none", "device": "cpu"})
+        for run in runs:
+            found = made_up(run, data="images")
+            found.scores["logit_adjusted"] = dict(found.scores["as_trained"])
+            store.add(found)
+        published.publish(store, runs, (), curves=runs)
+
+
+def test_transfer_cells_lead_when_they_are_whole(transfer_published):
+    page = Page("base", Parameters())
+    head = page.judgement.headlines[0]
+    assert (head.tier, head.lead.cell.setting) == ("frozen", TOMATO[0]) and "close: 12 of 20 seeds" in head.beside
+    text = page.key_result().data
+    assert "tier <em>frozen</em>" in text and names.cell_label(TOMATO) in text
+    assert "identity: not tested; close: 12 of 20 seeds" in text and "for these weights and these images" in text
+    assert list(page.parts(page.leading(**page.where), **page.where)) == [names.cell_label(TOMATO)]
+    assert names.cell_label(TOMATO) in page.key_figure().caption
+    profiled = profile(page)
+    assert len(profiled.figure.axes[0].get_xticks()) == 7 and "confidence" not in profiled.alt
+    front = Front({})
+    assert front.sentences().data.startswith(f"**On {names.setting_label(TOMATO[0])} with an ") and isinstance(front.hero(), Picture)
+    assert "frozen" in "\n".join(front.board.lines())

@@ -16,9 +16,11 @@ from replication.bench.operations import operations
 from replication.bench.peers import peers
 from replication.bench.workloads import WORKLOADS
 from replication.data.splits import split
-from replication.files import write
+from replication.files import check_output, write
 from replication.results.provenance import record
 
+ROUNDS = 1000
+"""most that may be asked for"""
 PEER_PACKAGES = ("fastai", "lightning", "jax", "flax", "optax")
 
 
@@ -40,6 +42,20 @@ def about(device: str) -> dict:
     return found | {"versions": found["versions"] | {name: _version(name) for name in PEER_PACKAGES}}
 
 
+def _content(path: Path, like: dict) -> dict:
+    """What a file of measurements holds. ValueError in one sentence for another shape than that of an empty one."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        for name, empty in like.items():
+            if not isinstance(found[name], type(empty)):
+                raise ValueError(f"{name} is no {'list' if isinstance(empty, list) else 'object'}")
+            if isinstance(empty, list) and not all(isinstance(row, dict) for row in found[name]):
+                raise ValueError(f"{name} holds what is no measurement")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} is no file of measurements ({error}): name another") from error
+    return found
+
+
 class Record:
     """Measurements in a JSON file. ValueError in one sentence for a file of another machine, version or commit."""
 
@@ -47,9 +63,10 @@ class Record:
         self.path, self.device = path, device
         here = about(device)
         self.content = {"provenance": here, "operations": {}, "ceilings": [], "measurements": [], "curves": []}
+        check_output(path)
         if path.exists():
-            self.content = json.loads(path.read_text())
-            there = self.content.get("provenance", {})
+            self.content = _content(path, self.content)
+            there = self.content["provenance"]
             for name in ("hardware", "device", "versions", "commit"):
                 if there.get(name) != here[name]:
                     raise ValueError(f"{path} was measured with {name} {there.get(name)}, found {here[name]}: another "
@@ -87,8 +104,8 @@ def bench(
         for name in asked:
             if name not in allowed:
                 raise ValueError(f"unknown {kind} {name!r}: allowed are {', '.join(allowed)}")
-    if rounds < 1:
-        raise ValueError(f"rounds = {rounds} is not allowed: at least 1")
+    if not 1 <= rounds <= ROUNDS:
+        raise ValueError(f"rounds = {rounds} is not allowed: at least 1 and at most {ROUNDS}")
     if time_budget is not None and not time_budget >= 0:
         raise ValueError(f"time budget {time_budget:g} s is not allowed: at least 0")
     end = float("inf") if time_budget is None else time.monotonic() + time_budget

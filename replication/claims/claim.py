@@ -26,6 +26,8 @@ NOT_JUDGED = "not judged"
 OPPOSITE = {REPLICATED: CONTRADICTED, CONTRADICTED: REPLICATED}
 """the decided words"""
 
+MANY_SEEDS = 1000
+"""beyond which a number of seeds is not told: nobody would train them"""
 Measures = dict[str, Any]
 """effects and curves by name; which is which is for the claim to know that measures and decides"""
 
@@ -99,6 +101,8 @@ def fresh_seeds(effect: Effect) -> str:
     n = st.seeds_needed(effect.d, effect.margin) if np.isfinite(effect.d).all() else None
     if n is None:
         return "no number of seeds would decide at the observed mean"
+    if n > MANY_SEEDS:
+        return f"the observed mean lies so near {effect.margin:g} that a fresh study would need more than {MANY_SEEDS:,} seeds"
     return f"a fresh study would need about {n} seeds to decide at the observed spread"
 
 

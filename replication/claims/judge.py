@@ -85,7 +85,7 @@ class Headline:
     """the cell that it is the verdict of; none where several decide together"""
     qualifiers: tuple[str, ...]
     beside: tuple[str, ...] = ()
-    """higher tiers that lack runs, e.g. `close: 12 of 20 seeds`"""
+    """higher tiers that lack runs, with the seeds that they have"""
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ from replication.claims import (
     sigmoid,
     training_time,
 )
-from replication.claims.beyond import controls, mechanism, precision, rate_profile, remedies
+from replication.claims.beyond import controls, law_runs, mechanism, precision, rate_profile, remedies
 from replication.claims.claim import Claim, Plan
 from replication.data.settings import setting as setting_of
 from replication.run import Run
 from replication.study.design import EXPLORATORY, Cell, pilot_runs, pilot_seeds
 from replication.study.networks import network as network_of
-from replication.study.rates import LADDER, PILOT_RATES, Place, grid_of
+from replication.study.rates import LADDER, PILOT_RATES, NoRate, Place, grid_of
 
 CLAIMS: dict[str, Claim] = {
     module.CLAIM.id: module.CLAIM
@@ -35,6 +35,8 @@ BEYOND: dict[str, Plan] = {
 }
 """further questions, which are not judged"""
 PLANS: dict[str, Plan] = CLAIMS | BEYOND
+LAW: dict[str, Plan] = law_runs.PLANS
+"""the predictions of the law, registered as such; their runs are trained where they are asked for by name"""
 FIRST_TUNED = {("plantvillage", name): "plantvillage/apple" for name in ("simple_cnn", "resnet34:random", "resnet34:other_crops")} | {
     ("digits", name): "digits" for name in ("simple_cnn", "mlp", "logistic")
 } | {(source, "simple_cnn"): source for source in ("cracks", "skin", "cifar10")}
@@ -45,9 +47,10 @@ UNPLANNED_SEEDS = 20
 
 def plan(name: str) -> Plan:
     """The claim or question of that name. ValueError names those there are."""
-    if name not in PLANS:
-        raise ValueError(f"unknown claim {name!r}: allowed are {', '.join(PLANS)}")
-    return PLANS[name]
+    known = PLANS | LAW
+    if name not in known:
+        raise ValueError(f"unknown claim {name!r}: allowed are {', '.join(known)}")
+    return known[name]
 
 
 def cells(name: str, settings: Sequence[str] = (), networks: Sequence[str] = (), seeds: int | None = None) -> list[Cell]:
@@ -89,7 +92,10 @@ def runs(
     for name in claims or PLANS:
         for cell in _asked(name, bool(claims), settings, networks, seeds):
             wanted = replace(cell, kinds=tuple(kind for kind in cell.kinds if not kinds or kind in kinds))
-            found |= dict.fromkeys(entry.run for entry in plan(name).entries(wanted))
+            try:
+                found |= dict.fromkeys(entry.run for entry in plan(name).entries(wanted))
+            except NoRate as error:
+                raise NoRate(error.place, error.arm, name) from None
     return sorted(found, key=lambda run: run.seed)
 
 
@@ -107,7 +113,7 @@ def _asked(
 def places(claims: Sequence[str] = (), settings: Sequence[str] = (), networks: Sequence[str] = ()) -> list[tuple[Place, str]]:
     """(place, arm) of every learning rate that the cells of some claims need, each once."""
     found: dict[tuple[Place, str], None] = {}
-    for name in claims or PLANS:
+    for name in claims or PLANS | LAW:
         for cell in _asked(name, bool(claims), settings, networks, None):
             for comparison in plan(name).design(cell):
                 found |= dict.fromkeys(comparison.tuned())
@@ -126,10 +132,17 @@ def registered() -> Iterator[tuple[str, Cell]]:
                 yield name, replace(cell, kinds=kinds)
 
 
+def predicted() -> Iterator[tuple[str, Cell]]:
+    """(plan, cell) of every cell that a prediction of the law names: it is registered as the prediction is."""
+    for name, p in LAW.items():
+        for cell in p.cells:
+            yield name, cell
+
+
 def registered_runs() -> set[Run]:
     """Every run that had to be registered before it was carried out, as no cell published before asks for it."""
     first, since = set(), set()
-    for found, chosen in ((first, _published_first()), (since, registered())):
+    for found, chosen in ((first, _published_first()), (since, registered()), (since, predicted())):
         for name, cell in chosen:
             for comparison in plan(name).design(cell):
                 try:
@@ -154,7 +167,7 @@ def pilots_of(cell: Cell) -> dict[str, list]:
 def confirmatory_runs() -> set[Run]:
     """Every run that a claim or question plans, of the comparisons whose learning rates have been chosen."""
     found: set[Run] = set()
-    for p in PLANS.values():
+    for p in (*PLANS.values(), *LAW.values()):
         for comparison in (c for cell in p.cells for c in p.design(cell)):
             try:
                 found |= {entry.run for entry in comparison.entries()}

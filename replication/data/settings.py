@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -185,6 +187,28 @@ def _own(name: str) -> tuple[Setting, str]:
     label = f"photographs in {Path(source).name}" + (f", most of them {majority}" if majority else "")
     canonical = source + (f"::{majority}" if majority else "")
     return Setting(canonical, source, largest=True, majority=majority, label=label, **_IMAGES), pixels
+
+
+def names(text: str) -> list[str]:
+    """Names from a text: separated by commas, or as a JSON list where one of them has a comma, `["folder:a, b"]`.
+
+    ValueError for what begins as such a list and is none.
+    """
+    if not text.lstrip().startswith("["):
+        return [name for name in text.split(",") if name]
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or not all(isinstance(name, str) and name for name in found):
+        raise ValueError(f'{text} is no list of names: write a,b or ["a", "b"]')
+    return found
+
+
+def joined(names: Iterable[str]) -> str:
+    """The text that `names` reads these from."""
+    some = list(names)
+    return json.dumps(some, ensure_ascii=False) if any("," in n or n.startswith("[") for n in some) else ",".join(some)
 
 
 @functools.cache

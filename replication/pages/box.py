@@ -5,7 +5,7 @@ import pandas as pd
 from replication.claims.claim import Claim
 from replication.pages import judgements, provenance
 from replication.pages.names import arm_label, cell_label
-from replication.pages.stories import STORIES, Story
+from replication.pages.stories import HERO, STORIES, Story
 from replication.pages.tables import code, csv_link
 from replication.pages.words import NBSP
 
@@ -36,9 +36,17 @@ def _answer(page, story: Story) -> list[str]:
     found = judgements.focus(page.judgement)
     number = judgements.number_of(page.plan, found) if found else ""
     text = f"{number[0].upper()}{number[1:]}" if number else "No result yet"
-    where = f" <small>{judgements.unit_label(found)}, each arm at its own learning rate</small>" if found else ""
+    where = f" <small>each arm at its own learning rate{_readings(page)}</small>" if found else ""
     caveat = f"<p class='caveat'><strong>Mind.</strong> {story.caveat} {_seeds(page)}</p>"
     return [judgements.headlines_html(page.judgement, page.single), f"<p class='number'>{text}{where}</p>", code(caveat)]
+
+
+def _readings(page) -> str:
+    """Minority F1 of the network without the layer, with it, and read otherwise, of the claims on the base pair."""
+    if page.name not in ("base", "removal", "generality") or not page.selection.has(page.lead, **page.where):
+        return ""
+    found = [f"{arm_label(name)} {value}" for name in HERO if (value := page.mean(name)) != "not recorded"]
+    return f". Minority F1: {', '.join(found)}"
 
 
 def _seeds(page) -> str:

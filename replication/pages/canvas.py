@@ -13,8 +13,8 @@ from replication.analysis import statistics as st
 from replication.pages.names import arm_label
 from replication.pages.style import INK, Look, look, no_skill
 
-WIDTH = 5.6
-"""inches: a column that a phone shows at two thirds of its size, so that text stays legible"""
+WIDTH = 5.0
+"""inches: a column that a phone shows nearly at full size, so that text stays legible"""
 RC = {
     "figure.facecolor": "white", "axes.facecolor": "white", "axes.edgecolor": "#555555", "axes.grid": True,
     "grid.color": "#dddddd", "grid.linewidth": 0.7, "axes.axisbelow": True, "axes.spines.top": False,
@@ -93,7 +93,7 @@ def always_minority() -> Line2D:
 
 def row_label(ax: Axes, y: float, text: str) -> None:
     """The name of a row, above it: a label beside it would take half of a phone's width."""
-    ax.text(0.0, y, text, transform=ax.get_yaxis_transform(), ha="left", va="center", fontsize=9.5, color=INK,
+    ax.text(0.0, y, text, transform=ax.get_yaxis_transform(), ha="left", va="center", fontsize=min(9.5, 9.5 * 64 / len(text)), color=INK,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85})  # fmt: skip
 
 

@@ -49,12 +49,12 @@ def ladder(
     parts: Mapping[str, pd.DataFrame], arms: Sequence[str], metric: str = "f1_minority", *, classes: int = 2, **where
 ) -> Figure:
     """One row a part, by its name: the arms' scores on one axis, every seed, mean and interval, and the no-skill line."""
-    fig, ax = plt.subplots(figsize=(WIDTH, height(len(parts), 0.28 + 0.105 * len(arms))), layout="constrained")
+    fig, ax = plt.subplots(figsize=(WIDTH, height(len(parts), 0.28 + 0.12 * len(arms))), layout="constrained")
     for y, (label, part) in enumerate(parts.items()):
         row_label(ax, y - 0.47, label)
         for k, name in enumerate(arms):
             if (d := scores(part, name, metric, **where)) is not None:
-                points(ax, y - 0.2 + 0.62 * k / max(len(arms) - 1, 1), d, look(name), width=0.05)
+                points(ax, y - 0.25 + 0.55 * k / max(len(arms) - 1, 1), d, look(name), width=0.05)
     rows_axis(ax, len(parts))
     if metric in ("f1_minority", "f1_macro", "f1_majority", "roc_auc", "balanced_accuracy"):
         ax.set_xlim(-0.02, 1.02)

@@ -10,9 +10,10 @@ from replication.claims.claim import NOT_RUN, Claim
 from replication.claims.judge import CellVerdict, Headline, Judgement
 from replication.pages.names import KINDS, cell_label, effect_label, setting_label
 from replication.pages.tables import badge, csv_link, table_html
-from replication.pages.words import NBSP, estimate, p_value, signed
+from replication.pages.words import NBSP, estimate, listed, p_value, signed
 
 SEED_NOTE = "Seeds vary the split, the head and the order of the images: intervals hold for these weights and these images."
+NOT_TESTED = "not tested"
 UNITS = {"epochs_saved": 1}
 """effect -> digits that it is printed with, where not two"""
 
@@ -38,6 +39,14 @@ def notes(c: CellVerdict) -> tuple[str, ...]:
 def headline_notes(h: Headline) -> tuple[str, ...]:
     """The same of a headline."""
     return notes(h.lead) if h.lead else h.qualifiers
+
+
+def nearer(h: Headline) -> str:
+    """The tiers nearer to the papers that lack runs, those not tested together: `identity and close: not tested`."""
+    tiers = dict(text.split(": ", 1) for text in h.beside)
+    untested = [name for name, said in tiers.items() if said == NOT_TESTED]
+    begun = [f"{name}: {said}" for name, said in tiers.items() if said != NOT_TESTED]
+    return "; ".join(filter(None, (f"{listed(untested)}: {NOT_TESTED}" if untested else "", *begun)))
 
 
 def variant_label(c: CellVerdict) -> str:
@@ -76,7 +85,7 @@ def headlines_html(j: Judgement, single: bool = False) -> str:
     for h in j.headlines:
         part = f"{h.part}: " if h.part else ""
         where = f" tier <em>{h.tier}</em>: {unit_label(h.lead)}" if h.lead else ""
-        beside = f"<br><small>Nearer to the papers, not complete: {'; '.join(h.beside)}.</small>" if h.beside else ""
+        beside = f"<br><small>Tiers nearer to the papers: {nearer(h)}.</small>" if h.beside else ""
         lines.append(f"<p class='answer'>{part}{badge(h.word)}{where} {qualifier_html(headline_notes(h))}{beside}</p>")
     return "".join(lines)
 

@@ -4,16 +4,18 @@ import base64
 import json
 import os
 import shutil
-import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from tqdm import tqdm
 
+from replication.files import check_folder, write
 from replication.pages.picture import smaller
 from replication.paths import root
+from replication.running.children import Children
 
 TIMEOUT = 3600
 
@@ -42,23 +44,31 @@ def _without_traces(notebook: Path) -> None:
     for part in (content, *content["cells"]):
         for name in ("papermill", "execution"):
             part["metadata"].pop(name, None)
-    notebook.write_text(json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+    notebook.write_text(json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _execute(notebook: Path, target: Path, parameters: Sequence[str], environment: dict[str, str]) -> str:
+def _execute(
+    notebook: Path, target: Path, parameters: Sequence[str], environment: dict[str, str], children: Children
+) -> str:
     """Execute one notebook; the last line of its error, or an empty string."""
-    temporary = target.with_suffix(".tmp.ipynb")
+    with tempfile.TemporaryDirectory(prefix="replication-") as folder:
+        return _executed(notebook, Path(folder, notebook.name), target, parameters, environment, children)
+
+
+def _executed(
+    notebook: Path, temporary: Path, target: Path, parameters: Sequence[str], environment: dict[str, str],
+    children: Children,
+) -> str:  # fmt: skip
     command = [
         sys.executable, "-m", "papermill", str(notebook), str(temporary), "-k", "python3", "--cwd", str(notebook.parent),
         "--no-progress-bar", "--execution-timeout", str(TIMEOUT), *parameters,
     ]  # fmt: skip
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    done = children.run(command, environment)
     # papermill marks every cell of a dead kernel as completed: only its exit status can be trusted
     if done.returncode:
-        temporary.unlink(missing_ok=True)
         return next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "no message")
     _without_traces(temporary)
-    temporary.replace(target)
+    write(target, temporary.read_bytes())
     return ""
 
 
@@ -74,11 +84,12 @@ def execute(
     RuntimeError names every such notebook and its last line of error. ValueError for an unknown name.
     """
     book = root() / "book"
-    notebooks = sorted(path for path in book.glob("*.ipynb"))
+    notebooks = sorted(path for path in book.glob("*.ipynb") if not path.name.endswith(".tmp.ipynb"))
     known = [path.stem for path in notebooks]
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"unknown notebook {unknown[0]!r}: allowed are {', '.join(known)}")
     target = book if in_place else Path(out or book / "_build" / "executed")
+    check_folder(target)
     if not in_place:
         if not names and out is None:
             shutil.rmtree(target, ignore_errors=True)  # else pages deleted from the book would stay
@@ -89,12 +100,18 @@ def execute(
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore::FutureWarning"}
     if in_place:
         environment["REPLICATION_STORE"] = str(book / "_build" / "no-store")
+    children = Children()
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        running = {pool.submit(_execute, path, target / path.name, parameters, environment): path.stem for path in chosen}
+        running = {
+            pool.submit(_execute, path, target / path.name, parameters, environment, children): path.stem for path in chosen
+        }
         failed = {}
-        for future in tqdm(as_completed(running), total=len(running), unit="notebook", desc="executing"):
-            if error := future.result():
-                failed[running[future]] = error
+        try:
+            for future in tqdm(as_completed(running), total=len(running), unit="notebook", desc="executing"):
+                if error := future.result():
+                    failed[running[future]] = error
+        finally:  # after Ctrl-C; else all have ended
+            children.end()
     if failed:
         raise RuntimeError("; ".join(f"notebook {name} failed: {error}" for name, error in sorted(failed.items())))
     return target

@@ -43,7 +43,7 @@ WHERE: dict[str, dict[str, object]] = {
     "batch_size": {"variant": "equal epochs", "level": 64},
 }
 """where in a design the base pair stands: 1000:10, batches of 64, 10 epochs"""
-LEADING = 4
+LEADING = 3
 """cells that a key figure shows at most"""
 
 

@@ -1,8 +1,11 @@
 """Where the numbers of a page come from: commits, versions, machines, seeds, files, and what it takes to re-run them."""
 
+import shlex
+
 import pandas as pd
 
 from replication.claims.claim import Plan
+from replication.data.settings import joined
 from replication.pages.selection import Selection
 from replication.pages.words import duration
 from replication.results import published
@@ -36,7 +39,9 @@ def rerun(selection: Selection, cell: Cell) -> tuple[str, str]:
     """(what it took, the command that trains a cell again)."""
     rows = selection.all_rows(cell).drop_duplicates("key").dropna(subset=["key"]) if len(selection.frame) else ()
     took = f"{len(rows)} runs, {duration(selection.seconds(cell))} of one core" if len(rows) else "not run yet"
-    command = f"replication run {selection.plan.id} --settings {cell.setting} --networks {cell.network}"
+    command = shlex.join(
+        ["replication", "run", selection.plan.id, "--settings", joined([cell.setting]), "--networks", cell.network]
+    )
     return took, command
 
 

@@ -17,11 +17,16 @@ from replication.pages import judgements, local
 from replication.pages.names import KINDS, setting_label
 from replication.pages.parameters import Parameters, parameters
 from replication.pages.selection import Selection, asked_cells, published_rows
-from replication.pages.tables import badge, csv_link, shown
+from replication.pages.tables import badge, csv_link, folded, shown, table_html
 from replication.pages.words import duration, p_value, signed
 from replication.paths import root
 from replication.results import published, reproduction
 from replication.results.frame import table
+
+
+def _short(qualifier: str) -> str:
+    """A qualifier without its explanation."""
+    return qualifier if qualifier.startswith("macro F1") else qualifier.partition(":")[0]
 
 
 def linked(name: str, title: str) -> str:
@@ -49,7 +54,7 @@ class Scoreboard:
                 "tier": h.tier,
                 "qualifiers": "; ".join(judgements.headline_notes(h)),
                 "number": judgements.number_of(j.claim, h.lead) if h.lead else "",
-                "beside": "; ".join(h.beside),
+                "nearer": judgements.nearer(h),
                 "why": h.reason,
                 "id": name,
             }
@@ -61,7 +66,7 @@ class Scoreboard:
         """The same as text for a terminal."""
         return [
             f"{r['claim']:<38} {r['verdict'].upper():<15} {r['tier'] or '-':<11} "
-            + "; ".join(filter(None, (r["number"], r["qualifiers"], r["beside"] and f"nearer: {r['beside']}")))
+            + "; ".join(filter(None, (r["number"], r["qualifiers"], r["nearer"] and f"nearer to the papers: {r['nearer']}")))
             for r in self.rows().to_dict("records")
         ]
 
@@ -71,10 +76,10 @@ class Scoreboard:
         for r in rows.to_dict("records"):
             claim = registry.CLAIMS[r["id"]]
             said = f"{linked(r['id'], r['claim'])}<br><small>{claim.statement}</small>" if plain else linked(r["id"], r["claim"])
-            qualifiers = judgements.qualifier_html([q.partition(":")[0] if plain else q for q in r["qualifiers"].split("; ") if q])
+            qualifiers = judgements.qualifier_html([_short(q) if plain else q for q in r["qualifiers"].split("; ") if q])
             made.append({
                 "claim": said, "verdict": badge(r["verdict"]), "tier": r["tier"] or "", "number": r["number"] or r["why"],
-                "beside it": qualifiers, **({} if plain else {"nearer to the papers": r["beside"], "why": r["why"]}),
+                "beside it": qualifiers, **({} if plain else {"nearer to the papers": r["nearer"], "why": r["why"]}),
             })  # fmt: skip
         return shown(pd.DataFrame(made), f"The claims and their verdicts ({csv_link(rows, 'claims')})", sortable=not plain)
 
@@ -105,7 +110,8 @@ class Scoreboard:
             {"claim": j.claim.title, "images and network": judgements.unit_label(c), "tier": c.tier, "seeds": f"{c.done} of {c.cell.seeds}"}
             for j in self.judgements.values() for c in j.cells if c.word == NOT_RUN
         ]  # fmt: skip
-        return shown(pd.DataFrame(rows), f"{len(rows)} cells are planned and not complete", sortable=True)
+        caption = f"{len(rows)} cells are planned and not complete"
+        return folded(caption, table_html(pd.DataFrame(rows), caption, sortable=True))
 
     def by_digit(self) -> HTML:
         """The criteria's effects on digits with the ten minority digits, not the seeds, as the units.
@@ -126,7 +132,8 @@ class Scoreboard:
                             **{f"p {side} ({unit})": p_value(p(d, e.margin)) for unit, d in (("seeds", e.d), ("digits", digits))
                                for side, p in (("above", st.p_above), ("below", st.p_below))},
                         })  # fmt: skip
-        return shown(pd.DataFrame(rows), "Seeds or digits as the units of the tests", sortable=True)
+        caption = "Seeds or digits as the units of the tests"
+        return folded(caption, table_html(pd.DataFrame(rows), caption, sortable=True))
 
 
 def open_scoreboard(namespace: Mapping[str, object]) -> Scoreboard:

@@ -42,6 +42,9 @@ _ABOUT = {
     "seconds": ("number", "s", "duration of the training"),
     "n_test": ("integer", "images", "test images"),
     "validation_f1_macro": ("number", "", "mean F1 over the classes on validation images after the last epoch"),
+    "validation_f1_macro_adjusted": ("number", "", "the same after logit adjustment; in results of this machine only"),
+    "validation_f1_macro_tuned": ("number", "", "the same at thresholds tuned on other validation images; in results of this "
+                                  "machine only"),
     "learned_shift": ("number", "nats", "the final norm's learned shift, minority minus majority"),
     "scale_majority": ("number", "", "the final norm's learned scale of the majority's logit"),
     "scale_minority": ("number", "", "the final norm's learned scale of the minority's logit"),

@@ -54,7 +54,12 @@ def versions() -> dict[str, str]:
 
 
 def registration() -> str:
-    """SHA-256 of `registration.json`, in which is written what is planned; empty where there is none."""
+    """SHA-256 of `registration.json`, in which is written what is planned; empty where there is none.
+
+    Or `REPLICATION_REGISTRATION`, by which a cluster's driver tells its nodes.
+    """
+    if (given := os.environ.get("REPLICATION_REGISTRATION")) is not None:
+        return given
     path = root() / "registration.json"
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 

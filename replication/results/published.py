@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from replication.files import check_folder
 from replication.paths import root
 from replication.results import shelf
 from replication.results.compact import PILOT, pilot_rows, prediction_rows, run_rows, unsound
@@ -155,6 +156,7 @@ def publish(
     setting, unknown provenance, a readout that is missing; and as `check`.
     """
     where = where or folder()
+    check_folder(where)
     where.mkdir(parents=True, exist_ok=True)
     wanted, base = set(wanted), set(base)
     with_curves = base if curves is None else set(curves)

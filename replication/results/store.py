@@ -50,6 +50,8 @@ class Store:
 
     def __init__(self, path: Path | str, readonly: bool = False):
         self.path = Path(path)
+        if self.path.exists() and not (self.path.is_file() or self.path.is_dir()):
+            raise OSError(f"{self.path} cannot be opened: it is a device or a pipe, and no file")
         self.readonly = readonly or (self.path.exists() and not _writable(self.path))
         try:
             if self.readonly:
@@ -180,6 +182,12 @@ class Store:
                     yield result
         finally:
             self._set_aside(bad)
+
+    def durations(self) -> Iterator[tuple[dict, float]]:
+        """Factors that differ from their defaults, and seconds of training, of every run of this protocol that can be read."""
+        for factors, facts in self._select("SELECT factors, facts FROM runs WHERE protocol = ?", PROTOCOL):
+            with suppress(*ROW_ERRORS):
+                yield json.loads(factors), float(json.loads(facts)["seconds"])
 
     def scores(self, keys: Iterable[str] | None = None) -> "pd.DataFrame":
         """Minority F1 as trained of all results of this protocol, or of those with the given keys; quick and small.

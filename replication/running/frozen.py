@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from replication.data.loading import load
 from replication.data.settings import setting as setting_of
+from replication.data.sizes import fitted
 from replication.data.splits import data_digest, indices
 from replication.results.provenance import record
 from replication.results.store import Result, Store
@@ -32,6 +33,8 @@ from replication.training.loop import Outcome
 
 AT_ONCE = {("cpu", "linear"): 96, ("cpu", "fastai"): 2, ("cuda", "linear"): 1024, ("cuda", "fastai"): 16}
 """runs trained at a time, by device and head: seconds of work, of which a kill takes no more"""
+FEW = 96
+"""linear heads that are trained in this process where no worker has been started: that would take longer"""
 SCORED = 16
 """runs scored at a time by a worker while a GPU trains the next"""
 BODY = ("network", "init", "input_side")
@@ -72,7 +75,7 @@ def chunks(runs: Sequence[Run], device: str) -> Iterator[list[Run]]:
 
 def seen(run: Run, features: Features) -> tuple[Examples, Labels]:
     """What the head of a run sees, and what scoring needs."""
-    s = setting_of(run.setting)
+    s = fitted(features.data, setting_of(run.setting))
     drawn = indices(features.data, s, run.n_majority, run.n_minority, run.seed)
     parts = {name: np.concatenate(classes) for name, classes in drawn.items()}
     labels = {name: np.repeat(np.arange(len(classes)), list(map(len, classes))) for name, classes in drawn.items()}
@@ -99,7 +102,12 @@ def score_jobs(jobs: Sequence[Job], provenance: str) -> list[Result]:
 
 
 def _train_and_score(runs: Sequence[Run], features: Features, provenance: str) -> list[Result]:
-    return score_jobs(train_chunk(runs, features, "cpu"), provenance)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in a worker, where it is one already
+    try:
+        return score_jobs(train_chunk(runs, features, "cpu"), provenance)
+    finally:
+        torch.set_num_threads(threads)
 
 
 @functools.lru_cache(1)
@@ -200,7 +208,8 @@ def carry_out_frozen(
             progress.trained(images)
         return n
 
-    with pool(workers) as processes:
+    few = len(runs) <= FEW and all(run.head == "linear" for run in runs)
+    with pool(workers) as processes, ThreadPoolExecutor(1) as here:
         try:
             for group in groups.values():
                 features = ensure(group, device, processes, interrupted, deadline, 2 * workers)
@@ -223,7 +232,8 @@ def carry_out_frozen(
                         run = chunk[0]
                         updates = run.updates or run.epochs * ((run.n_majority + run.n_minority) // run.batch_size)
                         images = updates * run.batch_size * len(chunk)
-                        running[processes.submit(_train_and_score, chunk, features, provenance)] = images
+                        where = here if few and not processes._processes else processes
+                        running[where.submit(_train_and_score, chunk, features, provenance)] = images
             while running:
                 done += keep(wait(running, timeout=0.5, return_when=FIRST_COMPLETED)[0])
                 if interrupted.is_set():

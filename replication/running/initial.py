@@ -1,9 +1,12 @@
 """Initial weights made where a run first needs them: the recipes of `replication.study.recipes` carried out."""
 
+import re
 from collections.abc import Iterable
+from pathlib import Path
 
 from replication.data.loading import load
 from replication.data.settings import setting as setting_of
+from replication.files import sha256_of, verify, write
 from replication.run import Run
 from replication.study.recipes import RECIPES, THREADS, checkpoint
 
@@ -21,10 +24,23 @@ def _refuse_seen(run: Run) -> None:
         )
 
 
+def _sum_of(path: Path) -> str:
+    """The SHA-256 that a checkpoint had when it was made, or was first seen, kept beside it."""
+    kept = path.with_name(f"{path.name}.sha256")
+    try:
+        if re.fullmatch("[0-9a-f]{64}", found := kept.read_text(encoding="ascii").strip()):
+            return found
+    except (OSError, ValueError):
+        pass
+    write(kept, sha256_of(path) + "\n")
+    return sha256_of(path)
+
+
 def make(runs: Iterable[Run]) -> None:
     """Carry out the recipes that some runs start from, where that has not been done.
 
-    ValueError for a run some of whose classes the recipe has trained on: it would be tested on images that it knows.
+    ValueError for a run some of whose classes the recipe has trained on: it would be tested on images that it knows; and
+    for a checkpoint that has changed since it was made.
     """
     wanted = [run for run in runs if run.init in RECIPES]
     for run in wanted:
@@ -42,3 +58,4 @@ def make(runs: Iterable[Run]) -> None:
                 pretrain(network, out=path, **RECIPES[name])
             finally:
                 torch.set_num_threads(before)
+        verify({path: _sum_of(path)}, "delete it, and it is made again")

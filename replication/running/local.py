@@ -12,13 +12,15 @@ from replication.results.provenance import record
 from replication.results.store import Result, Store
 from replication.running.initial import make
 from replication.study.recipes import weights_digest
-from replication.running.processes import cores, interruptible, pool
+from replication.running.processes import cores, explained, interruptible, pool
 from replication.running.progress import Progress
 from replication.run import Run
 from replication.running.scoring import Labels, scored
 
 DEVICES = ("auto", "cpu", "cuda")
 ENGINES = ("auto", "loop", "streams", "stacked")
+MOST = 1024
+"""processes that may be asked for"""
 ON_ONE_GPU = 8
 """processes of the loop that share a GPU where their number is not given"""
 
@@ -83,15 +85,15 @@ def carry_out_all(
     recipe for initial weights (see `replication.study.recipes`) included. Runs that train the head alone go together on
     features of their frozen body, unless the loop is asked for (`replication.running.frozen`). On Ctrl-C and on a
     ValueError of a run, which is raised, every finished run is kept.
-    ValueError for an unknown engine, fewer than one worker and a negative time.
+    ValueError for an unknown engine, fewer than one worker and a negative time; RuntimeError where a worker was killed.
     """
     where = device_of(device)
     if engine == "auto":
         engine = os.environ.get("REPLICATION_ENGINE") or engine
     if engine not in ENGINES:
         raise ValueError(f"unknown engine {engine!r}: allowed are {', '.join(ENGINES)}")
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers = {workers} is not allowed: at least 1")
+    if workers is not None and not 1 <= workers <= MOST:
+        raise ValueError(f"workers = {workers} is not allowed: at least 1 and at most {MOST}")
     if time_budget is not None and not time_budget >= 0:  # nan too
         raise ValueError(f"time budget {time_budget:g} s is not allowed: at least 0")
     todo = missing(runs, store)  # after all checks: it may have to decode images
@@ -100,7 +102,7 @@ def carry_out_all(
     deadline = float("inf") if time_budget is None else time.monotonic() + time_budget
     if time.monotonic() < deadline:
         make(todo)  # before the workers start: it uses more than one thread
-    with Progress(len(todo)) as progress, interruptible() as interrupted:
+    with Progress(len(todo)) as progress, interruptible() as interrupted, explained():
         processes, done = workers or (cores() if where == "cpu" else ON_ONE_GPU), 0
         if engine != "loop" and (heads := [run for run in todo if run.trained == "head"]):
             from replication.running.frozen import carry_out_frozen

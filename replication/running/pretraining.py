@@ -13,12 +13,17 @@ from tqdm import tqdm
 
 from replication.data.augmentation import Augmented, draws
 from replication.data.loading import load
+from replication.files import check_output
 from replication.results.provenance import record
 from replication.run import Run, entropy
 from replication.training.heads import build
 from replication.training.loop import scaled
 
 PRECISIONS = ("float32", "bfloat16")
+DEFAULT_PIXELS = 64
+"""what is asked for where nothing is: images that have one size only are then taken as they are"""
+LIMITS = {"pixels": (8, 1024), "epochs": (1, 10_000), "batch_size": (2, 65_536), "seed": (0, 2**32 - 1)}
+"""least and most that may be asked for"""
 
 
 def pooled(
@@ -72,7 +77,8 @@ def accuracy(model: nn.Module, images: np.ndarray, labels: np.ndarray, autocast,
 
 
 def save(out: Path, network: str, body: nn.Module, provenance: dict) -> None:
-    """Write a checkpoint: it is there whole or not at all."""
+    """Write a checkpoint: it is there whole or not at all. ValueError where no file can be."""
+    check_output(out)
     state = {key: value.detach().cpu().contiguous().clone() for key, value in body.state_dict().items()}
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     try:
@@ -104,20 +110,21 @@ def pretrain(
     sources, without, out, where = list(sources), list(without), Path(out), torch.device(device)
     if not sources:
         raise ValueError("no data set to pretrain on: at least one is needed, such as plantvillage or cifar10")
-    numbers = {"pixels": (pixels, 8), "epochs": (epochs, 1), "batch_size": (batch_size, 2), "seed": (seed, 0)}
-    for name, (value, least) in numbers.items():
-        if value < least:
-            raise ValueError(f"{name} = {value} is not allowed: at least {least}")
+    for name, value in {"pixels": pixels, "epochs": epochs, "batch_size": batch_size, "seed": seed}.items():
+        least, most = LIMITS[name]
+        if not least <= value <= most:
+            raise ValueError(f"{name} = {value} is not allowed: at least {least} and at most {most}")
     if not 0 < learning_rate < np.inf:
         raise ValueError(f"learning rate {learning_rate:g} is not allowed: above 0")
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}: allowed are {', '.join(PRECISIONS)}")
+    check_output(out)  # not after hours
     out.parent.mkdir(parents=True, exist_ok=True)
-    if out.is_dir() or not os.access(out.parent, os.W_OK):  # not after hours
-        raise ValueError(f"no checkpoint can be written to {out}: a file in a folder that may be written to is needed")
 
     start = time.perf_counter()
     images, labels, groups, classes = pooled(sources, without, pixels)
+    if pixels != (side := images.shape[-1]) and pixels != DEFAULT_PIXELS:
+        raise ValueError(f"pixels = {pixels} is not allowed: images of {', '.join(sources)} have {side} pixels and no other size")
     held = tenth(groups, seed)
     train, validation = np.flatnonzero(~held), np.flatnonzero(held)
     batch_size = min(batch_size, len(train))

@@ -8,7 +8,7 @@ import platform
 import signal
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 
 
 def cores() -> int:
@@ -53,6 +53,18 @@ def pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         for process in list((executor._processes or {}).values()):
             process.terminate()
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Say what may have killed a worker, in one sentence, instead of what the pool says. RuntimeError."""
+    try:
+        yield
+    except BrokenExecutor as error:
+        raise RuntimeError(
+            "a worker process was killed, most likely by the system for want of memory: every finished run is kept, and "
+            "the same command resumes, with fewer --workers where memory is short"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from replication.run import Run
 from replication.running.local import key_of
 from replication.study.design import pilot_runs, pilot_seeds
 from replication.study.networks import network as network_of
-from replication.study.rates import Place, extended, grid_of, rates_in
+from replication.study.rates import Place, extended, grid_of, rates_in, rates_sum
 
 Score = tuple[float, float]
 """validation macro F1, and validation NLL at training prevalence"""
@@ -69,8 +69,11 @@ class Search:
 
 def pilot_scores(store: Store, runs: Iterable[Run]) -> dict[Run, Score]:
     """What tuning knows of those pilots that the store has."""
-    results = store.results({key_of(run) for run in runs})
-    return {r.run: (r.facts["validation_f1_macro"], float(r.arrays["validation_nll_train"][-1])) for r in results}
+    wanted = {key_of(run): run for run in runs}  # a folder of one's own may have lain elsewhere then
+    return {
+        wanted[r.key]: (r.facts["validation_f1_macro"], float(r.arrays["validation_nll_train"][-1]))
+        for r in store.results(set(wanted))
+    }
 
 
 def tune(
@@ -107,6 +110,6 @@ def record(settled: Iterable[Search], path: Path) -> None:
     known = rates_in(path)
     chosen = {kind: {place: dict(arms) for place, arms in known.get(kind, {}).items()} for kind in ("grid", "wide", "tried")}
     for search in settled:
-        chosen["grid"].setdefault(str(search.place), {})[search.arm] = search.rate
-        chosen["tried"].setdefault(str(search.place), {})[search.arm] = list(search.rates)
-    write(path, json.dumps(chosen, indent=1) + "\n")
+        chosen["grid"].setdefault(search.place.name, {})[search.arm] = search.rate
+        chosen["tried"].setdefault(search.place.name, {})[search.arm] = list(search.rates)
+    write(path, json.dumps(chosen | {"sha256": rates_sum(chosen)}, indent=1) + "\n")

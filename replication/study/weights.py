@@ -36,9 +36,20 @@ def _state_of(file: Path | None) -> list:
 
 def _notes() -> dict[str, dict]:
     try:
-        return json.loads((home() / "weights.json").read_text())
-    except (OSError, ValueError):  # not there, or damaged: they are noted anew
+        found = json.loads((home() / "weights.json").read_text())
+        return {name: note for name, note in found.items() if isinstance(note["digest"], str) and len(note["file"]) == 3}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):  # not there, or damaged: they are noted anew
         return {}
+
+
+def check_unchanged(network: str, digest: str, file: Path | None) -> None:
+    """ValueError where a file has other weights than were noted although its size and time are those noted."""
+    noted = _notes().get(network)
+    if file and noted and noted["file"] == _state_of(file) and noted["digest"] != digest:
+        raise ValueError(
+            f"the weights in {file} have changed since they were noted (digest {digest}, not {noted['digest']}): get the "
+            f"file again, or run `replication weights {network}` after deleting {home() / 'weights.json'}"
+        )
 
 
 def note(network: str, digest: str, file: Path | None) -> None:

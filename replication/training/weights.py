@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from replication.files import check_output
 from replication.study import weights as known
 from replication.training import timm_models
 
@@ -251,6 +252,7 @@ def imagenet(name: str) -> Weights:
     """
     state, file, found = _read(name, known.folder())
     if name not in known.COMMITTED:
+        known.check_unchanged(name, found, file)
         known.note(name, found, file)
     return state
 
@@ -266,6 +268,7 @@ def save(name: str, path: Path) -> str:
 
     ValueError as `imagenet`, and for a place that cannot be written to.
     """
+    check_output(Path(path))
     state, path = imagenet(name), Path(path)
     temporary = path.with_name(f".{path.name}.part")
     try:

@@ -5,6 +5,7 @@ import http.client
 import itertools
 import os
 import shutil
+import stat
 import subprocess
 import tarfile
 import time
@@ -179,8 +180,16 @@ def _unpack_rar(archive: Path, folder: Path) -> None:
         raise ValueError(f"{archive.name} cannot be unpacked: no file was found in it")
     for name in names:
         _inside(folder, name)
-    run("-xf", archive, "-C", folder)
-    if links := [
-        path for path in folder.rglob("*") if path.is_symlink() or path.is_file() and path.stat().st_nlink > 1
-    ]:
-        raise ValueError(f"{archive.name} holds a link, {links[0].name!r}: nothing was unpacked")
+    run("-x", "--no-same-permissions", "--no-same-owner", "-f", archive, "-C", folder)
+    _make_plain(folder, archive.name)
+
+
+def _make_plain(folder: Path, archive: str) -> None:
+    """Refuse links, devices and pipes that an archive has left in a folder; take setuid bits off what stays."""
+    for path in folder.rglob("*"):
+        mode = path.lstat().st_mode
+        if path.is_symlink() or stat.S_ISREG(mode) and path.lstat().st_nlink > 1:
+            raise ValueError(f"{archive} holds a link, {path.name!r}: nothing was unpacked")
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise ValueError(f"{archive} holds a device or a pipe, {path.name!r}: nothing was unpacked")
+        path.chmod(0o755 if stat.S_ISDIR(mode) else 0o644)

@@ -1,0 +1,532 @@
+"""Runs carried out on a Ray cluster: chunks as tasks on any node, rows streamed into this process's store as they finish."""
+
+import dataclasses
+import functools
+import getpass
+import hashlib
+import json
+import os
+import queue
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from replication import files
+from replication.data.packs import place
+from replication.data.settings import setting as setting_of
+from replication.data.splits import data_digest
+from replication.paths import home
+from replication.results.provenance import commit, record, registration
+from replication.results.rows import Result
+from replication.results.store import Store
+from replication.run import Run
+from replication.running import local
+from replication.running.initial import make
+from replication.running.processes import cores, interruptible
+from replication.running.progress import Progress
+from replication.study import recipes
+
+ATTEMPTS = 3
+"""times that runs are tried on another node after their worker or node was lost"""
+CHUNK = 32
+"""runs a task at the most, of those that train all layers; heads go in the chunks of `running.frozen`"""
+AHEAD = 2
+"""tasks submitted for every one that the cluster has room for, so that no worker waits and a new node finds work"""
+SCHEME = "ray"
+
+
+def address_of(text: str) -> str | None:
+    """The address in `ray` (a cluster of this machine alone: None) or `ray://HOST:PORT`. ValueError for anything else."""
+    if text == SCHEME:
+        return None
+    where = text.removeprefix(f"{SCHEME}://")
+    if where == text or not where.strip():
+        raise ValueError(f"--on {text!r} is not allowed: ray (this machine) or ray://HOST:PORT")
+    return where
+
+
+def _ray():
+    try:
+        import ray
+    except ImportError as error:
+        raise ValueError("Ray is not installed: `pip install 'final-batchnorm-replication[ray]'` installs it") from error
+    return ray
+
+
+@dataclass
+class Chunk:
+    """Runs of one task, those that are not finished yet."""
+
+    runs: list[Run]
+    failures: int = 0
+    hopeless: bool = False
+    """whether it would fail everywhere"""
+    node: str = ""
+    """id of the node that carries it out"""
+    avoid: str = ""
+    """id of the node that lost it"""
+    reason: str = ""
+
+
+# --- What travels to a node, once -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A folder or file of this machine's home, in the object store: name there -> bytes (n,) uint8."""
+
+    at: str
+    """path below the home, the same on every node"""
+    contents: dict[str, object] = field(repr=False)
+    """relative path, empty for a file, -> reference"""
+
+    def unpack(self) -> None:
+        """Write it into this node's home unless it is there; processes of one node wait for one another."""
+        import ray
+
+        target = home() / self.at
+        with _alone(target):
+            if os.path.lexists(target):
+                return
+            found = dict(zip(self.contents, ray.get(list(self.contents.values()))))
+            if list(found) == [""]:
+                files.write(target, found[""].tobytes())
+                return
+            with files.whole(target) as folder:
+                for name, content in found.items():
+                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                    content.tofile(folder / name)
+
+
+class _alone:
+    """A lock of this node's that ends with the process."""
+
+    def __init__(self, target: Path):
+        self.path = target.with_name(f".{target.name}.lock")
+
+    def __enter__(self):
+        import fcntl
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = self.path.open("a")
+        fcntl.flock(self.file, fcntl.LOCK_EX)
+
+    def __exit__(self, *_) -> None:
+        self.file.close()
+
+
+def parcel(path: Path, put) -> Parcel:
+    """A folder or file below the home of this machine as a parcel; `put` keeps an array (n,) in the object store."""
+    found = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    names = [p.relative_to(path).as_posix() if p != path else "" for p in found]
+    return Parcel(path.relative_to(home()).as_posix(), {n: put(np.fromfile(p, np.uint8)) for n, p in zip(names, found)})
+
+
+def needed(runs: Sequence[Run]) -> list[Path]:
+    """What below this machine's home runs are trained with: packs, recipes' checkpoints, ImageNet's weights.
+
+    Packs and files of weights are made where they are not there. ValueError for a checkpoint without an absolute path.
+    """
+    found: dict[Path, None] = {}
+    for source, pixels in {(s.source, s.pixels) for run in runs if not (s := setting_of(run.setting)).embedded}:
+        found[place(source, pixels)] = None
+    for run in runs:
+        data_digest(run.setting)  # makes the pack
+        if run.init in recipes.RECIPES:
+            found[recipes.checkpoint(run.init, run.network)] = None
+        elif run.init not in ("random", "imagenet") and not Path(run.init).is_absolute():
+            raise ValueError(f"init = {run.init!r} is not allowed on a cluster: an absolute path that every node has")
+    found |= dict.fromkeys(_weights(sorted({run.network for run in runs if run.init == "imagenet"})))
+    return list(found)
+
+
+def _weights(networks: Sequence[str]) -> list[Path]:
+    """ImageNet's weights of networks as files in one folder below the home, named by what they are."""
+    if not networks:
+        return []
+    from replication.training import weights
+
+    named = json.dumps([(name, weights.digest_of(name)) for name in networks])
+    folder = home() / "sent-weights" / hashlib.sha256(named.encode()).hexdigest()[:16]
+    for name in networks:
+        if not (folder / f"{name}.pt").is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            weights.save(name, folder / f"{name}.pt")
+    return [folder]
+
+
+# --- On a node --------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def code_digest() -> str:
+    """SHA-256 of this package's modules: every node must have the same."""
+    found, package = hashlib.sha256(), Path(__file__).parents[1]
+    for path in sorted(package.rglob("*.py")):
+        found.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return found.hexdigest()
+
+
+@dataclass(frozen=True)
+class Luggage:
+    """What a worker is told before its first task: see `settle`."""
+
+    code: str
+    home: str
+    """where its node keeps what it is sent"""
+    environment: dict[str, str]
+    parcels: tuple[Parcel, ...]
+
+    def settle(self) -> None:
+        """Unpack what was sent, once a node, and train on one thread as everywhere. ValueError where the code differs."""
+        import torch
+
+        if self.code != code_digest():
+            raise ValueError("a node has another version of this package than the driver: install the same everywhere")
+        os.environ |= self.environment | {"REPLICATION_HOME": self.home}
+        for one in self.parcels:
+            one.unpack()
+            if one.at.startswith("sent-weights/"):
+                os.environ["REPLICATION_WEIGHTS"] = str(home() / one.at)
+        torch.set_num_threads(1)
+
+
+class _Stream:
+    """Stands in for the store on a node: what is added to it is yielded to the driver."""
+
+    def __init__(self):
+        self.waiting: queue.SimpleQueue = queue.SimpleQueue()
+
+    def add(self, result: Result) -> None:
+        self.waiting.put(result)
+
+    def add_provenance(self, facts: dict) -> str:
+        self.waiting.put(facts)
+        return facts["id"]
+
+
+class _Silent:
+    """Stands in for the progress on a node, which is told by the driver."""
+
+    def trained(self, images: int) -> None: ...
+
+    def done(self) -> None: ...
+
+
+def _carry_out(stream: _Stream, runs: Sequence[Run], device: str, engine: str, end: float) -> None:
+    """Carry out the runs of one chunk with what the local backend uses; stops between runs at `end` (Unix time)."""
+    if runs[0].trained == "head" and engine != "loop":
+        from replication.running import frozen
+
+        s = setting_of(runs[0].setting)
+        source = frozen.load(s.source, s.pixels)
+        features = frozen.Features.of(runs[0], frozen.body_of(runs[0], *source.images.shape[1:3]))
+        provenance = stream.add_provenance(record(device, "heads on features", _accelerator(device)))
+        for result in frozen.score_jobs(frozen.train_chunk(runs, features, device), provenance):
+            stream.add(result)
+    elif device == "cuda" and engine != "loop":
+        from replication.running.device import Chunks
+
+        deadline = time.monotonic() + end - time.time()
+        chunks = Chunks(list(runs), stream, device, engine, _Silent(), threading.Event())
+        chunks.carry_out(1, deadline)
+        _one_by_one(stream, chunks.by_loop, device, end)
+    else:
+        _one_by_one(stream, runs, device, end)
+
+
+def _one_by_one(stream: _Stream, runs: Sequence[Run], device: str, end: float) -> None:
+    provenance = stream.add_provenance(record(device, "loop", _accelerator(device))) if runs else ""
+    for run in runs:
+        if time.time() >= end:
+            return
+        stream.add(local.carry_out(run, device, provenance))
+
+
+def _accelerator(device: str) -> str:
+    if device == "cpu":
+        return ""
+    from replication.running.device import accelerator
+
+    return accelerator(device)
+
+
+def task(luggage: Luggage, runs: Sequence[Run], device: str, engine: str, end: float) -> Iterator[object]:
+    """The id of the node, then provenance records (dicts) and results as they come."""
+    import ray
+
+    yield ray.get_runtime_context().get_node_id()
+    luggage.settle()
+    stream, ended, failed = _Stream(), object(), []
+
+    def work() -> None:
+        import torch
+
+        torch.set_num_threads(1)  # it holds for the thread that calls it
+        try:
+            _carry_out(stream, runs, device, engine, end)
+        except Exception as error:  # raised below, after what was finished before it
+            failed.append(error)
+        finally:
+            stream.waiting.put(ended)
+
+    threading.Thread(target=work, daemon=True).start()
+    while (found := stream.waiting.get()) is not ended:
+        yield found
+    if failed:
+        raise failed[0]
+
+
+def block_task(luggage: Luggage, run: Run, label: int, block: int, device: str) -> np.ndarray:
+    """One block of a frozen body's features, see `training.features`."""
+    from replication.running import frozen
+
+    luggage.settle()
+    s = setting_of(run.setting)
+    body = frozen.body_of(run, *frozen.load(s.source, s.pixels).images.shape[1:3])
+    features = frozen.Features.of(run, body)
+    features.compute(body, label, block, device)
+    return np.load(features.folder / f"{label}-{block}" / "features.npy")
+
+
+# --- On the driver ------------------------------------------------------------------------------------------
+
+
+def chunks_of(runs: Sequence[Run], device: str, engine: str, room: int) -> list[Chunk]:
+    """Runs as chunks, in order, those of heads as they are trained together; enough chunks for all workers."""
+    heads = [run for run in runs if run.trained == "head" and engine != "loop"]
+    others = [run for run in runs if run.trained != "head" or engine == "loop"]
+    size = max(1, min(CHUNK, len(others) // (4 * max(room, 1))))
+    found = [Chunk(others[i : i + size]) for i in range(0, len(others), size)]
+    if heads:
+        from replication.running import frozen
+
+        found += [Chunk(chunk) for chunk in frozen.chunks(heads, device)]
+    return found
+
+
+class Driver:
+    """Chunks handed to a cluster until all are finished or given up."""
+
+    def __init__(self, store: Store, device: str, engine: str, end: float, progress, interrupted: threading.Event):
+        self.ray, self.store, self.device, self.engine, self.end = _ray(), store, device, engine, end
+        self.progress, self.interrupted = progress, interrupted
+        self.resources = {"num_cpus": 1, "num_gpus": 1 if device == "cuda" else 0}
+        self.failed: dict[Run, tuple[str, int]] = {}
+        """runs given up: the reason, and how often they were tried"""
+        self.done = 0
+        self.kept: set[str] = set()
+
+    def room(self) -> int:
+        """Tasks that the cluster can carry out at a time, as it is now."""
+        return max(1, int(self.ray.cluster_resources().get("GPU" if self.device == "cuda" else "CPU", 0)))
+
+    def luggage(self, paths: Sequence[Path]) -> Luggage:
+        """What is sent to every node, put into the object store once."""
+        at = os.environ.get("REPLICATION_NODE_HOME") or f"{tempfile.gettempdir()}/replication-{getpass.getuser()}"
+        told = {"REPLICATION_COMMIT": commit(), "REPLICATION_REGISTRATION": registration()}
+        return Luggage(code_digest(), at, told, tuple(parcel(path, self.ray.put) for path in paths))
+
+    def features(self, runs: Sequence[Run], luggage: Luggage) -> list[Path]:
+        """Where this machine keeps the features that runs need; what is missing is computed by the nodes."""
+        from replication.running import frozen
+
+        groups: dict[tuple, list[Run]] = {}
+        for run in runs:
+            groups.setdefault(frozen._key(run), []).append(run)
+        remote = self.ray.remote(**self.resources, max_retries=ATTEMPTS)(block_task)
+        found = []
+        for group in groups.values():
+            s = setting_of(group[0].setting)
+            body = frozen.body_of(group[0], *frozen.load(s.source, s.pixels).images.shape[1:3])
+            features = frozen.Features.of(group[0], body)
+            todo = deque(features.missing(frozen.labels_of(group)))
+            running: dict = {}
+            while (todo or running) and time.time() < self.end:
+                self._check()
+                while todo and len(running) < AHEAD * self.room():
+                    block = todo.popleft()
+                    running[remote.remote(luggage, group[0], *block, self.device)] = block
+                for ref in self.ray.wait(list(running), timeout=0.5)[0] if running else ():
+                    label, block = running.pop(ref)
+                    with files.whole(features.folder / f"{label}-{block}") as folder:
+                        np.save(folder / "features.npy", self.ray.get(ref))
+            found.append(features.folder)
+        return found
+
+    def _check(self) -> None:
+        if self.interrupted.is_set():
+            raise KeyboardInterrupt
+
+    def carry_out(self, chunks: Sequence[Chunk], luggage: Luggage) -> None:
+        """Hand out the chunks, keep what comes, hand lost ones to other nodes."""
+        sent = self.ray.put(luggage)
+        remote = self.ray.remote(**self.resources, max_retries=0, num_returns="streaming")(task)
+        waiting, running = deque(chunks), {}
+        try:
+            while (waiting and time.time() < self.end) or running:
+                self._check()
+                while waiting and len(running) < AHEAD * self.room() and time.time() < self.end:
+                    chunk = waiting.popleft()
+                    options = self._elsewhere(chunk)
+                    running[remote.options(**options).remote(sent, chunk.runs, self.device, self.engine, self.end)] = chunk
+                for stream in self.ray.wait(list(running), timeout=0.5, fetch_local=False)[0] if running else ():
+                    if not self._take(stream, running[stream]):
+                        waiting += self._ended(running.pop(stream))
+        finally:
+            for stream, chunk in running.items():
+                self._drain(stream, chunk)
+                self.ray.cancel(stream)
+
+    def _elsewhere(self, chunk: Chunk) -> dict:
+        """Options that put a chunk on another node than that which lost it, where there is one."""
+        if not chunk.avoid:
+            return {"scheduling_strategy": "SPREAD"}
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        need = "GPU" if self.device == "cuda" else "CPU"
+        others = [
+            node["NodeID"] for node in self.ray.nodes()
+            if node["Alive"] and node["NodeID"] != chunk.avoid and node["Resources"].get(need, 0) >= 1
+        ]  # fmt: skip
+        if not others:
+            return {}
+        return {"scheduling_strategy": NodeAffinitySchedulingStrategy(others[chunk.failures % len(others)], soft=True)}
+
+    def _take(self, stream, chunk: Chunk) -> bool:
+        """Keep the next thing that a task has sent; False where it has ended, well or not."""
+        try:
+            found = self.ray.get(next(stream))
+        except StopIteration:
+            chunk.reason = ""
+            return False
+        except self.ray.exceptions.RayTaskError as error:
+            cause = error.cause if isinstance(error.cause, Exception) else error
+            chunk.reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+            chunk.hopeless = isinstance(cause, ValueError)
+            return False
+        except self.ray.exceptions.RayError as error:
+            chunk.reason = f"its worker or node was lost ({(str(error).strip().splitlines() or [''])[0][:200]})"
+            return False
+        if isinstance(found, str):
+            chunk.node = found
+        elif isinstance(found, dict):
+            self.store.add_provenance(found)
+        else:
+            self.store.add(found)
+            chunk.runs = [run for run in chunk.runs if run != found.run]
+            self.progress.trained(found.facts["updates_made"] * found.run.batch_size)
+            self.progress.done()
+            self.done += 1
+        return True
+
+    def _drain(self, stream, chunk: Chunk) -> None:
+        """Keep what has come already."""
+        while self.ray.wait([stream], timeout=0, fetch_local=False)[0] and self._take(stream, chunk):
+            pass
+
+    def _ended(self, chunk: Chunk) -> list[Chunk]:
+        """What is still to be done of a chunk whose task has ended: nothing, or its runs elsewhere."""
+        if not chunk.runs or not chunk.reason:
+            return []  # finished, or stopped by the time budget
+        chunk.failures += 1
+        alone = chunk.runs if chunk.runs[0].trained == "head" else chunk.runs[:1]
+        rest = chunk.runs[len(alone) :]  # the first one was being trained when it happened
+        again = [Chunk(rest, avoid=chunk.node)] if rest else []
+        if chunk.hopeless or chunk.failures > ATTEMPTS:
+            self.failed |= dict.fromkeys(alone, (chunk.reason, chunk.failures))
+            return again
+        return [Chunk(alone, chunk.failures, avoid=chunk.node), *again]
+
+
+def failures_of(store: Store) -> Path:
+    """Where is kept, beside a store, which runs were given up and why."""
+    return store.path.with_name(f"{store.path.name}.failed.json")
+
+
+def carry_out_on(
+    runs: Sequence[Run],
+    store: Store,
+    address: str | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    time_budget: float | None = None,
+    engine: str = "auto",
+) -> int:
+    """Carry out the runs that the store lacks on a Ray cluster, and return how many were finished.
+
+    `address`: HOST:PORT of a cluster to which this machine belongs, `auto` for the one that runs here, None for one of
+    this machine alone with `workers` (default: one per core). A task is a chunk of runs on one core, or one core and one
+    GPU. What they are trained with is sent to every node once and kept below `REPLICATION_NODE_HOME` there (default: in
+    the folder of temporary files). Rows arrive one by one and are stored at once, as by `local.carry_out_all`, also when
+    Ctrl-C ends it. A run whose worker or node is lost is tried on other nodes `ATTEMPTS` times, then given up: RuntimeError
+    at the end says how many were, and `failures_of` which and why. New nodes are used as they join.
+    ValueError where Ray is not installed, for what is not allowed, and where the nodes' code is not this.
+    """
+    if device not in local.DEVICES or engine not in local.ENGINES:
+        raise ValueError(f"device {device!r} or engine {engine!r} is unknown: allowed are {', '.join(local.DEVICES)}, and "
+                         + ", ".join(local.ENGINES))  # fmt: skip
+    if time_budget is not None and not time_budget >= 0:  # nan too
+        raise ValueError(f"time budget {time_budget:g} s is not allowed: at least 0")
+    ray = _ray()
+    todo = local.missing(runs, store)
+    if not todo:
+        return 0
+    end = float("inf") if time_budget is None else time.time() + time_budget
+    make(todo)
+    mine = not ray.is_initialized()
+    if mine:
+        try:
+            _connect(ray, address, workers)
+        except (ConnectionError, RuntimeError, OSError) as error:
+            raise ValueError(f"no Ray cluster at {address or 'this machine'} ({str(error).splitlines()[0]}): start one, "
+                             "and run this command on one of its nodes") from error  # fmt: skip
+    try:
+        with Progress(len(todo)) as progress, interruptible() as interrupted:
+            if device == "auto":
+                device = "cuda" if ray.cluster_resources().get("GPU", 0) >= 1 else "cpu"
+            driver = Driver(store, device, engine, end, progress, interrupted)
+            luggage = driver.luggage(needed(todo))
+            if heads := [run for run in todo if run.trained == "head" and engine != "loop"]:
+                parcels = tuple(parcel(path, ray.put) for path in driver.features(heads, luggage))
+                luggage = dataclasses.replace(luggage, parcels=luggage.parcels + parcels)
+            driver.carry_out(chunks_of(todo, device, engine, driver.room()), luggage)
+    finally:
+        if mine:
+            ray.shutdown()
+    _tell_failures(driver.failed, store)
+    return driver.done
+
+
+def _connect(ray, address: str | None, workers: int | None) -> None:
+    if address:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    else:
+        ray.init(num_cpus=workers or cores(), include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+
+
+def _tell_failures(failed: dict[Run, tuple[str, int]], store: Store) -> None:
+    place_of, kept = failures_of(store), {}
+    try:
+        kept = {key: row for key, row in json.loads(place_of.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, AttributeError):
+        pass
+    done = store.keys()
+    new = {
+        local.key_of(run): {"factors": run.changed(), "reason": reason, "attempts": attempts}
+        for run, (reason, attempts) in failed.items()
+    }
+    kept = {key: row for key, row in (kept | new).items() if key not in done}
+    if kept or place_of.exists():
+        files.write(place_of, json.dumps(kept, indent=1) + "\n")
+    if failed:
+        reason = next(iter(failed.values()))[0]
+        raise RuntimeError(
+            f"{len(failed)} runs were given up, the first since {reason}: all others are kept, and {place_of} says why"
+        )
