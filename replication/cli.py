@@ -177,6 +177,7 @@ def _execute(a: argparse.Namespace) -> None:
 
 def _verdicts(a: argparse.Namespace) -> None:
     from replication.data.settings import joined
+    from replication.pages import judgements
     from replication.pages.scoreboard import open_scoreboard
 
     if a.results:
@@ -187,7 +188,13 @@ def _verdicts(a: argparse.Namespace) -> None:
         "seeds": a.seeds, "device": a.device, "settings": joined(a.settings), "networks": joined(a.networks),
     })  # fmt: skip
     print(f"computed on this machine, {a.seeds} seeds" if a.seeds else "published results")
-    print("\n".join(board.lines()))
+    if a.settings or a.networks:  # cells beyond the plan have no part in headlines
+        for j in board.judgements.values():
+            for c in judgements.cells_frame(j).to_dict("records"):
+                found = "; ".join(filter(None, (c["found"], c["beside it"], c["why"])))
+                print(f"{j.claim.title:<38} {c['verdict'].upper():<15} {c['images and network']}, {c['seeds']} seeds: {found}")
+    else:
+        print("\n".join(board.lines()))
 
 
 def _publish(a: argparse.Namespace) -> None:
@@ -201,7 +208,7 @@ def _publish(a: argparse.Namespace) -> None:
             wanted = {result.run for result in store.results()}
         else:
             wanted = confirmatory | registry.pilots()
-        n = publish(store, wanted, where=where, curves=registry.runs_with_curves())
+        n = publish(store, wanted, where=where, curves=wanted if a.to else registry.runs_with_curves())
     print(f"{n} runs published to {where}")
 
 

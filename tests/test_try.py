@@ -6,11 +6,13 @@ import json
 import re
 import shlex
 import shutil
+import warnings
 import zlib
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -31,7 +33,9 @@ from replication.results.store import Store, default_path
 from replication.run import Run
 from replication.running import frozen, trial, tuning
 from replication.running.expectation import expected
+from replication.running.initial import make
 from replication.running.local import carry_out_all, key_of
+from replication.running.pretraining import save
 from replication.study.rates import NoRate, Place, learning_rate, own_rates
 
 NETWORK = "efficientnet_lite0:imagenet:head"
@@ -379,6 +383,19 @@ def test_broken_files_are_left_out(tmp_path, own_home):
     said = []
     made, seen = trial.prepare(tmp_path / "some", pixels=16, tell=said.append)
     assert made.shares == {"intact": 220, "worn": 50} and "no whole images: 1 (worn/broken.png)" in said[0]
+
+
+def test_a_checkpoint_that_has_seen_the_images_is_warned_of(tmp_path, own_home):
+    body = torch.nn.Linear(2, 2)
+    here, other = f"folder:{images(tmp_path / 'here')}@16", f"folder:{images(tmp_path / 'other')}@16"
+    for sources in ({f"folder:{tmp_path / 'here'}/": "another size"}, {"folder:gone": load(here[:-3], 16).digest}):
+        save(tmp_path / "seen.pt", "simple_cnn", body, {"sources": sources, "without": []})
+        init = str(tmp_path / "seen.pt")
+        with pytest.warns(UserWarning, match="was pretrained on folder:.*tested on what it has seen"):
+            make([Run(setting=here, init=init)])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            make([Run(setting=other, init=init), Run(setting=here)])
 
 
 def test_few_heads_train_here_as_they_would_in_workers(there, tmp_path, monkeypatch):

@@ -42,8 +42,13 @@ def _table(rows: list[dict], caption: str) -> HTML:
     return HTML(f"<figure><figcaption>{caption}</figcaption><div class='wide'>{table_html(pd.DataFrame(rows))}</div></figure>")
 
 
+def _digits(gain: Gain) -> int:
+    """So many that a limit which is not zero does not read as zero."""
+    return 3 if 0 < min(abs(gain.low), abs(gain.high)) < 0.005 else 2
+
+
 def _interval(gain: Gain) -> str:
-    return f" ({between(gain.low, gain.high)})" if np.isfinite(gain.low) else ""
+    return f" ({between(gain.low, gain.high, _digits(gain))})" if np.isfinite(gain.low) else ""
 
 
 class TrialPage:
@@ -74,7 +79,8 @@ class TrialPage:
         gain = self.found.gain(choice, reference, metric)
         if not np.isfinite(gain.low):
             return signed(gain.mean)
-        return f"{signed(gain.mean)} (95 % interval {between(gain.low, gain.high)})"
+        digits = _digits(gain)
+        return f"{signed(gain.mean, digits)} (95 % interval {between(gain.low, gain.high, digits)})"
 
     def title(self) -> HTML:
         """What the page is about."""
@@ -82,7 +88,7 @@ class TrialPage:
         short = f" So far {self.found.n} of {a['seeds']} seeds are done; the same command resumes." if self.found.n < a["seeds"] else ""
         return HTML(
             f"<h1>Does it help on {html.escape(Path(a['path']).name)}?</h1><p class='under'>{sum(a['shares'].values())} images: "
-            f"{self.majority} against {self.minority}. {html.escape(a['label'])}. {self.found.n} seeds.{short}</p>"
+            f"{self.majority} against {self.minority}. {html.escape(a['label'])}. Trained with {a['train'][0]} and {a['train'][1]} images, {self.found.n} seeds.{short}</p>"
         )
 
     def sentence(self) -> str:
@@ -134,7 +140,8 @@ class TrialPage:
         if gain.high < -st.MARGIN:
             return f"No: it lowers the minority F1 of plain training by {change}.{beside}"
         if max(abs(gain.low), abs(gain.high)) < st.MARGIN:
-            return f"No: it changes the minority F1 of plain training by less than {st.MARGIN}, {change}.{beside}"
+            how = "A little: it raises" if gain.low > 0 else "No: it lowers" if gain.high < 0 else "No: it changes"
+            return f"{how} the minority F1 of plain training by less than {st.MARGIN}, {change}.{beside}"
         return f"Not decided: the change in minority F1 is {change}.{beside}"
 
     def table(self) -> HTML:
@@ -215,8 +222,9 @@ class TrialPage:
         best, other, lines = self.found.recommended, self.found.next_best, []
         gain = self.found.gain(best)
         if best != "plain":
-            if gain.low > st.MARGIN or gain.high < -st.MARGIN or max(abs(gain.low), abs(gain.high)) < st.MARGIN:
-                lines.append(f"Whether the gain over plain training exceeds {st.MARGIN} in minority F1 is decided on these images.")
+            if gain.low > st.MARGIN or gain.high < st.MARGIN:
+                side = "more" if gain.low > st.MARGIN else "less"
+                lines.append(f"On these images the gain over plain training is shown to be {side} than {st.MARGIN} in minority F1.")
             else:
                 lines.append(f"Whether the gain over plain training exceeds {st.MARGIN} in minority F1 is open: "
                              f"{self._needed(gain.d, st.MARGIN)}.")  # fmt: skip
@@ -250,7 +258,7 @@ class TrialPage:
     def images(self) -> HTML:
         """What was found in the folder, and what the parts are."""
         lines = "\n".join(html.escape(line) for line in self.about["survey"])
-        return HTML(f"<pre>{lines}</pre><p>{html.escape(self.about['sizes'])} Images are shown at {self.about['pixels']} × "
+        return HTML(f"<pre>{lines}</pre><p>{html.escape(self.about['sizes'])} {html.escape(self.about['ratio'])} Images are shown at {self.about['pixels']} × "
                     f"{self.about['pixels']} pixels; the test set is balanced.</p>")  # fmt: skip
 
     def method(self) -> HTML:
@@ -259,7 +267,7 @@ class TrialPage:
         rates = listed([f"{CHOICE_OF[arm].label} {rate(value)}" for arm, value in a["rates"].items()])
         ends = f" At an end of the rates tried: {listed([CHOICE_OF[arm].label for arm in a['ends']])}." if a["ends"] else ""
         records = "; ".join(
-            f"commit {r.get('commit') or 'unknown'}, {', '.join(f'{k} {v}' for k, v in r.get('versions', {}).items())}, "
+            f"{'commit ' + r['commit'] + ', ' if r.get('commit', 'unknown') != 'unknown' else ''}{', '.join(f'{k} {v}' for k, v in r.get('versions', {}).items())}, "
             f"{r.get('hardware', '')} ({r.get('device', '')})" for r in a["provenance"]
         )  # fmt: skip
         pilots = int((self.rows["role"] == "pilot").sum() and self.rows.loc[self.rows["role"] == "pilot", "readout"].eq("as_trained").sum())

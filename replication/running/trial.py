@@ -65,6 +65,19 @@ class Trial:
         }  # fmt: skip
         return tuple((name, value) for name, value in factors.items() if value != getattr(Run(), name))
 
+    def ratio(self) -> str:
+        """That the folder is less imbalanced than the trainings, and how to try its own ratio; empty where it is not."""
+        many, *rest = self.shares.values()
+        few, (n, m) = sum(rest), (self.sizes.n_majority, self.sizes.n_minority)
+        if few * n <= 2 * m * many or "you asked" in self.sizes.sentence:
+            return ""
+        left, least = (int(0.95 * (k - self.sizes.test - held)) for k, held in zip((many, few), self.sizes.validation))
+        n = min(n, left, least * many // few)
+        return (
+            f"The folder has {few / (many + few):.0%} minority images, more than these trainings: with --train "
+            f"{n}:{max(1, n * few // many)} its own ratio is tried."
+        )
+
     @property
     def place(self) -> Place:
         """Where its learning rates are chosen."""
@@ -181,7 +194,10 @@ def prepare(
     first = source.classes[s.class_map(0, source)[0][0]]
     shares = {first: seen.counts[first]} | {c: n for c, n in seen.counts.items() if c != first}
     fixed = source.parts is not None and bool((source.parts == PARTS.index("validation")).any())
-    return Trial(seen.path, name, str(found), seeds, fitting, shares, fixed and not train), seen
+    made = Trial(seen.path, name, str(found), seeds, fitting, shares, fixed and not train)
+    if ratio := made.ratio():
+        tell(ratio)
+    return made, seen
 
 
 def expected(trial: Trial, device: str) -> float:
@@ -275,11 +291,12 @@ def keep(trial: Trial, seen: Survey, store: Store, out: Path, device: str, secon
     about = {
         "path": str(trial.path), "setting": trial.setting, "network": trial.network, "seeds": trial.seeds,
         "label": network_of(trial.network).label, "data": data_digest(trial.setting), "survey": seen.lines(),
-        "shares": trial.shares, "sizes": trial.sizes.sentence, "train": [trial.sizes.n_majority, trial.sizes.n_minority],
-        "test": trial.sizes.test, "validation": list(trial.sizes.validation), "fixed": trial.fixed,
-        "pixels": setting_of(trial.setting).pixels, "rates": known,
-        "ends": [arm for arm in known if at_grid_end(trial.place, arm)], "pilots": len(pilot_seeds(trial.network)),
-        "command": trial.command(), "device": device_of(device), "seconds": round(seconds), "version": __version__,
+        "shares": trial.shares, "sizes": trial.sizes.sentence, "ratio": trial.ratio(),
+        "train": [trial.sizes.n_majority, trial.sizes.n_minority], "test": trial.sizes.test,
+        "validation": list(trial.sizes.validation), "fixed": trial.fixed, "pixels": setting_of(trial.setting).pixels,
+        "rates": known, "ends": [arm for arm in known if at_grid_end(trial.place, arm)],
+        "pilots": len(pilot_seeds(trial.network)), "command": trial.command(), "device": device_of(device),
+        "seconds": round(seconds), "version": __version__,
         "provenance": [records[id] for id in dict.fromkeys(rows["provenance"]) if id in records] if len(rows) else [],
     }  # fmt: skip
     write(out / ABOUT, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
