@@ -14,12 +14,12 @@ import pytest
 
 from replication import cli
 from replication.claims import registry
-from replication.study import design, rates
 from replication.data.loading import load
-from replication.results.store import Store
 from replication.pages.parameters import Parameters, parameters
 from replication.paths import root
+from replication.results.store import Store
 from replication.run import Run
+from replication.study import design, rates
 
 COMMAND = str(Path(sys.executable).with_name("replication"))
 VERBS = ["run", "tune", "execute", "verdicts", "publish", "reproduced", "verify", "merge", "pretrain", "data list",

@@ -23,29 +23,26 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from replication.analysis.metrics import METRICS, PUBLISHED_METRICS
+from replication.analysis.thresholds import at_cut
 from replication.claims import registry
-from replication.running import local
-from replication.running import processes
 from replication.data.loading import load
-from replication.results import published
-from replication.results import reproduction
-from replication.results import provenance
+from replication.paths import root
+from replication.results import provenance, published, reproduction
 from replication.results.columns import columns
 from replication.results.compact import run_rows
 from replication.results.frame import HISTORIES, frame, table, values
 from replication.results.kept import CURVES, KEPT_READOUTS
+from replication.results.rows import Result, pack, sealed, unpack
 from replication.results.shelf import Group, group_of
+from replication.results.store import SCHEMA, Store, default_path
+from replication.run import FACTORS, PROTOCOL, Run
+from replication.running import local, processes
+from replication.running.scoring import Labels, scored
+from replication.running.tuning import Search, best
 from replication.study import rates
 from replication.study.design import Entry, pilot_runs
-from replication.results.rows import Result, pack, sealed, unpack
-from replication.results.store import SCHEMA, Store, default_path
-from replication.analysis.metrics import METRICS, PUBLISHED_METRICS
-from replication.analysis.thresholds import at_cut
-from replication.running.scoring import Labels, scored
 from replication.training.loop import Outcome
-from replication.running.tuning import Search, best
-from replication.paths import root
-from replication.run import FACTORS, PROTOCOL, Run
 
 RUNS = [Run(seed=seed, final_norm=norm) for seed in (100, 101) for norm in ("none", "bn")]
 RECORD = {

@@ -10,12 +10,12 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from replication.data.splits import data_digest, split
 from replication.results.provenance import record
 from replication.results.store import Result, Store
+from replication.run import Run
 from replication.running.initial import make
-from replication.study.recipes import weights_digest
 from replication.running.processes import cores, explained, interruptible, pool
 from replication.running.progress import Progress
-from replication.run import Run
 from replication.running.scoring import Labels, scored
+from replication.study.recipes import weights_digest
 
 DEVICES = ("auto", "cpu", "cuda")
 ENGINES = ("auto", "loop", "streams", "stacked")

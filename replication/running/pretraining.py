@@ -1,6 +1,5 @@
 """Pretraining: a body learns to tell many classes apart, and its weights are kept as a checkpoint for `Run.init`."""
 
-import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -13,7 +12,7 @@ from tqdm import tqdm
 
 from replication.data.augmentation import Augmented, draws
 from replication.data.loading import load
-from replication.files import check_output
+from replication.files import check_output, replaced
 from replication.results.provenance import record
 from replication.run import Run, entropy
 from replication.training.heads import build
@@ -80,12 +79,8 @@ def save(out: Path, network: str, body: nn.Module, provenance: dict) -> None:
     """Write a checkpoint: it is there whole or not at all. ValueError where no file can be."""
     check_output(out)
     state = {key: value.detach().cpu().contiguous().clone() for key, value in body.state_dict().items()}
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
+    with replaced(out) as temporary:
         torch.save({"network": network, "body": state, "provenance": provenance}, temporary)
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def pretrain(

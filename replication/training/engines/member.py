@@ -11,7 +11,17 @@ from replication.data.augmentation import draws, reach
 from replication.data.splits import Split
 from replication.run import Run
 from replication.training.heads import Dropout, build
-from replication.training.loop import PRECISIONS, Outcome, batches, final_norm, flattened, memory_format, outcome, scaled, schedule
+from replication.training.loop import (
+    PRECISIONS,
+    Outcome,
+    batches,
+    final_norm,
+    flattened,
+    memory_format,
+    outcome,
+    scaled,
+    schedule,
+)
 from replication.training.losses import loss_of
 from replication.training.readouts import readouts
 
