@@ -11,7 +11,8 @@ from test_law_judge import WRONG, results
 from replication.analysis import law
 from replication.claims.beyond import law_judge
 from replication.claims.beyond.law import PREDICTIONS
-from replication.pages import advice, law as law_page
+from replication.pages import advice
+from replication.pages import law as law_page
 from replication.pages.parameters import Parameters
 from replication.run import Run
 
