@@ -267,7 +267,8 @@ def _merge(a: argparse.Namespace) -> None:
                 added += store.merge(file)
             except (ValueError, OSError) as error:
                 failed.append((file, error))
-        print(f"{added} runs added to {store.path}")
+        if len(failed) < len(a.files):
+            print(f"{added} runs added to {store.path}")
     if failed and len(a.files) == 1:
         raise failed[0][1]
     if failed:
