@@ -229,7 +229,7 @@ class Page:
         words = label or effect_label(name)
         above = sum(float(row.by_kind["own"].mean()) > 0 for row in rows)
         finding = f"{words[0].upper()}{words[1:]}: the mean is above zero in {above} of {len(rows)} cells at each arm's own rate."
-        shade = " Shaded: smaller than 0.05." if margin else ""
+        shade = f" Shaded: smaller than {st.MARGIN}." if margin else ""
         return Picture(figures.forest(rows, words, margin), f"{finding} Shape and colour are the cell's verdict.{shade}",
                        finding, pd.DataFrame(data))  # fmt: skip
 
