@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from replication.limits import check_known
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -62,6 +64,5 @@ ARMS: dict[str, Arm] = {
 
 def arm(name: str) -> Arm:
     """The arm of that name. ValueError names those there are."""
-    if name not in ARMS:
-        raise ValueError(f"unknown arm {name!r}: allowed are {', '.join(ARMS)}")
+    check_known("arm", name, ARMS)
     return ARMS[name]
