@@ -11,12 +11,13 @@ BIN := .venv/bin
 BUILD := book/_build
 STORE := .replication
 CODE := $(shell find replication -type f -not -path '*/__pycache__/*')
+PYTHON_CODE := replication tests benchmarks
 PAGES := _config.yml _toc.yml $(shell find book -type f -not -path 'book/_build/*' \
 	-not -path '*/.ipynb_checkpoints/*')
 RESULTS := $(shell find results -type f 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: help book test test-gpu faults notebooks lock setup clean
+.PHONY: help book test lint test-gpu faults notebooks lock setup clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -28,9 +29,14 @@ book: ## Train the first SEEDS=5 digits seeds, execute the pages, build the HTML
 	@$(BIN)/replication reproduced
 	@echo "The book: $(CURDIR)/$(BUILD)/html/index.html"
 
-test: .venv/installed ## Run all tests, the notebooks' outputs included.
+test: lint ## Check style and types, then run all tests, the notebooks' outputs included.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope \
 		--nbval --nbval-current-env tests $(wildcard book/*.ipynb)
+
+lint: .venv/installed ## Check style, format and types; FIX=1 mends what can be mended by itself.
+	$(BIN)/ruff check $(if $(filter 1,$(FIX)),--fix) $(PYTHON_CODE)
+	$(BIN)/ruff format $(if $(filter 1,$(FIX)),,--check) $(PYTHON_CODE)
+	$(BIN)/pyright
 
 test-gpu: .venv/installed ## Run the tests that need a CUDA device.
 	$(BIN)/python -m pytest -m gpu -rs tests

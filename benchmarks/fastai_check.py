@@ -48,11 +48,11 @@ from fastai.vision.learner import vision_learner
 from torch import nn
 from torchvision.models import resnet18
 
+from replication.analysis.metrics import score
+from replication.analysis.statistics import bca
 from replication.data.augmentation import reach
 from replication.data.splits import Split, split
-from replication.analysis.metrics import score
 from replication.results.provenance import record
-from replication.analysis.statistics import bca
 from replication.run import CONFIRMATORY, Run
 from replication.training.heads import build, head
 from replication.training.loop import batches, inputs, scaled, schedule, train
@@ -158,7 +158,7 @@ def compared(results: dict[str, list[dict]], variant: str) -> dict:
         low, high = bca(d)
         told[measure] = {"n": len(d), "difference": statistics.mean(d), "interval": [low, high]}
     low, high = told["f1_minority"]["interval"]
-    return told | {"agree": low <= 0 <= high or (-WITHIN <= low and high <= WITHIN)}
+    return told | {"agree": low <= 0 <= high or (low >= -WITHIN and high <= WITHIN)}
 
 
 def measured(runs: dict[str, Run], seeds: int, default_seeds: int) -> dict[str, dict[str, list[dict]]]:

@@ -49,7 +49,7 @@ CALLS = ("pwrite64", "write", "rename", "fsync", "fdatasync", "unlink", "openat"
 NOBODY = 65534
 
 
-def child(work: Callable[[], str], kill_after: float | None = None, limit: float = 60) -> str:
+def child(work: Callable[[], str], kill_after: float | None = None, limit: float = 300) -> str:
     """What a forked child says of a case; `killed` where it was killed as asked, else what ended it."""
     reading, writing = os.pipe()
     if not (pid := os.fork()):
@@ -421,7 +421,7 @@ def fuzz(world: World, n: int, examples: list) -> Counter:
                 return f"no sentence: {said[-200:]}"
             return "refused" if status else "done"
 
-        said = child(case, limit=90)
+        said = child(case)
         pipe_and_null = (world.at / "pipe").is_fifo(), (world.at / "null").is_char_device()
         if pipe_and_null != (True, True):
             said = "a device or pipe was replaced"
@@ -498,8 +498,8 @@ def at_once(world: World, examples: list, writers: int = 4) -> Counter:
     return counts
 
 
-def faults(n_kills: int, n_flips: int, n_fuzz: int, seed: int = 0) -> dict:
-    """Counts by kind of fault and outcome, and the first wrong ones as examples."""
+def faults(n_kills: int, n_flips: int, n_fuzz: int, seed: int = 0, out: Path | None = None) -> dict:
+    """Counts by kind of fault and outcome, and the first wrong ones as examples; written after every kind."""
     found, examples, before = {}, [], (Path.cwd(), dict(os.environ))
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -513,12 +513,15 @@ def faults(n_kills: int, n_flips: int, n_fuzz: int, seed: int = 0) -> dict:
                 start = time.monotonic()
                 found[kind] = dict(sorted(work().items()))
                 print(f"{kind}: {found[kind]} ({time.monotonic() - start:.0f} s)", file=sys.stderr, flush=True)
+                told = {"hardware": processor(), "seed": seed, "counts": found, "examples": examples[:40]}
+                told["wrong"] = sum(counts.get("wrong", 0) for counts in found.values())
+                if out:
+                    files.write(out, json.dumps(told, indent=1) + "\n")
         finally:
             os.chdir(before[0])
             os.environ.clear()
             os.environ |= before[1]
-    wrong = sum(counts.get("wrong", 0) for counts in found.values())
-    return {"hardware": processor(), "seed": seed, "counts": found, "wrong": wrong, "examples": examples[:40]}
+    return told
 
 
 if __name__ == "__main__":
@@ -527,6 +530,4 @@ if __name__ == "__main__":
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("faults.json"))
     a = parser.parse_args()
-    told = faults(a.kills, a.flips, a.fuzz, a.seed)
-    files.write(a.out, json.dumps(told, indent=1) + "\n")
-    sys.exit(told["wrong"] > 0)
+    sys.exit(faults(a.kills, a.flips, a.fuzz, a.seed, a.out.absolute())["wrong"] > 0)

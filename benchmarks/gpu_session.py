@@ -32,6 +32,8 @@ REPLICATION = [sys.executable, "-m", "replication"]
 STEPS = ("smoke", "engine", "cells", "tests", "equality", "bench")
 SHARES = {"smoke": 0.15, "engine": 0.25, "cells": 0.65, "tests": 0.5, "equality": 0.4, "bench": 0.9}
 """of the time that is left when a step's turn comes, unless the later steps are not asked for"""
+TIMED = 300
+"""seconds that the timing of one engine may take"""
 MARGIN = 15
 """seconds that a command gets to end once its time is up"""
 MOST = 15 * 10**6
@@ -200,7 +202,7 @@ from gpu_session import steady
 print(steady({dataclass_text(run)}, {name!r}, {a.device!r}))
 """
     environment = os.environ | {"REPLICATION_MEMORY_FORMAT": layout}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=ROOT, timeout=TIMED)
     if done.returncode:
         raise RuntimeError(done.stderr)
     return float(done.stdout.split()[-1])

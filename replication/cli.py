@@ -10,19 +10,13 @@ import textwrap
 from pathlib import Path
 
 from replication import __version__
+from replication.limits import check_within, deadline
 
 
 def _store(path: Path | None = None):
     from replication.results.store import Store, default_path
 
     return Store(path or default_path())
-
-
-def _within(least: int, most: int | None = None, **given: int | None) -> None:
-    for name, value in given.items():
-        if value is not None and (value < least or most is not None and value > most):
-            limits = f"at least {least}" + (f" and at most {most}" if most is not None else "")
-            raise ValueError(f"{name} = {value} is not allowed: {limits}")
 
 
 def _there(settings: list[str], networks: list[str]) -> None:
@@ -59,8 +53,8 @@ def _run(a: argparse.Namespace) -> None:
     from replication.running import local
     from replication.running.sharding import shard
 
-    _within(1, 1000, seeds=a.seeds)
-    _within(1, 1024, workers=a.workers)
+    check_within(1, 1000, seeds=a.seeds)
+    check_within(1, 1024, workers=a.workers)
     _there(a.settings, a.networks)
     wanted = registry.runs(a.claims, a.settings, a.networks, a.seeds, a.rates)
     if a.shard:
@@ -89,18 +83,18 @@ def _tune(a: argparse.Namespace) -> None:
     from replication.running import local, tuning
     from replication.study.rates import own_rates, published_rates
 
-    _within(1, 1024, workers=a.workers)
+    check_within(1, 1024, workers=a.workers)
     _there(a.settings, a.networks)
     places = registry.places(a.claims, a.settings, a.networks)
     if a.arms:
         places = [(place, arm) for place, arm in places if arm in a.arms]
     if not places:
         raise ValueError("no learning rates are wanted there: name claims, settings and networks, such as base on digits")
-    end = None if a.time_budget is None else time.monotonic() + a.time_budget
+    end = deadline(a.time_budget)
     with _store(a.out) as store:
 
         def carry_out(runs) -> None:
-            left = None if end is None else max(0.0, end - time.monotonic())
+            left = None if a.time_budget is None else max(0.0, end - time.monotonic())
             local.carry_out_all(runs, store, a.device, a.workers, left, a.engine)
 
         _say_how_long([run for place, arm in places for run in tuning.Search.begin(place, arm).runs()], store, a)
@@ -125,9 +119,8 @@ def _try(a: argparse.Namespace) -> None:
     from replication.running import local, trial
     from replication.study.networks import network
 
-    _within(1, 1000, seeds=a.seeds)
-    if a.time_budget is not None and not a.time_budget >= 0:
-        raise ValueError(f"time budget {a.time_budget:g} s is not allowed: at least 0")
+    check_within(1, 1000, seeds=a.seeds)
+    deadline(a.time_budget)
     began, device = time.monotonic(), local.device_of(a.device)
     wanted = network(a.network)
     if a.finetune:
@@ -170,7 +163,7 @@ def _bench(a: argparse.Namespace) -> None:
 def _execute(a: argparse.Namespace) -> None:
     from replication.pages.notebooks import execute
 
-    _within(1, 1024, workers=a.workers)
+    check_within(1, 1024, workers=a.workers)
     parameters = [text for pair in a.parameter for text in ("-p", *pair)]
     print(execute(a.notebooks, a.out, a.in_place, a.workers, parameters))
 
@@ -254,8 +247,8 @@ def _verify(a: argparse.Namespace) -> None:
             f"there are no published results at {published.folder()}: run this in a checkout of the book, or set "
             "REPLICATION_RESULTS to a folder that has a manifest.json"
         )
-    _within(0, cells=a.cells)
-    _within(1, seeds=a.seeds)
+    check_within(0, cells=a.cells)
+    check_within(1, seeds=a.seeds)
     verify(a.cells, a.seeds, a.sample, a.device, a.workers)
 
 
@@ -267,7 +260,8 @@ def _merge(a: argparse.Namespace) -> None:
                 added += store.merge(file)
             except (ValueError, OSError) as error:
                 failed.append((file, error))
-        print(f"{added} runs added to {store.path}")
+        if len(failed) < len(a.files):
+            print(f"{added} runs added to {store.path}")
     if failed and len(a.files) == 1:
         raise failed[0][1]
     if failed:
@@ -518,7 +512,7 @@ def main(arguments: list[str] | None = None) -> int:
         if getattr(a, "data", None):
             if a.action is not _data_fetch and not a.data.is_dir():
                 raise ValueError(f"--data {a.data} is no folder: it holds one folder a data set, such as cracks/")
-            os.environ["REPLICATION_DATA"] = str(a.data.resolve())  # worker processes read it too
+            os.environ["REPLICATION_DATA"] = str(a.data.resolve())  # what worker processes and kernels inherit, read in data.catalogue alone
         a.action(a)
     except (ValueError, OSError) as error:
         print(f"replication: {error}", file=sys.stderr)

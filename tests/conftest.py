@@ -18,9 +18,9 @@ def own_store(tmp_path):
 @pytest.fixture
 def made_up():
     """A function from a run to a result of the right form with numbers drawn from the run's own name."""
+    from replication.analysis.metrics import METRICS
     from replication.data.loading import load
     from replication.results.frame import HISTORIES
-    from replication.analysis.metrics import METRICS
     from replication.results.store import Result
 
     def result(run, provenance="made up", data=load("digits").digest, **facts):

@@ -14,12 +14,12 @@ import pytest
 
 from replication import cli
 from replication.claims import registry
-from replication.study import design, rates
 from replication.data.loading import load
-from replication.results.store import Store
 from replication.pages.parameters import Parameters, parameters
 from replication.paths import root
+from replication.results.store import Store
 from replication.run import Run
+from replication.study import design, rates
 
 COMMAND = str(Path(sys.executable).with_name("replication"))
 VERBS = ["run", "tune", "execute", "verdicts", "publish", "reproduced", "verify", "merge", "pretrain", "data list",
@@ -43,7 +43,7 @@ def own_results(tmp_path, monkeypatch):
 
 def shell(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [COMMAND, *arguments], capture_output=True, text=True, timeout=120, env=os.environ | environment
+        [COMMAND, *arguments], capture_output=True, text=True, timeout=600, env=os.environ | environment
     )
 
 
@@ -332,11 +332,11 @@ def test_ctrl_c_keeps_finished_runs(own_store):
         [COMMAND, *SMALL, "--seeds", "500"], start_new_session=True, text=True, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )  # fmt: skip
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while kept(own_store) < 2 and time.monotonic() < deadline and running.poll() is None:
         time.sleep(0.05)
     os.killpg(running.pid, signal.SIGINT)  # as a terminal does: the workers get it too
-    out, err = running.communicate(timeout=60)
+    out, err = running.communicate(timeout=300)
     assert running.returncode == 130 and out == ""
     assert err.endswith("replication: interrupted; every finished run is kept\n") and "Traceback" not in err
     assert 2 <= kept(own_store) < len(small(seeds=500))
@@ -380,7 +380,7 @@ def test_verify_finds_a_number_that_does_not_come_out_again(capsys, shelf, monke
             result.scores["as_trained"]["f1_minority"] = 2.0
             store.add(result)
 
-    monkeypatch.setattr("replication.running.local.carry_out_all", trained)
+    monkeypatch.setattr("replication.running.verification.carry_out_all", trained)
     data = load("digits").digest
     assert cli.main(["verify", "--device", "cpu"]) == 2
     assert "a cell's mean F1 differs by more than 0.02 from the published one" in capsys.readouterr().err

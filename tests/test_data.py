@@ -494,7 +494,8 @@ def test_arms_differ_from_plain_in_nothing_but_the_arm_and_its_rate(claim):
         if claim != "rate_profile":
             arm = arms.arm(e.arm).reference if e.rate == "shared" else e.arm
             best = rates.chosen_rates("wide" if e.rate == "wide" else "grid")
-            here = best.get(str(c.place)) or best.get(c.place.source, {})
+            place = dataclasses.replace(c.place, at=()) if e.rate == "base" else c.place
+            here = best.get(str(place)) or best.get(place.source, {})
             assert e.run.learning_rate == (rates.DEFAULT_RATE if e.rate == "default" else here[arm])
         neutral = {name: getattr(Run(), name) for name in factors} | {"learning_rate": 1.0, "seed": CONFIRMATORY}
         shared = network(c.place.network).factors(c.place.setting) | dict(c.factors) | {"setting": c.place.setting}
@@ -549,7 +550,7 @@ def test_levels_are_the_factor_on_the_axis():
 
 
 def test_majorities_fix_the_total_or_the_class():
-    for c, e in entries("majorities", 0):
+    for _, e in entries("majorities", 0):
         s = setting(e.run.setting)
         total = 500 if e.run.setting.startswith("plantvillage") else 1000
         assert e.run.n_minority == 10 and e.variant in majorities.VARIANTS

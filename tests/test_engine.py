@@ -15,20 +15,17 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from replication.running import local
-from replication.running import device
 from replication.data.augmentation import Augmented, draws, reach
 from replication.data.splits import Part, Split
 from replication.results.store import Store
-from replication.running.progress import Progress
 from replication.run import Run
+from replication.running import device, local
+from replication.running.progress import Progress
 from replication.training import loop
-from replication.training.engines import choice
-from replication.training.engines import lockstep
-from replication.training.engines import member
-from replication.training.heads import FINAL_NORMS, build
+from replication.training.engines import choice, lockstep, member
 from replication.training.engines.member import Member, adam_step, moved, rates_of
 from replication.training.engines.memory import bound, out_of_memory
+from replication.training.heads import FINAL_NORMS, build
 
 CPU = torch.device("cpu")
 gpu = pytest.mark.gpu
@@ -231,7 +228,7 @@ def test_half_precision_gives_the_loops_results_within_its_rounding():
     run, parts = small(final_norm="bn", precision="bfloat16"), photographs()
     wanted, exact = loop.train(run, parts), loop.train(dataclasses.replace(run, precision="float32"), parts)
     rounding = np.abs(wanted.test - exact.test).max()
-    assert 1e-4 < rounding
+    assert rounding > 1e-4
     (found,) = lockstep.train_together([run], [parts], "cpu")
     assert differences(wanted, found) <= 3 * rounding
 

@@ -28,10 +28,17 @@ from replication.training.engines.examples import Examples, examples
 from replication.training.engines.heads import train_heads
 from replication.training.features import Features, labels_of
 from replication.training.heads import (
-    BEFORE, CENTRING, FINAL_NORMS, SHIFTED, GhostBatchNorm, MaxAvgPool, build, head_of,
+    BEFORE,
+    CENTRING,
+    FINAL_NORMS,
+    SHIFTED,
+    GhostBatchNorm,
+    MaxAvgPool,
+    build,
+    head_of,
 )  # fmt: skip
-from replication.training.losses import LOSSES, as_softmax, loss_of
 from replication.training.loop import PRECISIONS, schedule
+from replication.training.losses import LOSSES, as_softmax, loss_of
 from replication.training.readouts import learned, readouts
 
 WIDTH = 24

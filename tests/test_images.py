@@ -8,15 +8,15 @@ from PIL import Image
 
 from replication import cli
 from replication.claims import registry
-from replication.running import local
-from replication.study import design, rates
-from replication.data.settings import SETTINGS, setting
 from replication.data.loading import load
+from replication.data.settings import SETTINGS, setting
 from replication.data.splits import data_digest, indices, split
+from replication.paths import root
 from replication.results import published
 from replication.results.store import Store
-from replication.paths import root
 from replication.run import FACTORS, Run
+from replication.running import local
+from replication.study import design, rates
 
 REAL = [name for name, s in SETTINGS.items() if s.source != "digits"]
 

@@ -71,7 +71,7 @@ def results(id, change=lambda run, arm, cell: {}, drop=lambda run, arm, cell: Fa
         for name, value in change(*entry).items():
             table.at[i, name] = value
     table = table[[not drop(*entry) for entry in of]]
-    readouts = ("as_trained", "bn_removed", "logit_adjusted") if id == "fixed_shift" else ("as_trained",)
+    readouts = ("as_trained", "bn_removed", "logit_adjusted") if id in ("fixed_shift", "matched_positives") else ("as_trained",)
     return pd.concat([table.assign(readout=name) for name in readouts], ignore_index=True)
 
 

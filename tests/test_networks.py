@@ -18,11 +18,11 @@ from replication.data.augmentation import draws
 from replication.data.sources import Source, digest
 from replication.data.splits import Part, Split, split
 from replication.run import Run
-from replication.training import loop, weights
 from replication.running import pretraining
-from replication.training.heads import CENTRING, FINAL_NORMS, Dropout, MaxAvgPool, build, head
-from replication.training.bodies import NETWORKS, TORCHVISION, body
 from replication.running.pretraining import pooled, pretrain, tenth
+from replication.training import loop, weights
+from replication.training.bodies import NETWORKS, TORCHVISION, body
+from replication.training.heads import CENTRING, FINAL_NORMS, Dropout, MaxAvgPool, build, head
 from replication.training.readouts import readouts
 
 RNG = np.random.default_rng(3)

@@ -6,14 +6,14 @@ import pandas as pd
 import pytest
 import torch
 
-from replication.study import recipes
 from replication.data.settings import Setting, setting
 from replication.results.reproduction import other_weights
 from replication.results.store import Store
 from replication.run import Run, checkpoint_digest
-from replication.training.heads import build
 from replication.running import initial, local
 from replication.running.pretraining import pretrain
+from replication.study import recipes
+from replication.training.heads import build
 
 FEW = {"sources": ["digits"], "without": ["3", "8"], "pixels": 8, "epochs": 1, "learning_rate": 1e-3, "batch_size": 128,
        "precision": "float32", "seed": 0}  # fmt: skip

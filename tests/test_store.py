@@ -23,29 +23,26 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from replication.analysis.metrics import METRICS, PUBLISHED_METRICS
+from replication.analysis.thresholds import at_cut
 from replication.claims import registry
-from replication.running import local
-from replication.running import processes
 from replication.data.loading import load
-from replication.results import published
-from replication.results import reproduction
-from replication.results import provenance
+from replication.paths import root
+from replication.results import provenance, published, reproduction
 from replication.results.columns import columns
 from replication.results.compact import run_rows
 from replication.results.frame import HISTORIES, frame, table, values
 from replication.results.kept import CURVES, KEPT_READOUTS
+from replication.results.rows import Result, pack, sealed, unpack
 from replication.results.shelf import Group, group_of
+from replication.results.store import SCHEMA, Store, default_path
+from replication.run import FACTORS, PROTOCOL, Run
+from replication.running import local, processes
+from replication.running.scoring import Labels, scored
+from replication.running.tuning import Search, best
 from replication.study import rates
 from replication.study.design import Entry, pilot_runs
-from replication.results.rows import Result, pack, sealed, unpack
-from replication.results.store import SCHEMA, Store, default_path
-from replication.analysis.metrics import METRICS, PUBLISHED_METRICS
-from replication.analysis.thresholds import at_cut
-from replication.running.scoring import Labels, scored
 from replication.training.loop import Outcome
-from replication.running.tuning import Search, best
-from replication.paths import root
-from replication.run import FACTORS, PROTOCOL, Run
 
 RUNS = [Run(seed=seed, final_norm=norm) for seed in (100, 101) for norm in ("none", "bn")]
 RECORD = {
@@ -280,7 +277,7 @@ with Store(sys.argv[1]) as store:
 def test_two_processes_write_one_store(own_store):
     command = [sys.executable, "-c", WRITER, str(own_store)]
     writers = [subprocess.Popen([*command, *span]) for span in (("0", "150"), ("100", "250"))]
-    assert [writer.wait(60) for writer in writers] == [0, 0]
+    assert [writer.wait(300) for writer in writers] == [0, 0]
     assert healthy(own_store) == 250
     with Store(own_store) as store:
         assert all(r.scores["as_trained"]["f1_minority"] == r.run.seed for r in store.results())
@@ -558,7 +555,7 @@ def test_kill_9_loses_no_finished_run_and_leaves_no_worker(own_store):
     command += ["--seeds", "12", "--device", "cpu", "--workers", "1"]
     planned = registry.runs(["generality"], networks=["logistic"], seeds=12)
     first = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     kept = 0
     while kept < 2 and time.monotonic() < deadline and first.poll() is None:
         time.sleep(0.05)
@@ -581,7 +578,7 @@ def test_kill_9_loses_no_finished_run_and_leaves_no_worker(own_store):
         assert len(left) == len(planned) - kept
         assert local.carry_out_all(planned[: len(planned) - len(left) + 2], store, "cpu", workers=1) == 2
         assert healthy(own_store) == kept + 2
-    assert psutil.wait_procs(workers, timeout=20)[1] == []
+    assert psutil.wait_procs(workers, timeout=60)[1] == []
 
 
 # --- Published results ----------------------------------------------------------------------------

@@ -14,10 +14,10 @@ from scipy.special import expit, log_softmax, softmax
 from sklearn.metrics import f1_score
 from torch import nn
 
-from replication.running import local
 from replication.data.splits import split
 from replication.results.store import Store
 from replication.run import Run
+from replication.running import local
 from replication.training import loop
 from replication.training.heads import BEFORE, CENTRING, FINAL_NORMS, Affine, MeanOnly, build
 from replication.training.losses import LOSSES, as_softmax, loss_of

@@ -17,6 +17,7 @@ from replication.bench.peers import peers
 from replication.bench.workloads import WORKLOADS
 from replication.data.splits import split
 from replication.files import check_output, write
+from replication.limits import check_known, check_within, deadline
 from replication.results.provenance import record
 
 ROUNDS = 1000
@@ -102,13 +103,9 @@ def bench(
     known = peers(device)
     for kind, asked, allowed in (("workload", workloads, WORKLOADS), ("peer", names, known)):
         for name in asked:
-            if name not in allowed:
-                raise ValueError(f"unknown {kind} {name!r}: allowed are {', '.join(allowed)}")
-    if not 1 <= rounds <= ROUNDS:
-        raise ValueError(f"rounds = {rounds} is not allowed: at least 1 and at most {ROUNDS}")
-    if time_budget is not None and not time_budget >= 0:
-        raise ValueError(f"time budget {time_budget:g} s is not allowed: at least 0")
-    end = float("inf") if time_budget is None else time.monotonic() + time_budget
+            check_known(kind, name, allowed)
+    check_within(1, ROUNDS, rounds=rounds)
+    end = deadline(time_budget)
     kept = Record(out, device)
     todo: list[tuple[str, Callable[[], None]]] = [("ceilings", lambda: kept.add("ceilings", ceilings(device)))]
 

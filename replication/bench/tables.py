@@ -8,14 +8,14 @@ import pandas as pd
 from IPython.display import HTML, Markdown
 from matplotlib.figure import Figure
 
+from replication.analysis.statistics import bca
 from replication.bench.derived import table
 from replication.bench.peers import peers
 from replication.bench.workloads import WORKLOADS
 from replication.pages.figures import FIGSIZE, GREY, ORANGE, closed
-from replication.results.frame import values
-from replication.analysis.statistics import bca
 from replication.pages.page import Page
 from replication.pages.tables import shown
+from replication.results.frame import values
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from torchvision.transforms import v2
 from replication.bench.workloads import Finished
 from replication.data.augmentation import reach
 from replication.data.splits import Split, split
-from replication.running.processes import cores
 from replication.run import Run
+from replication.running.processes import cores
 from replication.training.heads import build
 
 Batches = Callable[[], Iterable[tuple[torch.Tensor, torch.Tensor]]]

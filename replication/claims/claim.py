@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,7 +28,8 @@ OPPOSITE = {REPLICATED: CONTRADICTED, CONTRADICTED: REPLICATED}
 
 MANY_SEEDS = 1000
 """beyond which a number of seeds is not told: nobody would train them"""
-Measures = dict[str, Effect | Curve]
+Measures = dict[str, Any]
+"""effects and curves by name; which is which is for the claim to know that measures and decides"""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,17 @@ import numpy as np
 from replication.analysis import statistics as st
 from replication.analysis.effects import Effect
 from replication.claims import cells
-from replication.claims.claim import CONTRADICTED, K20, REPLICATED, UNDECIDED, Claim, Decision, Measures, fresh_seeds, gain
+from replication.claims.claim import (
+    CONTRADICTED,
+    K20,
+    REPLICATED,
+    UNDECIDED,
+    Claim,
+    Decision,
+    Measures,
+    fresh_seeds,
+    gain,
+)
 from replication.results.frame import values
 from replication.study.design import PAIR, Cell, Comparison, compare
 

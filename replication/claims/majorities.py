@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 
 from replication.analysis.effects import Effect
 from replication.claims import cells
-from replication.claims.claim import CONTRADICTED, K21, REPLICATED, UNDECIDED, Claim, Decision, Measures, fresh_seeds, gain
+from replication.claims.claim import (
+    CONTRADICTED,
+    K21,
+    REPLICATED,
+    UNDECIDED,
+    Claim,
+    Decision,
+    Measures,
+    fresh_seeds,
+    gain,
+)
 from replication.study.design import PAIR, PRIMARY, Cell, Comparison, compare
 
 if TYPE_CHECKING:

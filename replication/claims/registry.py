@@ -18,6 +18,7 @@ from replication.claims import (
 from replication.claims.beyond import controls, law_runs, mechanism, precision, rate_profile, remedies
 from replication.claims.claim import Claim, Plan
 from replication.data.settings import setting as setting_of
+from replication.limits import check_known, check_within
 from replication.run import Run
 from replication.study.design import EXPLORATORY, Cell, pilot_runs, pilot_seeds
 from replication.study.networks import network as network_of
@@ -48,8 +49,7 @@ UNPLANNED_SEEDS = 20
 def plan(name: str) -> Plan:
     """The claim or question of that name. ValueError names those there are."""
     known = PLANS | LAW
-    if name not in known:
-        raise ValueError(f"unknown claim {name!r}: allowed are {', '.join(known)}")
+    check_known("claim", name, known)
     return known[name]
 
 
@@ -59,8 +59,7 @@ def cells(name: str, settings: Sequence[str] = (), networks: Sequence[str] = (),
     A setting or network beyond the plan is allowed where it exists and makes a cell outside counts; networks alone mean
     the planned settings. ValueError for what does not exist, for fewer than one seed, and where nothing is left.
     """
-    if seeds is not None and seeds < 1:
-        raise ValueError(f"seeds = {seeds} is not allowed: at least 1")
+    check_within(1, seeds=seeds)
     names = [setting_of(setting).name for setting in settings]
     bodies = [str(network_of(network)) for network in networks]
     planned = plan(name).cells

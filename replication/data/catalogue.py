@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from replication.limits import check_known
 from replication.paths import home
 
 MENDELEY = "https://data.mendeley.com/public-files/datasets"
@@ -93,6 +94,5 @@ DATA_SETS = {
 
 def data_set(name: str) -> DataSet:
     """The data set of that name. ValueError names those there are."""
-    if name not in DATA_SETS:
-        raise ValueError(f"unknown data set {name!r}: allowed are {', '.join(DATA_SETS)}")
+    check_known("data set", name, DATA_SETS)
     return DATA_SETS[name]

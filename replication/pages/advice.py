@@ -49,7 +49,7 @@ class AdvicePage:
     @cached_property
     def results(self) -> pd.DataFrame:
         """Published confirmatory rows."""
-        rows = published_rows()
+        rows = published_rows(law_judge.settings())
         return rows[rows["seed"] >= CONFIRMATORY] if len(rows) else rows
 
     @cached_property
@@ -108,13 +108,11 @@ class AdvicePage:
                 fixed.append(f"{estimate(s[arm] - best[:n])} on {name} at {arm.rpartition(' ')[2]}")
         rest = (f"At −0.4 and an untuned rate it gives, against the better of those two, {listed(fixed)}." if fixed
                 else "*Not run yet.*")  # fmt: skip
-        return [
-            "**Adjust the logits first.** Taking the log of the class shares off plain's logits needs no training; in macro F1 it "
-            f"gives {listed(free)}.",
-            "**The layer is worth having only if you tune the learning rate for it.** Against plain with adjusted logits, each at "
-            f"its own rate, it gives {listed(layer)}.",
-            f"**If you cannot tune, fix its shift.** {rest}",
-        ]
+        first = (f"**Adjust the logits first.** Taking the log of the class shares off plain's logits needs no training; in macro F1 "
+                 f"it gives {listed(free)}.")  # fmt: skip
+        second = (f"**If you add the layer, tune the learning rate for it.** Against plain with adjusted logits, each at its own rate, "
+                  f"it gives {listed(layer)}.")  # fmt: skip
+        return [first, second, f"**If you cannot tune, fix its shift.** {rest}"]
 
     def _rate(self) -> str:
         """What the law says of the learning rate."""

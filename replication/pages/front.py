@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from IPython.display import HTML, Markdown
 
+from replication.analysis.statistics import MARGIN
 from replication.claims.tiers import CONCEPTUAL, TIERS, tier
 from replication.pages import figures
 from replication.pages.names import network_label, setting_label
@@ -75,7 +76,7 @@ class Front:
     def _threshold(self, cell: Cell) -> bool:
         part = self.base.part(cell=cell, **self.base.where)
         layer, adjusted = (figures.scores(part, name) for name in ("final_bn", ADJUSTED))
-        return adjusted is not None and float(np.mean(layer) - np.mean(adjusted)) < 0.05
+        return adjusted is not None and float(np.mean(layer) - np.mean(adjusted)) < MARGIN
 
     def _untested(self) -> str:
         open_tiers = [b.partition(":")[0] for h in self.board.judgements["base"].headlines for b in h.beside]
@@ -87,8 +88,8 @@ class Front:
         """Macro F1 of the four readings on every setting and network."""
         cells = self.shown()
         gains = {c: self._macro_gain(c) for c in cells}
-        up = sum(g > 0.05 for g in gains.values())
-        finding = (f"Macro F1: the layer lies more than 0.05 above the plain network in {up} of {len(cells)} rows; plain with "
+        up = sum(g > MARGIN for g in gains.values())
+        finding = (f"Macro F1: the layer lies more than {MARGIN} above the plain network in {up} of {len(cells)} rows; plain with "
                    f"adjusted logits is at least as good as the layer in {sum(map(self._adjusted_wins, cells))}.")  # fmt: skip
         return self.base.ladder(HERO, "f1_macro", cells, finding)
 

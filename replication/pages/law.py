@@ -48,7 +48,7 @@ _LIKE = {PASSED: REPLICATED, FAILED: CONTRADICTED, NOT_RUN: NOT_RUN}
 """word -> the verdict whose shape and colour it has"""
 _COLOURS = ("#d55e00", "#0072b2", "#009e73", "#7b3294", "#8c6d1f", "#c2568f", "#3a9bd1")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_NATS = "difference of the shifts, minority minus majority (nats)"
+_NATS = "learned shift, minority minus majority (nats)"
 
 
 @dataclass
@@ -65,7 +65,7 @@ class LawPage:
             cells = [Cell(s, n, EXPLORATORY, self.asked.seeds, ("default",)) for s in settings for n in networks]
             results = local.trained(PLANS["law_log_odds"], cells, self.asked)
             return [law_judge.judge(id, results, cells) for id in ("shift", "log_odds", "mean_confidence")]
-        rows = published_rows()
+        rows = published_rows(law_judge.settings())
         if len(rows):
             kept = rows["readout"].isin(("as_trained", "bn_removed", "logit_adjusted")) & (rows["seed"] >= CONFIRMATORY)
             rows = rows[kept]
@@ -208,8 +208,8 @@ def told(
 
 
 def simulated(points: int = 40) -> tuple[np.ndarray, np.ndarray]:
-    """S and the shift (points,) at 1000:10, batches of 64 and 10 epochs, over learning rates from 1e-4 to 1e-1."""
-    runs = [law.predicted(Run(final_norm="bn", learning_rate=float(lr))) for lr in np.geomspace(1e-4, 1e-1, points)]
+    """S and the shift (points,) at 1000:10, batches of 64 and 10 epochs, over learning rates from 1e-5 to 3e-1."""
+    runs = [law.predicted(Run(final_norm="bn", learning_rate=float(lr))) for lr in np.geomspace(1e-5, 3e-1, points)]
     return np.array([r.S for r in runs]), np.array([r.shift for r in runs])
 
 

@@ -35,8 +35,8 @@ def trained(plan: Plan, cells: list[Cell], asked: Parameters) -> pd.DataFrame:
     runs = wanted(plan, cells, bool(asked.settings or asked.networks))
     with Store(default_path()) as store:
         carry_out_all(runs, store, asked.device)
-        wanted = {key_of(run): run for run in runs}  # a folder of one's own may have lain elsewhere then
-        return table(replace(result, run=wanted[result.key]) for result in store.results(set(wanted)))
+        by_key = {key_of(run): run for run in runs}  # a folder of one's own may have lain elsewhere then
+        return table(replace(result, run=by_key[result.key]) for result in store.results(set(by_key)))
 
 
 def records() -> dict[str, dict]:

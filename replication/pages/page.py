@@ -20,7 +20,7 @@ from replication.pages.names import METRICS, arm_label, cell_label, effect_label
 from replication.pages.parameters import Parameters, parameters
 from replication.pages.picture import Picture
 from replication.pages.selection import Missing, Selection, asked_cells, published_rows
-from replication.pages.stories import STORIES
+from replication.pages.stories import story
 from replication.pages.tables import (
     csv_link,
     design_table,
@@ -158,12 +158,12 @@ class Page:
 
     def key_figure(self) -> Picture | HTML:
         """The one figure of a page, see `stories`."""
-        return self.drawn(lambda: STORIES[self.name].figure(self))
+        return self.drawn(lambda: story(self.name).figure(self))
 
     def found(self) -> Markdown:
         """What was found, in computed sentences."""
         try:
-            return Markdown("\n".join(STORIES[self.name].found(self)) or self.nothing())
+            return Markdown("\n".join(story(self.name).found(self)) or self.nothing())
         except Missing as missing:
             return Markdown(f"*Not run yet: {missing}.*")
 
@@ -229,7 +229,7 @@ class Page:
         words = label or effect_label(name)
         above = sum(float(row.by_kind["own"].mean()) > 0 for row in rows)
         finding = f"{words[0].upper()}{words[1:]}: the mean is above zero in {above} of {len(rows)} cells at each arm's own rate."
-        shade = " Shaded: smaller than 0.05." if margin else ""
+        shade = f" Shaded: smaller than {st.MARGIN}." if margin else ""
         return Picture(figures.forest(rows, words, margin), f"{finding} Shape and colour are the cell's verdict.{shade}",
                        finding, pd.DataFrame(data))  # fmt: skip
 

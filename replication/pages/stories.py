@@ -379,6 +379,11 @@ def _rates_picture(part, label: str, seeds: str, arms: tuple[str, ...] = HERO) -
 
 
 _UNIT = "Minority F1 rewards saying \"minority\": always saying it scores 0.67 on a balanced test of two classes."
+def story(name: str) -> Story:
+    """What the page of that name shows and tells of itself; one without an entry has the pair's figure and lines."""
+    return STORIES.get(name, Story("", "", _hero, _pair_story))
+
+
 STORIES: dict[str, Story] = {
     "base": Story("", f"{_UNIT} Look at macro F1 and at plain with adjusted logits, which costs nothing.", _hero, _base),
     "removal": Story("", f"{_UNIT} The figure shows macro F1, for which it scores 0.33.", _removal_figure, _removal),

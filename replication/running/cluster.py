@@ -21,6 +21,8 @@ from replication import files
 from replication.data.packs import place
 from replication.data.settings import setting as setting_of
 from replication.data.splits import data_digest
+from replication.limits import check_known
+from replication.limits import deadline as deadline_in
 from replication.paths import home
 from replication.results.provenance import commit, record, registration
 from replication.results.rows import Result
@@ -469,11 +471,9 @@ def carry_out_on(
     at the end says how many were, and `failures_of` which and why. New nodes are used as they join.
     ValueError where Ray is not installed, for what is not allowed, and where the nodes' code is not this.
     """
-    if device not in local.DEVICES or engine not in local.ENGINES:
-        raise ValueError(f"device {device!r} or engine {engine!r} is unknown: allowed are {', '.join(local.DEVICES)}, and "
-                         + ", ".join(local.ENGINES))  # fmt: skip
-    if time_budget is not None and not time_budget >= 0:  # nan too
-        raise ValueError(f"time budget {time_budget:g} s is not allowed: at least 0")
+    check_known("device", device, local.DEVICES)
+    check_known("engine", engine, local.ENGINES)
+    deadline_in(time_budget)
     ray = _ray()
     todo = local.missing(runs, store)
     if not todo:

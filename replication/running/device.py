@@ -12,15 +12,15 @@ import torch
 from replication.data.splits import Split, split
 from replication.results.provenance import record
 from replication.results.store import Store
+from replication.run import Run
 from replication.running.processes import pool
 from replication.running.progress import Progress
-from replication.run import Run
 from replication.running.scoring import Labels, scored
 from replication.training.engines.choice import SHARE, Choice, choose, fastest, fits, reason, recover, remembered
 from replication.training.engines.lockstep import WAYS, train_together
-from replication.training.loop import Outcome, train
 from replication.training.engines.memory import out_of_memory
 from replication.training.engines.stacked import FORM
+from replication.training.loop import Outcome, train
 
 TOGETHER = (
     "setting", "network", "init", "head", "trained", "input_side", "optimizer", "n_majority", "n_minority", "epochs",

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import itertools
-import sys
 import tempfile
 import threading
 import time
@@ -14,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from replication.data.loading import load
 from replication.data.settings import setting as setting_of
@@ -24,7 +22,7 @@ from replication.results.provenance import record
 from replication.results.store import Result, Store
 from replication.run import Run
 from replication.running.processes import cores, pool
-from replication.running.progress import LOG_EVERY, Progress, _Lines
+from replication.running.progress import Progress, bar
 from replication.running.scoring import Labels, scored
 from replication.training.engines.examples import Examples, examples
 from replication.training.engines.heads import refuse, train_heads
@@ -139,7 +137,7 @@ def ensure(
     if not todo:
         return features
     images = sum(len(features.members(*block)) for block in todo)
-    with _bar(images, features.folder.name) as bar, tempfile.TemporaryDirectory() as folder:
+    with bar(images, "image", f"features {features.folder.name}") as shown, tempfile.TemporaryDirectory() as folder:
         pickled = Path(folder, "body.pt")
         torch.save(body, pickled)
         waiting, running = iter(todo), set[Future]()
@@ -150,7 +148,7 @@ def ensure(
                 block = next(waiting, None)
                 if block is None or time.monotonic() >= deadline:
                     break
-                bar.update(features.compute(body, *block, device))
+                shown.update(features.compute(body, *block, device))
                 continue
             if time.monotonic() < deadline:
                 some = itertools.islice(waiting, ahead - len(running))
@@ -159,16 +157,8 @@ def ensure(
                 break
             finished, running = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in finished:
-                bar.update(future.result())
+                shown.update(future.result())
     return None if any(features.missing(labels_of(runs))) else features
-
-
-def _bar(images: int, name: str) -> tqdm:
-    terminal = sys.stderr.isatty()
-    return tqdm(
-        total=images, unit="image", desc=f"features {name}", file=None if terminal else _Lines(),
-        mininterval=0.5 if terminal else LOG_EVERY, maxinterval=LOG_EVERY, ascii=None if terminal else True,
-    )  # fmt: skip
 
 
 def carry_out_frozen(

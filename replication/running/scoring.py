@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from replication.study import recipes
-from replication.data.splits import Split
 from replication.analysis import metrics
 from replication.analysis.readings import held_out, read_all
+from replication.data.splits import Split
 from replication.results.kept import ORDERED, keeps_everything, keeps_logits
 from replication.results.store import Result
 from replication.run import FACTORS, Run
+from replication.study import recipes
 
 if TYPE_CHECKING:
     from replication.training.loop import Outcome

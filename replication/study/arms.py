@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+from replication.limits import check_known
 
 
 @dataclass(frozen=True)
@@ -11,7 +14,7 @@ class Arm:
     name: str
     label: str
     """what readers see"""
-    factors: Mapping[str, str | float | int] = field(default_factory=dict)
+    factors: Mapping[str, Any] = field(default_factory=dict)
     """the factors of a run in which it differs from `plain`"""
     reference: str = "plain"
     """the arm that it is compared with: the same output, loss and sampling without any final norm"""
@@ -61,6 +64,5 @@ ARMS: dict[str, Arm] = {
 
 def arm(name: str) -> Arm:
     """The arm of that name. ValueError names those there are."""
-    if name not in ARMS:
-        raise ValueError(f"unknown arm {name!r}: allowed are {', '.join(ARMS)}")
+    check_known("arm", name, ARMS)
     return ARMS[name]

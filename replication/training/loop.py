@@ -13,6 +13,7 @@ from torch.optim.adam import adam
 
 from replication.data.augmentation import Augmented, draws, reach
 from replication.data.splits import Split
+from replication.limits import check_known
 from replication.run import Run, entropy
 from replication.training.heads import build
 from replication.training.losses import as_softmax, loss_of
@@ -134,8 +135,7 @@ def memory_format(device: torch.device, precision: str) -> torch.memory_format:
     wanted = os.environ.get("REPLICATION_MEMORY_FORMAT") or (
         "contiguous" if device.type == "cuda" and precision in ("float32", "float64") else "channels_last"
     )
-    if wanted not in LAYOUTS:
-        raise ValueError(f"unknown REPLICATION_MEMORY_FORMAT {wanted!r}: allowed are {', '.join(LAYOUTS)}")
+    check_known("REPLICATION_MEMORY_FORMAT", wanted, LAYOUTS)
     return LAYOUTS[wanted]
 
 
@@ -240,8 +240,7 @@ def minority_f1(logits: torch.Tensor, labels: torch.Tensor, minorities: tuple[in
 def train(run: Run, split: Split, device: str = "cpu") -> Outcome:
     """Train one run and read it. ValueError in one sentence for every factor that is unknown or does not fit."""
     start = time.perf_counter()
-    if run.precision not in PRECISIONS:
-        raise ValueError(f"unknown precision {run.precision!r}: allowed are {', '.join(PRECISIONS)}")
+    check_known("precision", run.precision, PRECISIONS)
     refuse(run)
     dtype, where = PRECISIONS[run.precision], torch.device(device)
     settle(where, run.precision)

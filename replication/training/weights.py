@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from replication.files import check_output
+from replication.files import check_output, replaced
 from replication.study import weights as known
 from replication.training import timm_models
 
@@ -270,13 +270,9 @@ def save(name: str, path: Path) -> str:
     """
     check_output(Path(path))
     state, path = imagenet(name), Path(path)
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, temporary)
-        temporary.replace(path)
+        with replaced(path) as temporary:
+            torch.save(state, temporary)
     except (OSError, RuntimeError) as error:
         raise ValueError(f"no weights can be written to {path} ({_line(error)}): name another file") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return digest(state)

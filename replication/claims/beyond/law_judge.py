@@ -88,8 +88,10 @@ class Outcome:
 
 def law_frame(id: str, results: pd.DataFrame, cells: Sequence[Cell] = ()) -> pd.DataFrame:
     """The rows of a prediction's runs, see `results.frame.frame`; comparisons without learning rates have none."""
-    wanted = []
-    for cell in cells or PLANS[f"law_{id}"].cells:
+    wanted, cells = [], cells or PLANS[f"law_{id}"].cells
+    if len(results):
+        results = results[results["setting"].isin({cell.setting for cell in cells})]
+    for cell in cells:
         for comparison in PLANS[f"law_{id}"].design(cell):
             try:
                 wanted += [((cell.setting, cell.network), entry) for entry in comparison.entries()]

@@ -155,7 +155,7 @@ def _by_diagnosis(downloads: Path, everything: bool) -> dict[str, list[Path]]:
 class _Arrays(pickle.Unpickler):
     """Reads arrays, lists and strings; whatever else a pickle could call is refused."""
 
-    ALLOWED = {"_reconstruct": np._core.multiarray._reconstruct, "ndarray": np.ndarray, "dtype": np.dtype}
+    ALLOWED = {"_reconstruct": np.ndarray(0).__reduce__()[0], "ndarray": np.ndarray, "dtype": np.dtype}
 
     def find_class(self, module: str, name: str):
         if module.partition(".")[0] == "numpy" and name in self.ALLOWED:

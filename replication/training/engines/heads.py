@@ -117,6 +117,7 @@ def train_alone(run: Run, examples: Examples, device: torch.device) -> Outcome:
             loss = loss_function(model(train[rows]), labels[rows % len(labels)])
             loss.backward()
             updates.step(number)
+            # private: one launch for all; the public zero_grad() is an optimiser's, which these slices are not given to
             torch._foreach_zero_([part.gradient for part in parts])
             total += loss.detach()
         made += len(epoch)

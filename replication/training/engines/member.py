@@ -9,9 +9,20 @@ import torch
 
 from replication.data.augmentation import draws, reach
 from replication.data.splits import Split
+from replication.limits import check_known
 from replication.run import Run
 from replication.training.heads import Dropout, build
-from replication.training.loop import PRECISIONS, Outcome, batches, final_norm, flattened, memory_format, outcome, scaled, schedule
+from replication.training.loop import (
+    PRECISIONS,
+    Outcome,
+    batches,
+    final_norm,
+    flattened,
+    memory_format,
+    outcome,
+    scaled,
+    schedule,
+)
 from replication.training.losses import loss_of
 from replication.training.readouts import readouts
 
@@ -56,8 +67,7 @@ class Member:
     """One run's training as tensors on a device. `clock` and `epoch` (1,) count there, so that no call needs the host."""
 
     def __init__(self, run: Run, split: Split, device: torch.device):
-        if run.precision not in PRECISIONS:
-            raise ValueError(f"unknown precision {run.precision!r}: allowed are {', '.join(PRECISIONS)}")
+        check_known("precision", run.precision, PRECISIONS)
         if run.stop_f1:
             raise ValueError("runs that stop early are trained one by one: the loop is needed")
         if other := [f"{name} = {value!r}" for name, value in REFUSED.items() if getattr(run, name) != value]:

@@ -7,9 +7,9 @@ from torch import nn
 
 from replication.data.splits import Split
 from replication.run import Run
+from replication.training.engines.member import HELD_BATCH
 from replication.training.heads import Dropout, build
 from replication.training.loop import PRECISIONS, batches
-from replication.training.engines.member import HELD_BATCH
 
 # cuBLAS keeps 32 MiB a stream (on compute capability 9.0), once outside a capture and once in its pool; cuDNN's
 # workspaces and the allocator's rounding to segments of 2 and 20 MiB, which streams do not share, come on top. Measured

@@ -7,7 +7,6 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 
 from replication.training.engines.member import HELD_BATCH, Member, adam_step
 
-
 FORM = (
     "setting", "network", "head", "final_norm", "output", "loss", "n_majority", "n_minority", "batch_size", "precision"
 )  # fmt: skip
