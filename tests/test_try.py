@@ -379,6 +379,18 @@ def test_the_owners_split_and_ratio_are_kept(tmp_path, own_home):
     assert made.sizes.n_majority == 180 - held[0] and made.sizes.n_minority == 40 - held[1] and not made.fixed
 
 
+@pytest.mark.parametrize(("counts", "said"), [((400, 120), True), ((400, 42), False)])
+def test_the_folders_own_ratio_is_offered_where_it_lasts(tmp_path, own_home, counts, said):
+    made, _ = trial.prepare(images(tmp_path / "some", counts), pixels=16, tell=lambda text: None)
+    offer = re.search(r"--train (\d+):(\d+) ", made.ratio())
+    assert bool(offer) == said
+    if offer:
+        n, m = map(int, offer.groups())
+        assert n / m == pytest.approx(counts[0] / counts[1], rel=0.05)
+        again, _ = trial.prepare(tmp_path / "some", pixels=16, train=(n, m), tell=lambda text: None)
+        assert (again.sizes.n_majority, again.sizes.n_minority) == (n, m) and not again.ratio()
+
+
 def test_broken_files_are_left_out(tmp_path, own_home):
     images(tmp_path / "some")
     (tmp_path / "some" / "worn" / "broken.png").write_bytes(b"no image")

@@ -16,7 +16,7 @@ from replication.data.folders import resolved
 from replication.data.loading import load
 from replication.data.packs import folder_of, pack, place
 from replication.data.settings import setting as setting_of
-from replication.data.sizes import Sizes, members, sizes
+from replication.data.sizes import LEAST_TRAIN, Sizes, members, sizes
 from replication.data.sources import PARTS, Source
 from replication.data.splits import data_digest, indices
 from replication.data.survey import Survey, survey
@@ -66,13 +66,15 @@ class Trial:
         return tuple((name, value) for name, value in factors.items() if value != getattr(Run(), name))
 
     def ratio(self) -> str:
-        """That the folder is less imbalanced than the trainings, and how to try its own ratio; empty where it is not."""
+        """That the folder is less imbalanced than the trainings, and how to try its own ratio; else empty."""
         many, *rest = self.shares.values()
         few, (n, m) = sum(rest), (self.sizes.n_majority, self.sizes.n_minority)
         if few * n <= 2 * m * many or "you asked" in self.sizes.sentence:
             return ""
         left, least = (int(0.95 * (k - self.sizes.test - held)) for k, held in zip((many, few), self.sizes.validation))
         n = min(n, left, least * many // few)
+        if n < LEAST_TRAIN:
+            return ""
         return (
             f"The folder has {few / (many + few):.0%} minority images, more than these trainings: with --train "
             f"{n}:{max(1, n * few // many)} its own ratio is tried."
