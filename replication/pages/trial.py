@@ -32,14 +32,24 @@ LOOKS_OF = {choice.name: LOOKS.get(choice.name, Look(LOOKS["plain"].colour, "d")
 FREE = ("plain · tuned", "plain · logit_adjusted")
 """what needs no training of its own"""
 READ = (
-    "arm", "role", "readout", "seed", "n_test", "roc_auc", HELD, f"{HELD}_tuned", f"{HELD}_adjusted",
+    "arm",
+    "role",
+    "readout",
+    "seed",
+    "n_test",
+    "roc_auc",
+    HELD,
+    f"{HELD}_tuned",
+    f"{HELD}_adjusted",
     *(name + suffix for name in ("f1_minority", "f1_macro") for suffix in ("", "_tuned")),
-)  # fmt: skip
+)
 
 
 def _table(rows: list[dict], caption: str) -> HTML:
     """A table that scrolls in its own box, below its caption, which does not."""
-    return HTML(f"<figure><figcaption>{caption}</figcaption><div class='wide'>{table_html(pd.DataFrame(rows))}</div></figure>")
+    return HTML(
+        f"<figure><figcaption>{caption}</figcaption><div class='wide'>{table_html(pd.DataFrame(rows))}</div></figure>"
+    )
 
 
 def _digits(gain: Gain) -> int:
@@ -49,6 +59,14 @@ def _digits(gain: Gain) -> int:
 
 def _interval(gain: Gain) -> str:
     return f" ({between(gain.low, gain.high, _digits(gain))})" if np.isfinite(gain.low) else ""
+
+
+def _machine(record: dict) -> str:
+    """One provenance record in words: commit where it is known, versions, hardware and device."""
+    commit = record.get("commit", "unknown")
+    known = [] if commit == "unknown" else [f"commit {commit}"]
+    versions = [f"{name} {version}" for name, version in record.get("versions", {}).items()]
+    return f"{', '.join([*known, *versions])}, {record.get('hardware', '')} ({record.get('device', '')})"
 
 
 class TrialPage:
@@ -85,17 +103,26 @@ class TrialPage:
     def title(self) -> HTML:
         """What the page is about."""
         a = self.about
-        short = f" So far {self.found.n} of {a['seeds']} seeds are done; the same command resumes." if self.found.n < a["seeds"] else ""
+        short = (
+            f" So far {self.found.n} of {a['seeds']} seeds are done; the same command resumes."
+            if self.found.n < a["seeds"]
+            else ""
+        )
         return HTML(
             f"<h1>Does it help on {html.escape(Path(a['path']).name)}?</h1><p class='under'>{sum(a['shares'].values())} images: "
-            f"{self.majority} against {self.minority}. {html.escape(a['label'])}. Trained with {a['train'][0]} and {a['train'][1]} images, {self.found.n} seeds.{short}</p>"
+            f"{self.majority} against {self.minority}. {html.escape(a['label'])}. Trained with "
+            f"{a['train'][0]} and {a['train'][1]} images, {self.found.n} seeds.{short}</p>"
         )
 
     def sentence(self) -> str:
         """The recommendation for a terminal."""
         best = CHOICE_OF[self.found.recommended]
         said = f"On these images, use {best.use}: minority F1 {number(self.found.mean(best.name, 'f1_minority'))}"
-        return said + (f", {self._against(best.name)} over plain training" if best.name != "plain" else "") + f", {self.found.n} seeds."
+        return (
+            said
+            + (f", {self._against(best.name)} over plain training" if best.name != "plain" else "")
+            + f", {self.found.n} seeds."
+        )
 
     def answer(self) -> HTML:
         """The recommended choice, what it is worth, and whether the layer helps."""
@@ -117,10 +144,11 @@ class TrialPage:
         extra = f" The threshold needs {many} + {few} labelled images beside those that train." if choice.suffix else ""
         small = (
             f"The choice was made on validation images. Intervals are simultaneous over the {len(CHOICES)} choices and come "
-            f"from {f.n} seeds." if self._exact else
-            f"The choice was made on validation images. With fewer than {LEAST_SEEDS} seeds no intervals are given, and "
+            f"from {f.n} seeds."
+            if self._exact
+            else f"The choice was made on validation images. With fewer than {LEAST_SEEDS} seeds no intervals are given, and "
             "another seed may change the choice."
-        )  # fmt: skip
+        )
         return HTML(
             f"<div class='box'><p class='lead'>On these images, use {choice.use}.</p><p>{worth}</p>"
             f"<p><strong>Does the final BN layer help?</strong> {self._layer()}</p><p class='small'>{small}{extra}</p></div>"
@@ -158,7 +186,11 @@ class TrialPage:
             row["ROC AUC"] = number(self.found.mean(choice.name, "roc_auc"))
             row["validation macro F1"] = number(self.found.mean(choice.name, HELD))
             made.append(row)
-        what = "with intervals simultaneous over all pairs of choices" if self._exact else "without intervals, as there are few seeds"
+        what = (
+            "with intervals simultaneous over all pairs of choices"
+            if self._exact
+            else "without intervals, as there are few seeds"
+        )
         caption = (
             f"Means over {self.found.n} seeds, differences paired by seed, {what}; ← is recommended, chosen by the last column "
             f"({csv_link(self.found.rows, 'choices', 'CSV of all seeds')})"
@@ -168,10 +200,13 @@ class TrialPage:
     def picture(self, metric: str = "f1_minority") -> HTML:
         """Every seed of every choice, with means and intervals."""
         best = CHOICE_OF[self.found.recommended]
-        said = f"{METRICS[metric]}: " + ", ".join(f"{c.label} {number(self.found.mean(c.name, metric))}" for c in CHOICES)
+        said = f"{METRICS[metric]}: " + ", ".join(
+            f"{c.label} {number(self.found.mean(c.name, metric))}" for c in CHOICES
+        )
         caption = (
             f"{METRICS[metric][0].upper()}{METRICS[metric][1:]} on test images, a dot a seed"
-            + (", the mean and its own 95 % interval" if self._exact else ", and the mean") + f". Recommended: {best.label}."
+            + (", the mean and its own 95 % interval" if self._exact else ", and the mean")
+            + f". Recommended: {best.label}."
         )
         picture = Picture(self._draw(metric), caption, said)
         image = base64.b64encode(picture.png()).decode()
@@ -190,7 +225,9 @@ class TrialPage:
                 points(ax, y, of, LOOKS_OF[choice.name])
             else:
                 ax.scatter(of, np.full(len(of), y), s=9, alpha=0.4, color=LOOKS_OF[choice.name].colour, linewidths=0)
-                ax.plot([of.mean()], [y], LOOKS_OF[choice.name].marker, color=LOOKS_OF[choice.name].colour, mec=INK, ms=7)
+                ax.plot(
+                    [of.mean()], [y], LOOKS_OF[choice.name].marker, color=LOOKS_OF[choice.name].colour, mec=INK, ms=7
+                )
         no_skill_line(ax, metric)
         rows_axis(ax, len(CHOICES))
         ax.set_xlabel(METRICS[metric])
@@ -206,11 +243,18 @@ class TrialPage:
         for name in dict.fromkeys(("plain", self.found.recommended)):
             found, false = self.found.mean(name, "found") / n, self.found.mean(name, "false") / n
             said = found * share + false * (1 - share)
-            made.append({
-                "choice": CHOICE_OF[name].label, "minority found": f"{found:.0%}", "minority missed": f"{1 - found:.0%}",
-                "majority called minority": f"{false:.0%}", "majority right": f"{1 - false:.0%}",
-                f"right of those called minority, at {share:.1%}": f"{found * share / said:.0%}" if said else "none is called so",
-            })  # fmt: skip
+            made.append(
+                {
+                    "choice": CHOICE_OF[name].label,
+                    "minority found": f"{found:.0%}",
+                    "minority missed": f"{1 - found:.0%}",
+                    "majority called minority": f"{false:.0%}",
+                    "majority right": f"{1 - false:.0%}",
+                    f"right of those called minority, at {share:.1%}": f"{found * share / said:.0%}"
+                    if said
+                    else "none is called so",
+                }
+            )
         caption = (
             f"Confusion on {n} + {n} test images, means over {self.found.n} seeds. Minority: {self.minority}. The last column "
             f"is for images of which {share:.1%} are minority, as in your folder"
@@ -224,25 +268,35 @@ class TrialPage:
         if best != "plain":
             if gain.low > st.MARGIN or gain.high < st.MARGIN:
                 side = "more" if gain.low > st.MARGIN else "less"
-                lines.append(f"On these images the gain over plain training is shown to be {side} than {st.MARGIN} in minority F1.")
+                lines.append(
+                    f"On these images the gain over plain training is shown to be {side} than {st.MARGIN} in minority F1."
+                )
             else:
-                lines.append(f"Whether the gain over plain training exceeds {st.MARGIN} in minority F1 is open: "
-                             f"{self._needed(gain.d, st.MARGIN)}.")  # fmt: skip
+                lines.append(
+                    f"Whether the gain over plain training exceeds {st.MARGIN} in minority F1 is open: "
+                    f"{self._needed(gain.d, st.MARGIN)}."
+                )
         apart = self.found.gain(best, other, "f1_macro")
         names = f"{CHOICE_OF[best].label} and {CHOICE_OF[other].label} (the next best on validation images)"
         if apart.low > 0 or apart.high < 0:
             lines.append(f"In macro F1, {names} differ: {self._against(best, other, 'f1_macro')}.")
         else:
-            lines.append(f"In macro F1, {names} are not told apart, {self._against(best, other, 'f1_macro')}: "
-                         f"{self._needed(apart.d, 0.0)}.")  # fmt: skip
+            lines.append(
+                f"In macro F1, {names} are not told apart, {self._against(best, other, 'f1_macro')}: "
+                f"{self._needed(apart.d, 0.0)}."
+            )
         n = self.about["test"]
-        lines.append(f"Every seed is tested on {n} images of each class, so that one image moves recall by {1 / n:.1%}.")
+        lines.append(
+            f"Every seed is tested on {n} images of each class, so that one image moves recall by {1 / n:.1%}."
+        )
         lines.append(
             "Your split gives every seed the same images: intervals hold for initial weights and batch order alone, and say "
-            "nothing of other images." if self.about["fixed"] else
-            "Seeds draw split, initial weights and batch order anew from the same folder. Intervals hold for these images and "
+            "nothing of other images."
+            if self.about["fixed"]
+            else "Seeds draw split, initial weights and batch order anew from the same folder. "
+            "Intervals hold for these images and "
             "these ImageNet weights; images from another camera, place or year need a test of their own."
-        )  # fmt: skip
+        )
         return HTML("<ul>" + "".join(f"<li>{line}</li>" for line in lines) + "</ul>")
 
     def _needed(self, d: np.ndarray, margin: float) -> str:
@@ -251,26 +305,35 @@ class TrialPage:
             return "more seeds of these images cannot say how many it would take"
         if needed <= len(d):
             return "these seeds would suffice for this comparison alone, but not for all pairs at once"
-        return f"with this spread about {needed:,} seeds would be needed (--seeds {needed})" if needed <= 1000 else (
-            f"with this spread about {needed:,} seeds would be needed, so that it hardly matters which is used"
+        return (
+            f"with this spread about {needed:,} seeds would be needed (--seeds {needed})"
+            if needed <= 1000
+            else (f"with this spread about {needed:,} seeds would be needed, so that it hardly matters which is used")
         )
 
     def images(self) -> HTML:
         """What was found in the folder, and what the parts are."""
         lines = "\n".join(html.escape(line) for line in self.about["survey"])
-        return HTML(f"<pre>{lines}</pre><p>{html.escape(self.about['sizes'])} {html.escape(self.about['ratio'])} Images are shown at {self.about['pixels']} × "
-                    f"{self.about['pixels']} pixels; the test set is balanced.</p>")  # fmt: skip
+        return HTML(
+            f"<pre>{lines}</pre><p>{html.escape(self.about['sizes'])} "
+            f"{html.escape(self.about['ratio'])} Images are shown at {self.about['pixels']} × "
+            f"{self.about['pixels']} pixels; the test set is balanced.</p>"
+        )
 
     def method(self) -> HTML:
         """How the numbers were made, and how to make them again."""
         a = self.about
         rates = listed([f"{CHOICE_OF[arm].label} {rate(value)}" for arm, value in a["rates"].items()])
-        ends = f" At an end of the rates tried: {listed([CHOICE_OF[arm].label for arm in a['ends']])}." if a["ends"] else ""
-        records = "; ".join(
-            f"{'commit ' + r['commit'] + ', ' if r.get('commit', 'unknown') != 'unknown' else ''}{', '.join(f'{k} {v}' for k, v in r.get('versions', {}).items())}, "
-            f"{r.get('hardware', '')} ({r.get('device', '')})" for r in a["provenance"]
-        )  # fmt: skip
-        pilots = int((self.rows["role"] == "pilot").sum() and self.rows.loc[self.rows["role"] == "pilot", "readout"].eq("as_trained").sum())
+        ends = (
+            f" At an end of the rates tried: {listed([CHOICE_OF[arm].label for arm in a['ends']])}."
+            if a["ends"]
+            else ""
+        )
+        records = "; ".join(map(_machine, a["provenance"]))
+        pilots = int(
+            (self.rows["role"] == "pilot").sum()
+            and self.rows.loc[self.rows["role"] == "pilot", "readout"].eq("as_trained").sum()
+        )
         return HTML(
             f"<p>{len(ARMS)} ways to train were tuned, each on {a['pilots']} pilot seeds by macro F1 on validation images "
             f"({pilots} trainings), and trained on {self.found.n} further seeds. Learning rates: {rates}.{ends}</p>"
@@ -278,11 +341,11 @@ class TrialPage:
             "error of the best. The tuned threshold is set on validation images with as many minority labels as training has; "
             "for the choice it is scored on validation images that it was not set on. Test images play no part in the choice. "
             "Intervals: studentised max-|t| bootstrap over seeds.</p>"
-            f"<p>All rows are in <code>{RESULTS}</code> beside this page (pandas: <code>pd.read_parquet(\"{RESULTS}\")</code>; "
+            f'<p>All rows are in <code>{RESULTS}</code> beside this page (pandas: <code>pd.read_parquet("{RESULTS}")</code>; '
             "<code>replication.results.columns.columns()</code> explains every column). Made in "
             f"{duration(a['seconds'])} on {html.escape(a['device'])}, version {html.escape(a['version'])}, data {a['data']}; "
             f"{html.escape(records)}.</p><p>Again:</p><pre>{html.escape(a['command'])}</pre>"
-        )  # fmt: skip
+        )
 
 
 def open_trial(folder: Path | str) -> TrialPage:
@@ -303,10 +366,13 @@ h1 { font-size: 1.6rem; line-height: 1.25; margin: 1rem 0 .3rem; } h2 { font-siz
   padding: .3rem 1rem; margin: 1rem 0; }
 .lead { font-size: 1.15rem; font-weight: 650; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding-bottom: .4rem; } th, td { text-align: left; padding: .3rem .7rem .3rem 0; vertical-align: top; }
+caption { text-align: left; padding-bottom: .4rem; }
+th, td { text-align: left; padding: .3rem .7rem .3rem 0; vertical-align: top; }
 th { border-bottom: 1px solid var(--line); } td { border-bottom: 1px solid var(--soft); }
-figure { margin: 1rem 0; } figure > .wide { margin-top: .5rem; } img { max-width: 100%; height: auto; background: #fff; border-radius: .4rem; }
-pre { background: var(--soft); padding: .7rem .9rem; border-radius: .4rem; overflow-x: auto; font-size: .82rem; white-space: pre-wrap; }
+figure { margin: 1rem 0; } figure > .wide { margin-top: .5rem; }
+img { max-width: 100%; height: auto; background: #fff; border-radius: .4rem; }
+pre { background: var(--soft); padding: .7rem .9rem; border-radius: .4rem; overflow-x: auto;
+  font-size: .82rem; white-space: pre-wrap; }
 code { font-size: .9em; } a { color: inherit; }
 """
 
@@ -323,20 +389,36 @@ def make(folder: Path) -> Path:
     temporary = folder / f".unfinished-{NOTEBOOK}"
     try:
         papermill.execute_notebook(
-            str(TEMPLATE), str(temporary), {"folder": str(folder.resolve())}, kernel_name="python3", progress_bar=False,
-            cwd=str(folder), extra_arguments=["--log-level=ERROR"],  # else the kernel warns of its own transport
-        )  # fmt: skip
+            str(TEMPLATE),
+            str(temporary),
+            {"folder": str(folder.resolve())},
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=str(folder),
+            extra_arguments=["--log-level=ERROR"],  # else the kernel warns of its own transport
+        )
     except papermill.PapermillExecutionError as error:
         raise RuntimeError(f"the page could not be made: {error.ename}: {error.evalue}") from error
     temporary.replace(folder / NOTEBOOK)
-    exporter = HTMLExporter(template_name="basic", config=Config({
-        "HTMLExporter": {"exclude_input": True, "exclude_input_prompt": True, "exclude_output_prompt": True, "exclude_anchor_links": True},
-    }))  # fmt: skip
+    exporter = HTMLExporter(
+        template_name="basic",
+        config=Config(
+            {
+                "HTMLExporter": {
+                    "exclude_input": True,
+                    "exclude_input_prompt": True,
+                    "exclude_output_prompt": True,
+                    "exclude_anchor_links": True,
+                },
+            }
+        ),
+    )
     body, _ = exporter.from_filename(str(folder / NOTEBOOK))
     name = html.escape(Path(json.loads((folder / ABOUT).read_text(encoding="utf-8"))["path"]).name)
     page = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, '
-        f'initial-scale=1"><title>Does it help on {name}?</title><style>{STYLE}</style></head><body><main>{body}</main></body></html>\n'
+        f'initial-scale=1"><title>Does it help on '
+        f"{name}?</title><style>{STYLE}</style></head><body><main>{body}</main></body></html>\n"
     )
     write(folder / PAGE, page)
     return folder / PAGE
