@@ -75,9 +75,8 @@ def own_packs() -> list[str]:
             lines.append(f"  {error}")
             continue
         counts = ", ".join(f"{c} {n}" for c, n in zip(source.classes, source.counts))
-        lines.append(
-            f"  {found[1]} at {found[2]} pixels: {counts} (digest {source.digest}), {size_of(path) / 1e6:.1f} MB in {path}"
-        )
+        where = f"{size_of(path) / 1e6:.1f} MB in {path}"
+        lines.append(f"  {found[1]} at {found[2]} pixels: {counts} (digest {source.digest}), {where}")
     return ["your own images, packed:", *lines] if lines else []
 
 
@@ -90,12 +89,9 @@ def report() -> list[str]:
         lines += [
             f"{name}: {len(source.images)} images of {source.n_labels} classes, {source.images.nbytes / 1e6:.1f} MB, "
             "part of scikit-learn",
-            f"  images: {counts}",
-            _uses(name),
-            f"  digest {source.digest}",
-            f"  licence: {source.licence}",
-            f"  {source.citation}",
-        ]
+            f"  images: {counts}", _uses(name), f"  digest {source.digest}",
+            f"  licence: {source.licence}", f"  {source.citation}",
+        ]  # fmt: skip
     for name, data_set in DATA_SETS.items():
         try:
             lines += _here(data_set)

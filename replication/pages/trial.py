@@ -25,6 +25,7 @@ from replication.pages.words import between, duration, listed, number, rate, sig
 from replication.running.trial import ABOUT, RESULTS
 
 TEMPLATE = Path(__file__).with_name("templates") / "try.ipynb"
+STYLE = TEMPLATE.with_suffix(".css")
 WIDTH = 4.6
 """inches of the figures: narrower than the book's, as a phone shows nothing beside them"""
 NOTEBOOK, PAGE = "report.ipynb", "report.html"
@@ -32,24 +33,22 @@ LOOKS_OF = {choice.name: LOOKS.get(choice.name, Look(LOOKS["plain"].colour, "d")
 FREE = ("plain · tuned", "plain · logit_adjusted")
 """what needs no training of its own"""
 READ = (
-    "arm",
-    "role",
-    "readout",
-    "seed",
-    "n_test",
-    "roc_auc",
-    HELD,
-    f"{HELD}_tuned",
-    f"{HELD}_adjusted",
+    "arm", "role", "readout", "seed", "n_test", "roc_auc", HELD, f"{HELD}_tuned", f"{HELD}_adjusted",
     *(name + suffix for name in ("f1_minority", "f1_macro") for suffix in ("", "_tuned")),
-)
+)  # fmt: skip
+
+
+def _machine(record: dict) -> str:
+    """A provenance record in words."""
+    commit = [f"commit {record['commit']}"] if record.get("commit", "unknown") != "unknown" else []
+    versions = [f"{name} {version}" for name, version in record.get("versions", {}).items()]
+    return ", ".join([*commit, *versions, f"{record.get('hardware', '')} ({record.get('device', '')})"])
 
 
 def _table(rows: list[dict], caption: str) -> HTML:
     """A table that scrolls in its own box, below its caption, which does not."""
-    return HTML(
-        f"<figure><figcaption>{caption}</figcaption><div class='wide'>{table_html(pd.DataFrame(rows))}</div></figure>"
-    )
+    table = table_html(pd.DataFrame(rows))
+    return HTML(f"<figure><figcaption>{caption}</figcaption><div class='wide'>{table}</div></figure>")
 
 
 def _digits(gain: Gain) -> int:
@@ -59,14 +58,6 @@ def _digits(gain: Gain) -> int:
 
 def _interval(gain: Gain) -> str:
     return f" ({between(gain.low, gain.high, _digits(gain))})" if np.isfinite(gain.low) else ""
-
-
-def _machine(record: dict) -> str:
-    """One provenance record in words: commit where it is known, versions, hardware and device."""
-    commit = record.get("commit", "unknown")
-    known = [] if commit == "unknown" else [f"commit {commit}"]
-    versions = [f"{name} {version}" for name, version in record.get("versions", {}).items()]
-    return f"{', '.join([*known, *versions])}, {record.get('hardware', '')} ({record.get('device', '')})"
 
 
 class TrialPage:
@@ -103,26 +94,21 @@ class TrialPage:
     def title(self) -> HTML:
         """What the page is about."""
         a = self.about
-        short = (
-            f" So far {self.found.n} of {a['seeds']} seeds are done; the same command resumes."
-            if self.found.n < a["seeds"]
-            else ""
-        )
+        n, short = self.found.n, ""
+        if n < a["seeds"]:
+            short = f" So far {n} of {a['seeds']} seeds are done; the same command resumes."
         return HTML(
-            f"<h1>Does it help on {html.escape(Path(a['path']).name)}?</h1><p class='under'>{sum(a['shares'].values())} images: "
-            f"{self.majority} against {self.minority}. {html.escape(a['label'])}. Trained with "
-            f"{a['train'][0]} and {a['train'][1]} images, {self.found.n} seeds.{short}</p>"
+            f"<h1>Does it help on {html.escape(Path(a['path']).name)}?</h1>"
+            f"<p class='under'>{sum(a['shares'].values())} images: {self.majority} against {self.minority}. "
+            f"{html.escape(a['label'])}. Trained with {a['train'][0]} and {a['train'][1]} images, {n} seeds.{short}</p>"
         )
 
     def sentence(self) -> str:
         """The recommendation for a terminal."""
         best = CHOICE_OF[self.found.recommended]
         said = f"On these images, use {best.use}: minority F1 {number(self.found.mean(best.name, 'f1_minority'))}"
-        return (
-            said
-            + (f", {self._against(best.name)} over plain training" if best.name != "plain" else "")
-            + f", {self.found.n} seeds."
-        )
+        over = f", {self._against(best.name)} over plain training" if best.name != "plain" else ""
+        return f"{said}{over}, {self.found.n} seeds."
 
     def answer(self) -> HTML:
         """The recommended choice, what it is worth, and whether the layer helps."""
@@ -144,11 +130,10 @@ class TrialPage:
         extra = f" The threshold needs {many} + {few} labelled images beside those that train." if choice.suffix else ""
         small = (
             f"The choice was made on validation images. Intervals are simultaneous over the {len(CHOICES)} choices and come "
-            f"from {f.n} seeds."
-            if self._exact
-            else f"The choice was made on validation images. With fewer than {LEAST_SEEDS} seeds no intervals are given, and "
+            f"from {f.n} seeds." if self._exact else
+            f"The choice was made on validation images. With fewer than {LEAST_SEEDS} seeds no intervals are given, and "
             "another seed may change the choice."
-        )
+        )  # fmt: skip
         return HTML(
             f"<div class='box'><p class='lead'>On these images, use {choice.use}.</p><p>{worth}</p>"
             f"<p><strong>Does the final BN layer help?</strong> {self._layer()}</p><p class='small'>{small}{extra}</p></div>"
@@ -186,11 +171,7 @@ class TrialPage:
             row["ROC AUC"] = number(self.found.mean(choice.name, "roc_auc"))
             row["validation macro F1"] = number(self.found.mean(choice.name, HELD))
             made.append(row)
-        what = (
-            "with intervals simultaneous over all pairs of choices"
-            if self._exact
-            else "without intervals, as there are few seeds"
-        )
+        what = "with intervals simultaneous over all pairs of choices" if self._exact else "without intervals, the seeds are few"
         caption = (
             f"Means over {self.found.n} seeds, differences paired by seed, {what}; ← is recommended, chosen by the last column "
             f"({csv_link(self.found.rows, 'choices', 'CSV of all seeds')})"
@@ -200,13 +181,10 @@ class TrialPage:
     def picture(self, metric: str = "f1_minority") -> HTML:
         """Every seed of every choice, with means and intervals."""
         best = CHOICE_OF[self.found.recommended]
-        said = f"{METRICS[metric]}: " + ", ".join(
-            f"{c.label} {number(self.found.mean(c.name, metric))}" for c in CHOICES
-        )
+        said = f"{METRICS[metric]}: " + ", ".join(f"{c.label} {number(self.found.mean(c.name, metric))}" for c in CHOICES)
         caption = (
             f"{METRICS[metric][0].upper()}{METRICS[metric][1:]} on test images, a dot a seed"
-            + (", the mean and its own 95 % interval" if self._exact else ", and the mean")
-            + f". Recommended: {best.label}."
+            + (", the mean and its own 95 % interval" if self._exact else ", and the mean") + f". Recommended: {best.label}."
         )
         picture = Picture(self._draw(metric), caption, said)
         image = base64.b64encode(picture.png()).decode()
@@ -225,9 +203,7 @@ class TrialPage:
                 points(ax, y, of, LOOKS_OF[choice.name])
             else:
                 ax.scatter(of, np.full(len(of), y), s=9, alpha=0.4, color=LOOKS_OF[choice.name].colour, linewidths=0)
-                ax.plot(
-                    [of.mean()], [y], LOOKS_OF[choice.name].marker, color=LOOKS_OF[choice.name].colour, mec=INK, ms=7
-                )
+                ax.plot([of.mean()], [y], LOOKS_OF[choice.name].marker, color=LOOKS_OF[choice.name].colour, mec=INK, ms=7)
         no_skill_line(ax, metric)
         rows_axis(ax, len(CHOICES))
         ax.set_xlabel(METRICS[metric])
@@ -243,18 +219,11 @@ class TrialPage:
         for name in dict.fromkeys(("plain", self.found.recommended)):
             found, false = self.found.mean(name, "found") / n, self.found.mean(name, "false") / n
             said = found * share + false * (1 - share)
-            made.append(
-                {
-                    "choice": CHOICE_OF[name].label,
-                    "minority found": f"{found:.0%}",
-                    "minority missed": f"{1 - found:.0%}",
-                    "majority called minority": f"{false:.0%}",
-                    "majority right": f"{1 - false:.0%}",
-                    f"right of those called minority, at {share:.1%}": f"{found * share / said:.0%}"
-                    if said
-                    else "none is called so",
-                }
-            )
+            made.append({
+                "choice": CHOICE_OF[name].label, "minority found": f"{found:.0%}", "minority missed": f"{1 - found:.0%}",
+                "majority called minority": f"{false:.0%}", "majority right": f"{1 - false:.0%}",
+                f"right of those called minority, at {share:.1%}": f"{found * share / said:.0%}" if said else "none called so",
+            })  # fmt: skip
         caption = (
             f"Confusion on {n} + {n} test images, means over {self.found.n} seeds. Minority: {self.minority}. The last column "
             f"is for images of which {share:.1%} are minority, as in your folder"
@@ -268,35 +237,25 @@ class TrialPage:
         if best != "plain":
             if gain.low > st.MARGIN or gain.high < st.MARGIN:
                 side = "more" if gain.low > st.MARGIN else "less"
-                lines.append(
-                    f"On these images the gain over plain training is shown to be {side} than {st.MARGIN} in minority F1."
-                )
+                lines.append(f"The gain over plain training is shown to be {side} than {st.MARGIN} in minority F1.")
             else:
-                lines.append(
-                    f"Whether the gain over plain training exceeds {st.MARGIN} in minority F1 is open: "
-                    f"{self._needed(gain.d, st.MARGIN)}."
-                )
+                lines.append(f"Whether the gain over plain training exceeds {st.MARGIN} in minority F1 is open: "
+                             f"{self._needed(gain.d, st.MARGIN)}.")  # fmt: skip
         apart = self.found.gain(best, other, "f1_macro")
         names = f"{CHOICE_OF[best].label} and {CHOICE_OF[other].label} (the next best on validation images)"
         if apart.low > 0 or apart.high < 0:
             lines.append(f"In macro F1, {names} differ: {self._against(best, other, 'f1_macro')}.")
         else:
-            lines.append(
-                f"In macro F1, {names} are not told apart, {self._against(best, other, 'f1_macro')}: "
-                f"{self._needed(apart.d, 0.0)}."
-            )
+            lines.append(f"In macro F1, {names} are not told apart, {self._against(best, other, 'f1_macro')}: "
+                         f"{self._needed(apart.d, 0.0)}.")  # fmt: skip
         n = self.about["test"]
-        lines.append(
-            f"Every seed is tested on {n} images of each class, so that one image moves recall by {1 / n:.1%}."
-        )
+        lines.append(f"Every seed is tested on {n} images of each class, so that one image moves recall by {1 / n:.1%}.")
         lines.append(
             "Your split gives every seed the same images: intervals hold for initial weights and batch order alone, and say "
-            "nothing of other images."
-            if self.about["fixed"]
-            else "Seeds draw split, initial weights and batch order anew from the same folder. "
-            "Intervals hold for these images and "
+            "nothing of other images." if self.about["fixed"] else
+            "Seeds draw split, initial weights and batch order anew from the same folder. Intervals hold for these images and "
             "these ImageNet weights; images from another camera, place or year need a test of their own."
-        )
+        )  # fmt: skip
         return HTML("<ul>" + "".join(f"<li>{line}</li>" for line in lines) + "</ul>")
 
     def _needed(self, d: np.ndarray, margin: float) -> str:
@@ -305,35 +264,27 @@ class TrialPage:
             return "more seeds of these images cannot say how many it would take"
         if needed <= len(d):
             return "these seeds would suffice for this comparison alone, but not for all pairs at once"
-        return (
-            f"with this spread about {needed:,} seeds would be needed (--seeds {needed})"
-            if needed <= 1000
-            else (f"with this spread about {needed:,} seeds would be needed, so that it hardly matters which is used")
+        return f"with this spread about {needed:,} seeds would be needed (--seeds {needed})" if needed <= 1000 else (
+            f"with this spread about {needed:,} seeds would be needed, so that it hardly matters which is used"
         )
 
     def images(self) -> HTML:
         """What was found in the folder, and what the parts are."""
         lines = "\n".join(html.escape(line) for line in self.about["survey"])
+        a = self.about
         return HTML(
-            f"<pre>{lines}</pre><p>{html.escape(self.about['sizes'])} "
-            f"{html.escape(self.about['ratio'])} Images are shown at {self.about['pixels']} × "
-            f"{self.about['pixels']} pixels; the test set is balanced.</p>"
+            f"<pre>{lines}</pre><p>{html.escape(a['sizes'])} {html.escape(a['ratio'])} Images are shown at {a['pixels']} × "
+            f"{a['pixels']} pixels; the test set is balanced.</p>"
         )
 
     def method(self) -> HTML:
         """How the numbers were made, and how to make them again."""
         a = self.about
         rates = listed([f"{CHOICE_OF[arm].label} {rate(value)}" for arm, value in a["rates"].items()])
-        ends = (
-            f" At an end of the rates tried: {listed([CHOICE_OF[arm].label for arm in a['ends']])}."
-            if a["ends"]
-            else ""
-        )
+        ends = listed([CHOICE_OF[arm].label for arm in a["ends"]])
+        ends = f" At an end of the rates tried: {ends}." if ends else ""
         records = "; ".join(map(_machine, a["provenance"]))
-        pilots = int(
-            (self.rows["role"] == "pilot").sum()
-            and self.rows.loc[self.rows["role"] == "pilot", "readout"].eq("as_trained").sum()
-        )
+        pilots = int(((self.rows["role"] == "pilot") & (self.rows["readout"] == "as_trained")).sum())
         return HTML(
             f"<p>{len(ARMS)} ways to train were tuned, each on {a['pilots']} pilot seeds by macro F1 on validation images "
             f"({pilots} trainings), and trained on {self.found.n} further seeds. Learning rates: {rates}.{ends}</p>"
@@ -341,40 +292,16 @@ class TrialPage:
             "error of the best. The tuned threshold is set on validation images with as many minority labels as training has; "
             "for the choice it is scored on validation images that it was not set on. Test images play no part in the choice. "
             "Intervals: studentised max-|t| bootstrap over seeds.</p>"
-            f'<p>All rows are in <code>{RESULTS}</code> beside this page (pandas: <code>pd.read_parquet("{RESULTS}")</code>; '
+            f"<p>All rows are in <code>{RESULTS}</code> beside this page (pandas: <code>pd.read_parquet(\"{RESULTS}\")</code>; "
             "<code>replication.results.columns.columns()</code> explains every column). Made in "
             f"{duration(a['seconds'])} on {html.escape(a['device'])}, version {html.escape(a['version'])}, data {a['data']}; "
             f"{html.escape(records)}.</p><p>Again:</p><pre>{html.escape(a['command'])}</pre>"
-        )
+        )  # fmt: skip
 
 
 def open_trial(folder: Path | str) -> TrialPage:
     """The notebook's first call."""
     return TrialPage(folder)
-
-
-STYLE = """
-:root { color-scheme: light dark; --ink: #16191d; --paper: #ffffff; --soft: #f1f3f6; --line: #c9ced6; --under: #4a515b; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e8eb; --paper: #15181c; --soft: #22272e; --line: #444c56; --under: #b0b7c0; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 46rem; padding: 1rem 1.1rem 4rem; background: var(--paper); color: var(--ink);
-  font: 1rem/1.55 system-ui, sans-serif; overflow-wrap: break-word; }
-h1 { font-size: 1.6rem; line-height: 1.25; margin: 1rem 0 .3rem; } h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem; }
-.under, .small, caption, figcaption { color: var(--under); font-size: .88rem; }
-.box { background: var(--soft); border: 1px solid var(--line); border-left: .35rem solid #d55e00; border-radius: .4rem;
-  padding: .3rem 1rem; margin: 1rem 0; }
-.lead { font-size: 1.15rem; font-weight: 650; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding-bottom: .4rem; }
-th, td { text-align: left; padding: .3rem .7rem .3rem 0; vertical-align: top; }
-th { border-bottom: 1px solid var(--line); } td { border-bottom: 1px solid var(--soft); }
-figure { margin: 1rem 0; } figure > .wide { margin-top: .5rem; }
-img { max-width: 100%; height: auto; background: #fff; border-radius: .4rem; }
-pre { background: var(--soft); padding: .7rem .9rem; border-radius: .4rem; overflow-x: auto;
-  font-size: .82rem; white-space: pre-wrap; }
-code { font-size: .9em; } a { color: inherit; }
-"""
 
 
 def make(folder: Path) -> Path:
@@ -389,36 +316,24 @@ def make(folder: Path) -> Path:
     temporary = folder / f".unfinished-{NOTEBOOK}"
     try:
         papermill.execute_notebook(
-            str(TEMPLATE),
-            str(temporary),
-            {"folder": str(folder.resolve())},
-            kernel_name="python3",
-            progress_bar=False,
-            cwd=str(folder),
-            extra_arguments=["--log-level=ERROR"],  # else the kernel warns of its own transport
-        )
+            str(TEMPLATE), str(temporary), {"folder": str(folder.resolve())}, kernel_name="python3", progress_bar=False,
+            cwd=str(folder), extra_arguments=["--log-level=ERROR"],  # else the kernel warns of its own transport
+        )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         raise RuntimeError(f"the page could not be made: {error.ename}: {error.evalue}") from error
     temporary.replace(folder / NOTEBOOK)
-    exporter = HTMLExporter(
-        template_name="basic",
-        config=Config(
-            {
-                "HTMLExporter": {
-                    "exclude_input": True,
-                    "exclude_input_prompt": True,
-                    "exclude_output_prompt": True,
-                    "exclude_anchor_links": True,
-                },
-            }
+    exporter = HTMLExporter(template_name="basic", config=Config({
+        "HTMLExporter": dict.fromkeys(
+            ("exclude_input", "exclude_input_prompt", "exclude_output_prompt", "exclude_anchor_links"), True
         ),
-    )
+    }))  # fmt: skip
     body, _ = exporter.from_filename(str(folder / NOTEBOOK))
     name = html.escape(Path(json.loads((folder / ABOUT).read_text(encoding="utf-8"))["path"]).name)
     page = (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, '
-        f'initial-scale=1"><title>Does it help on '
-        f"{name}?</title><style>{STYLE}</style></head><body><main>{body}</main></body></html>\n"
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>Does it help on {name}?</title><style>{STYLE.read_text()}</style></head>"
+        f"<body><main>{body}</main></body></html>\n"
     )
     write(folder / PAGE, page)
     return folder / PAGE

@@ -1,4 +1,4 @@
-"""The trial of one's own images (`replication try`): a few arms tuned, trained and compared; all that is done is kept."""
+"""The trial of one's own images (`replication try`): a few arms tuned, trained and compared; nothing done is lost."""
 
 import dataclasses
 import json
