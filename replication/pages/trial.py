@@ -285,7 +285,8 @@ class TrialPage:
             "Your split gives every seed the same images: intervals hold for initial weights and batch order alone, and say "
             "nothing of other images."
             if self.about["fixed"]
-            else "Seeds draw split, initial weights and batch order anew from the same folder. Intervals hold for these images and "
+            else "Seeds draw split, initial weights and batch order anew from the same folder. "
+            "Intervals hold for these images and "
             "these ImageNet weights; images from another camera, place or year need a test of their own."
         )
         return HTML("<ul>" + "".join(f"<li>{line}</li>" for line in lines) + "</ul>")
