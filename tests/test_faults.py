@@ -85,7 +85,8 @@ def test_the_counter_of_faults_notices_what_is_wrong(world, monkeypatch):
 
 PARENT = """import sys
 from replication.running.children import Children
-code = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True)"
+code = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'],"
+code += " start_new_session=True)"
 code += "; print('up', flush=True); time.sleep(600)"
 children = Children()
 try:
