@@ -39,7 +39,7 @@ def _say_how_long(wanted: list, store, a: argparse.Namespace) -> None:
     from replication.running import local
     from replication.running.expectation import expected
 
-    if not (todo := local.missing(wanted, store)):
+    if not sys.stderr.isatty() or not (todo := local.missing(wanted, store)):  # a log has the progress itself
         return
     seconds = expected(todo, store, local.device_of(a.device), a.workers)
     about = (
@@ -271,13 +271,13 @@ def _verify(a: argparse.Namespace) -> None:
     from replication.results import published
     from replication.running.verification import verify
 
+    check_within(0, cells=a.cells)
+    check_within(1, seeds=a.seeds)
     if not (published.folder() / "manifest.json").is_file():  # before torch is loaded
         raise ValueError(
             f"there are no published results at {published.folder()}: run this in a checkout of the book, or set "
             "REPLICATION_RESULTS to a folder that has a manifest.json"
         )
-    check_within(0, cells=a.cells)
-    check_within(1, seeds=a.seeds)
     verify(a.cells, a.seeds, a.sample, a.device, a.workers)
 
 
