@@ -72,7 +72,11 @@ def features(network: str, rounds: int) -> dict:
     theirs = seconds(plain, rounds)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         body(scaled(images[:1], torch.float32, where))
-    return {"ours": [IMAGES / s for s in ours], "plain loop": [IMAGES / s for s in theirs], "flops an image": counter.get_total_flops()}
+    return {
+        "ours": [IMAGES / s for s in ours],
+        "plain loop": [IMAGES / s for s in theirs],
+        "flops an image": counter.get_total_flops(),
+    }
 
 
 def heads(network: str, head: str, count: int, rounds: int) -> dict:
@@ -117,15 +121,20 @@ def fastai_pair(network: str) -> float:
     images = np.concatenate([p.images for p in (parts.train, parts.validation, parts.test)]).transpose(0, 2, 3, 1)
     labels = np.concatenate([p.labels for p in (parts.train, parts.validation, parts.test)])
     block = DataBlock(
-        blocks=(ImageBlock(PILImage), CategoryBlock([0, 1])), get_x=images.__getitem__, get_y=labels.__getitem__,
-        splitter=IndexSplitter(range(len(parts.train.labels), len(labels))), item_tfms=[FlipItem()],
+        blocks=(ImageBlock(PILImage), CategoryBlock([0, 1])),
+        get_x=images.__getitem__,
+        get_y=labels.__getitem__,
+        splitter=IndexSplitter(range(len(parts.train.labels), len(labels))),
+        item_tfms=[FlipItem()],
         batch_tfms=Normalize.from_stats([0.5] * 3, [0.5] * 3, cuda=False),
-    )  # fmt: skip
+    )
     loaders = block.dataloaders(range(len(labels)), bs=64, device=torch.device("cpu"))
     torch.set_num_threads(os.cpu_count())
     body = body_of(run, 3, 160)
     body.requires_grad_(True)
-    inner = torch.nn.Sequential(*body.children())  # without the wrapper that keeps it in evaluation, as fastai's users have it
+    inner = torch.nn.Sequential(
+        *body.children()
+    )  # without the wrapper that keeps it in evaluation, as fastai's users have it
     width = {"efficientnet_lite0": 1280, "resnet_cntk": 512}[network]
     model = add_head(inner, width, 2, bn_final=True)
     learn = Learner(loaders, model, loss_func=CrossEntropyLossFlat(), splitter=lambda m: [params(m[0]), params(m[1])])
@@ -143,7 +152,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     a = parser.parse_args()
     torch.set_num_threads(1)
-    told: dict = {"provenance": record("cpu"), "setting": SETTING, "ceilings, one core": ceilings("cpu"), "networks": {}}
+    told: dict = {
+        "provenance": record("cpu"),
+        "setting": SETTING,
+        "ceilings, one core": ceilings("cpu"),
+        "networks": {},
+    }
 
     def keep() -> None:
         write(a.out, json.dumps(told, indent=1) + "\n")

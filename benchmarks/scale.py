@@ -33,7 +33,14 @@ def _made_up(i: int, rng):
     scores = {name: dict(zip(METRICS, rng.random(len(METRICS)).tolist())) for name in readouts}
     arrays = {name: rng.random(10).astype(np.float32) for name in HISTORIES}
     arrays |= {f"order_{name}": np.packbits(rng.random(150) < 0.5) for name in readouts}
-    facts = {"diverged": False, "epochs_trained": 10, "updates_made": 150, "seconds": 0.5, "validation_f1_macro": 0.5, "n_test": 150}
+    facts = {
+        "diverged": False,
+        "epochs_trained": 10,
+        "updates_made": 150,
+        "seconds": 0.5,
+        "validation_f1_macro": 0.5,
+        "n_test": 150,
+    }
     return Result(run, "0123456789abcdef", "made up", facts, scores, arrays)
 
 
@@ -96,8 +103,12 @@ def main(rows: list[int]) -> None:
             path = str(Path(folder, "store.sqlite"))
             for step in STEPS:
                 to, count = (path + ".one", 2000) if step == "add" else (path, n)
-                done = subprocess.run([sys.executable, __file__, "--step", step, to, str(count)],
-                                      capture_output=True, text=True, check=True)  # fmt: skip
+                done = subprocess.run(
+                    [sys.executable, __file__, "--step", step, to, str(count)],
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                )
                 found.append({"step": step, "rows": count, **json.loads(done.stdout)})
                 print(found[-1], flush=True)
             size = Path(path).stat().st_size

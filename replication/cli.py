@@ -39,12 +39,18 @@ def _say_how_long(wanted: list, store, a: argparse.Namespace) -> None:
     from replication.running import local
     from replication.running.expectation import expected
 
-    if not (todo := local.missing(wanted, store)):
+    if not sys.stderr.isatty() or not (todo := local.missing(wanted, store)):  # a log has the progress itself
         return
     seconds = expected(todo, store, local.device_of(a.device), a.workers)
-    about = "" if seconds is None else (
-        f", about {seconds:.0f} s on this machine" if seconds < 120 else f", about {seconds / 60:.0f} minutes on this machine"
-    )  # fmt: skip
+    about = (
+        ""
+        if seconds is None
+        else (
+            f", about {seconds:.0f} s on this machine"
+            if seconds < 120
+            else f", about {seconds / 60:.0f} minutes on this machine"
+        )
+    )
     print(f"{len(todo)} of {len(wanted)} trainings are to be done{about}", file=sys.stderr, flush=True)
 
 
@@ -89,7 +95,9 @@ def _tune(a: argparse.Namespace) -> None:
     if a.arms:
         places = [(place, arm) for place, arm in places if arm in a.arms]
     if not places:
-        raise ValueError("no learning rates are wanted there: name claims, settings and networks, such as base on digits")
+        raise ValueError(
+            "no learning rates are wanted there: name claims, settings and networks, such as base on digits"
+        )
     end = deadline(a.time_budget)
     with _store(a.out) as store:
 
@@ -127,9 +135,11 @@ def _try(a: argparse.Namespace) -> None:
         wanted = dataclasses.replace(wanted, trained="all")
     out = trial.place_of_results(a.path, a.out)
     made, seen = trial.prepare(a.path, a.majority, str(wanted), a.seeds, a.pixels, a.train)
-    print(f"{wanted.label}: {len(trial.ARMS)} ways to train are tuned on pilot seeds and trained on {a.seeds} more; "
-          f"this takes about {duration(trial.expected(made, device))} on this machine, less what it has done before",
-          flush=True)  # fmt: skip
+    print(
+        f"{wanted.label}: {len(trial.ARMS)} ways to train are tuned on pilot seeds and trained on {a.seeds} more; "
+        f"this takes about {duration(trial.expected(made, device))} on this machine, less what it has done before",
+        flush=True,
+    )
     with _store() as store:
         left = None if a.time_budget is None else max(0.0, a.time_budget - (time.monotonic() - began))
         whole = trial.carry_out(made, store, device, a.workers, left)
@@ -146,10 +156,22 @@ def _pretrain(a: argparse.Namespace) -> None:
     from replication.running import local
     from replication.running.pretraining import pretrain
 
-    told = pretrain(a.network, a.sources, a.without, a.pixels, a.epochs, a.out, local.device_of(a.device),
-                    a.learning_rate, precision=a.precision, seed=a.seed)  # fmt: skip
-    print(f"{told['network']} tells {len(told['classes'])} classes apart with validation accuracy "
-          f"{told['validation_accuracy']:.3f}, written to {a.out}")  # fmt: skip
+    told = pretrain(
+        a.network,
+        a.sources,
+        a.without,
+        a.pixels,
+        a.epochs,
+        a.out,
+        local.device_of(a.device),
+        a.learning_rate,
+        precision=a.precision,
+        seed=a.seed,
+    )
+    print(
+        f"{told['network']} tells {len(told['classes'])} classes apart with validation accuracy "
+        f"{told['validation_accuracy']:.3f}, written to {a.out}"
+    )
 
 
 def _bench(a: argparse.Namespace) -> None:
@@ -175,17 +197,26 @@ def _verdicts(a: argparse.Namespace) -> None:
 
     if a.results:
         if not (a.results / "manifest.json").is_file():
-            raise ValueError(f"--results {a.results} holds no published results: `replication publish --to {a.results}` makes it")
+            raise ValueError(
+                f"--results {a.results} holds no published results: `replication publish --to {a.results}` makes it"
+            )
         os.environ["REPLICATION_RESULTS"] = str(a.results.resolve())
-    board = open_scoreboard({
-        "seeds": a.seeds, "device": a.device, "settings": joined(a.settings), "networks": joined(a.networks),
-    })  # fmt: skip
+    board = open_scoreboard(
+        {
+            "seeds": a.seeds,
+            "device": a.device,
+            "settings": joined(a.settings),
+            "networks": joined(a.networks),
+        }
+    )
     print(f"computed on this machine, {a.seeds} seeds" if a.seeds else "published results")
     if a.settings or a.networks:  # cells beyond the plan have no part in headlines
         for j in board.judgements.values():
             for c in judgements.cells_frame(j).to_dict("records"):
                 found = "; ".join(filter(None, (c["found"], c["beside it"], c["why"])))
-                print(f"{j.claim.title:<38} {c['verdict'].upper():<15} {c['images and network']}, {c['seeds']} seeds: {found}")
+                print(
+                    f"{j.claim.title:<38} {c['verdict'].upper():<15} {c['images and network']}, {c['seeds']} seeds: {found}"
+                )
     else:
         print("\n".join(board.lines()))
 
@@ -197,10 +228,8 @@ def _publish(a: argparse.Namespace) -> None:
     where = a.to or folder()
     confirmatory = registry.confirmatory_runs()
     with _store() as store:
-        if a.to:  # whatever this machine has trained, of one's own images too
-            wanted = {result.run for result in store.results()}
-        else:
-            wanted = confirmatory | registry.pilots()
+        # elsewhere: whatever this machine has trained, of one's own images too
+        wanted = {result.run for result in store.results()} if a.to else confirmatory | registry.pilots()
         n = publish(store, wanted, where=where, curves=wanted if a.to else registry.runs_with_curves())
     print(f"{n} runs published to {where}")
 
@@ -242,13 +271,13 @@ def _verify(a: argparse.Namespace) -> None:
     from replication.results import published
     from replication.running.verification import verify
 
+    check_within(0, cells=a.cells)
+    check_within(1, seeds=a.seeds)
     if not (published.folder() / "manifest.json").is_file():  # before torch is loaded
         raise ValueError(
             f"there are no published results at {published.folder()}: run this in a checkout of the book, or set "
             "REPLICATION_RESULTS to a folder that has a manifest.json"
         )
-    check_within(0, cells=a.cells)
-    check_within(1, seeds=a.seeds)
     verify(a.cells, a.seeds, a.sample, a.device, a.workers)
 
 
@@ -294,8 +323,10 @@ def _data_pack(a: argparse.Namespace) -> None:
     where = pack(folder_of(a.name), a.pixels, place(a.name, a.pixels), a.skip_broken)
     source = open_pack(where)
     left_out = json.loads((where / "pack.json").read_text())["broken"]
-    print(f"{len(source.images)} images of {source.n_labels} classes packed in {where}, digest {source.digest}"
-          + (f"; {len(left_out)} broken files left out" if left_out else ""))  # fmt: skip
+    print(
+        f"{len(source.images)} images of {source.n_labels} classes packed in {where}, digest {source.digest}"
+        + (f"; {len(left_out)} broken files left out" if left_out else "")
+    )
 
 
 def _what_there_is() -> str:
@@ -305,13 +336,24 @@ def _what_there_is() -> str:
     from replication.study.networks import IMAGENET_BODIES, SMALL_BODIES
 
     lists = {
-        "claims": list(PLANS), "settings": [*SETTINGS, "NAME@PIXELS", "folder:PATH"],
+        "claims": list(PLANS),
+        "settings": [*SETTINGS, "NAME@PIXELS", "folder:PATH"],
         "networks": [*SMALL_BODIES, *IMAGENET_BODIES, "timm/NAME", "NAME:imagenet:head (frozen body)", "NAME+fastai"],
-    }  # fmt: skip
-    return "".join(
-        "\n" + textwrap.fill(f"{kind}: {', '.join(names)}", 78, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
-        for kind, names in lists.items()
-    ) + "\n"  # fmt: skip
+    }
+    return (
+        "".join(
+            "\n"
+            + textwrap.fill(
+                f"{kind}: {', '.join(names)}",
+                78,
+                subsequent_indent="  ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            for kind, names in lists.items()
+        )
+        + "\n"
+    )
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -379,10 +421,14 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--workers", type=_whole, help="processes (default: one a core)")
 
     def data_option(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--data", type=_path, metavar="PATH", help="folder of the image sets (default: REPLICATION_DATA)")
+        sub.add_argument(
+            "--data", type=_path, metavar="PATH", help="folder of the image sets (default: REPLICATION_DATA)"
+        )
 
     def places(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--settings", type=_names, default=(), help="comma-separated, or a JSON list where a name has a comma")
+        sub.add_argument(
+            "--settings", type=_names, default=(), help="comma-separated, or a JSON list where a name has a comma"
+        )
         sub.add_argument("--networks", type=_names, default=(), help="comma-separated, e.g. simple_cnn,mlp")
         plain = sub.format_help
         sub.format_help = lambda: plain() + _what_there_is()
@@ -392,14 +438,18 @@ def parser() -> argparse.ArgumentParser:
     run = verb("run", _run, "train what the claims need and the store lacks; published results are not consulted")
     run.add_argument("claims", nargs="*", metavar="CLAIM", help="e.g. base ratio (default: all)")
     places(run)
-    run.add_argument("--engine", default="auto", help="auto (default), loop, streams or stacked: one by one or many at a time")
+    run.add_argument(
+        "--engine", default="auto", help="auto (default), loop, streams or stacked: one by one or many at a time"
+    )
     run.add_argument("--seeds", type=_whole, help="confirmatory seeds of every cell (default: each claim's own number)")
     run.add_argument("--unpublished", action="store_true", help="leave out the runs that are published already")
     run.add_argument("--time-budget", type=_number, metavar="SECONDS", help="start no run after this time")
     run.add_argument("--out", type=_path, metavar="FILE", help="store to write instead of the local one")
 
     run.add_argument("--shard", type=_shard, metavar="I/N", help="the i-th of n parts, for job arrays, e.g. 1/8")
-    run.add_argument("--on", metavar="WHERE", help="ray, or ray://HOST:PORT: a Ray cluster instead of this machine's processes")
+    run.add_argument(
+        "--on", metavar="WHERE", help="ray, or ray://HOST:PORT: a Ray cluster instead of this machine's processes"
+    )
     run.add_argument("--rates", type=_names, default=(), help="kinds of learning rate, e.g. own,shared (default: all)")
 
     tune = verb("tune", _tune, "choose every arm's learning rate on the pilot seeds")
@@ -412,20 +462,37 @@ def parser() -> argparse.ArgumentParser:
     verb("register", _register, "write registration.json from the claims' files, to be committed before any run")
 
     own = verb("try", _try, "does the layer help on your images? one page and one table from a folder of them")
-    own.add_argument("path", metavar="PATH", help="a folder with one folder of images a class (or train/ and test/ with "
-                     "these), or a table (.csv) with columns file, label and perhaps split")  # fmt: skip
+    own.add_argument(
+        "path",
+        metavar="PATH",
+        help="a folder with one folder of images a class (or train/ and test/ with "
+        "these), or a table (.csv) with columns file, label and perhaps split",
+    )
     own.add_argument("--majority", default="", metavar="CLASS", help="the majority class (default: the largest)")
     own.add_argument("--network", default="efficientnet_lite0:imagenet:head", help="default: %(default)s")
-    own.add_argument("--finetune", action="store_true", help="train all layers instead of the head alone, which takes hours")
-    own.add_argument("--seeds", type=_whole, default=20, help="trainings of every choice beside the pilots (default 20)")
-    own.add_argument("--train", type=_counts, metavar="N:M", help="images of the majority and of the minority to train "
-                     "with (default: 1000:10 where they last, or all training images of your own split)")  # fmt: skip
-    own.add_argument("--pixels", type=_whole, default=0, help="side of the square images (default 160, with --finetune 128)")
+    own.add_argument(
+        "--finetune", action="store_true", help="train all layers instead of the head alone, which takes hours"
+    )
+    own.add_argument(
+        "--seeds", type=_whole, default=20, help="trainings of every choice beside the pilots (default 20)"
+    )
+    own.add_argument(
+        "--train",
+        type=_counts,
+        metavar="N:M",
+        help="images of the majority and of the minority to train "
+        "with (default: 1000:10 where they last, or all training images of your own split)",
+    )
+    own.add_argument(
+        "--pixels", type=_whole, default=0, help="side of the square images (default 160, with --finetune 128)"
+    )
     own.add_argument("--time-budget", type=_number, metavar="SECONDS", help="start no training after this time")
     own.add_argument("--out", type=_path, metavar="FOLDER", help="for the page and the table (default: try-NAME here)")
     machine(own)
 
-    pretrain = verb("pretrain", _pretrain, "train a network's body on other images, for runs whose init is the file's path")
+    pretrain = verb(
+        "pretrain", _pretrain, "train a network's body on other images, for runs whose init is the file's path"
+    )
     pretrain.add_argument("network", metavar="NETWORK", help="e.g. resnet34")
     pretrain.add_argument("--sources", type=_names, required=True, help="comma-separated, e.g. plantvillage,cifar10")
     pretrain.add_argument("--without", type=_names, default=(), help="leave out classes that begin so, e.g. Apple")
@@ -439,7 +506,9 @@ def parser() -> argparse.ArgumentParser:
     data_option(pretrain)
 
     bench = verb("bench", _bench, "time this package beside what people use; goes on where an earlier call stopped")
-    bench.add_argument("--workloads", type=_names, default=(), help="comma-separated, e.g. digits,apple64 (default: all)")
+    bench.add_argument(
+        "--workloads", type=_names, default=(), help="comma-separated, e.g. digits,apple64 (default: all)"
+    )
     bench.add_argument("--peers", type=_names, default=(), help="comma-separated, e.g. ours,fastai (default: all)")
     bench.add_argument("--rounds", type=_whole, default=1, help="turns of every peer (default 1)")
     bench.add_argument("--curves", action="store_true", help="cost against runs and against image size too")
@@ -457,15 +526,21 @@ def parser() -> argparse.ArgumentParser:
     execute.add_argument("--workers", type=_whole, help="notebooks at a time (default: one a core)")
 
     verdicts = verb("verdicts", _verdicts, "print the scoreboard")
-    verdicts.add_argument("--seeds", type=_whole, default=0, help="train and judge so many seeds here (default: published)")
+    verdicts.add_argument(
+        "--seeds", type=_whole, default=0, help="train and judge so many seeds here (default: published)"
+    )
     verdicts.add_argument("--settings", type=_names, default=(), help="of these alone, your own folder:PATH too")
     verdicts.add_argument("--networks", type=_names, default=(), help="of these alone")
-    verdicts.add_argument("--results", type=_path, metavar="FOLDER", help="a results folder that `publish --to` has written")
+    verdicts.add_argument(
+        "--results", type=_path, metavar="FOLDER", help="a results folder that `publish --to` has written"
+    )
     verdicts.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     data_option(verdicts)
 
     publish = verb("publish", _publish, "write the local store's results of the claims to results/ with a manifest")
-    publish.add_argument("--to", type=_path, metavar="FOLDER", help="another results folder: gets all that the store has")
+    publish.add_argument(
+        "--to", type=_path, metavar="FOLDER", help="another results folder: gets all that the store has"
+    )
 
     aside = verb("set-aside", _set_aside, "take published runs out of the results, into results/set-aside/")
     aside.add_argument("keys", nargs="+", metavar="KEY", help="16 hex digits each")
@@ -473,7 +548,9 @@ def parser() -> argparse.ArgumentParser:
 
     weights = verb("weights", _weights, "read ImageNet's weights of a network once, so that its runs have keys")
     weights.add_argument("network", metavar="NETWORK", help="e.g. resnet34, vgg19, timm/resnet50")
-    weights.add_argument("--out", type=_path, metavar="FILE", help="write them as a dict of tensors, to carry elsewhere")
+    weights.add_argument(
+        "--out", type=_path, metavar="FILE", help="write them as a dict of tensors, to carry elsewhere"
+    )
 
     reproduced = verb("reproduced", _reproduced, "compare the local store with the published results, cell by cell")
     reproduced.add_argument("--cells", action="store_true", help="print every cell")
@@ -490,7 +567,9 @@ def parser() -> argparse.ArgumentParser:
 
     data = verb("data", None, "the data sets").add_subparsers(required=True, metavar="COMMAND")
     data_option(verb("list", _data_list, "what is here, its size, settings, licence and citation", into=data))
-    fetch = verb("fetch", _data_fetch, "get sets of images from their official sources, as one folder a class", into=data)
+    fetch = verb(
+        "fetch", _data_fetch, "get sets of images from their official sources, as one folder a class", into=data
+    )
     fetch.add_argument("names", nargs="+", metavar="NAME", help="plantvillage, cracks, skin or cifar10")
     fetch.add_argument("--all", action="store_true", help="take every image, not only those that are listed")
     data_option(fetch)
@@ -512,7 +591,9 @@ def main(arguments: list[str] | None = None) -> int:
         if getattr(a, "data", None):
             if a.action is not _data_fetch and not a.data.is_dir():
                 raise ValueError(f"--data {a.data} is no folder: it holds one folder a data set, such as cracks/")
-            os.environ["REPLICATION_DATA"] = str(a.data.resolve())  # what worker processes and kernels inherit, read in data.catalogue alone
+            os.environ["REPLICATION_DATA"] = str(
+                a.data.resolve()
+            )  # what worker processes and kernels inherit, read in data.catalogue alone
         a.action(a)
     except (ValueError, OSError) as error:
         print(f"replication: {error}", file=sys.stderr)
@@ -521,8 +602,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"replication: {error}", file=sys.stderr)
         return 1
     except MemoryError as error:
-        print(f"replication: the memory does not suffice ({error or 'no more said'}): ask for less at a time; every "
-              "finished run is kept", file=sys.stderr)  # fmt: skip
+        print(
+            f"replication: the memory does not suffice ({error or 'no more said'}): ask for less at a time; every "
+            "finished run is kept",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("replication: interrupted; every finished run is kept", file=sys.stderr)

@@ -225,7 +225,9 @@ def verify(sums: dict[Path, str], remedy: str) -> None:
         except OSError as error:
             raise ValueError(f"{path} cannot be read ({error.strerror}): {remedy}") from error
         if seen != expected:
-            raise ValueError(f"{path} has changed since it was written (SHA-256 {seen[:12]}, not {expected[:12]}): {remedy}")
+            raise ValueError(
+                f"{path} has changed since it was written (SHA-256 {seen[:12]}, not {expected[:12]}): {remedy}"
+            )
         new[path] = expected
     if new:
         remember(new)

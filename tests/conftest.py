@@ -25,19 +25,19 @@ def made_up():
 
     def result(run, provenance="made up", data=load("digits").digest, **facts):
         rng = np.random.default_rng(zlib.crc32(run.key(data).encode()))
-        scores = {
-            name: dict(zip(METRICS, rng.random(len(METRICS)).tolist()))
-            for name in ("as_trained", "bn_removed")
-        }
+        scores = {name: dict(zip(METRICS, rng.random(len(METRICS)).tolist())) for name in ("as_trained", "bn_removed")}
         arrays = {name: rng.random(2).astype(np.float32) for name in HISTORIES}
         arrays |= {
             "labels": np.arange(6, dtype=np.int8) % 2,
             "logits": rng.normal(size=(6, 2)).astype(np.float16),
         }
         facts = {
-            "diverged": False, "epochs_trained": 2, "updates_made": 6, "seconds": 0.5,
+            "diverged": False,
+            "epochs_trained": 2,
+            "updates_made": 6,
+            "seconds": 0.5,
             "validation_f1_macro": rng.random(),
-        } | facts  # fmt: skip
+        } | facts
         return Result(run, data, provenance, facts, scores, arrays)
 
     return result

@@ -59,9 +59,13 @@ def test_api_pages_list_every_module_on_its_rooms_page():
     package = ROOT / "replication"
     modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in package.rglob("*.py")}
     listed = {p.stem: re.findall(r"automodule:: (\S+)", p.read_text()) for p in (ROOT / "book").glob("api*.md")}
-    assert sorted(name for found in listed.values() for name in found) == sorted(name for name in modules if not name.endswith("__"))
+    assert sorted(name for found in listed.values() for name in found) == sorted(
+        name for name in modules if not name.endswith("__")
+    )
     assert all(
-        page == (f"api_{name.split('.')[1]}" if name.count(".") > 1 else "api") for page, found in listed.items() for name in found
+        page == (f"api_{name.split('.')[1]}" if name.count(".") > 1 else "api")
+        for page, found in listed.items()
+        for name in found
     )
 
 
@@ -133,7 +137,10 @@ def test_key_results_come_first(html):
 
     for name in CLAIMS:
         text = (html / f"{name}.html").read_text()
-        at = [text.index(mark) for mark in ("class='key-result'", "class=\"verdict", "class='number'", "download=", "<h2>What was found")]
+        at = [
+            text.index(mark)
+            for mark in ("class='key-result'", 'class="verdict', "class='number'", "download=", "<h2>What was found")
+        ]
         assert at == sorted(at), name
         assert text.find("<figure") == -1 or text.index("<figure") > at[0], name
 
@@ -175,11 +182,18 @@ def browser(tmp_path_factory):
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     for flag in [
-        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        "--disable-dev-shm-usage", f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--disable-dev-shm-usage",
+        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    ]:  # fmt: skip
+    ]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     with webdriver.Chrome(options, webdriver.ChromeService(driver)) as chrome:
@@ -210,10 +224,14 @@ def test_index_answers_first(browser, address):
     """At most 200 words before the figure, then every claim with its verdict; the scoreboard's tables sort."""
     browser.get(address)
     before = "[...document.querySelectorAll('.bd-article h1, .bd-article p')].filter(e => e.compareDocumentPosition(figure) & 4)"
-    words = wait_for(browser, "const figure = document.querySelector('.bd-article figure');"
-                              f"return {before}.map(e => e.innerText).join(' ')")  # fmt: skip
+    words = wait_for(
+        browser,
+        f"const figure = document.querySelector('.bd-article figure');return {before}.map(e => e.innerText).join(' ')",
+    )
     assert 50 <= len(words.split()) <= 200
-    badges = wait_for(browser, "return [...document.querySelectorAll('.bd-article table .verdict')].map(badge => badge.innerText)")
+    badges = wait_for(
+        browser, "return [...document.querySelectorAll('.bd-article table .verdict')].map(badge => badge.innerText)"
+    )
     assert len(badges) >= 9 and all(badges)
     browser.get(address + "scoreboard.html")
     sort = "const head = document.querySelectorAll('table.sortable th')[1]; head.click(); return head.getAttribute('aria-sort')"
@@ -225,7 +243,9 @@ def test_index_answers_first(browser, address):
 @pytest.mark.browser
 def test_one_switch_shows_all_code(browser, address):
     browser.get(address + "base.html")
-    shown = "return [...document.querySelectorAll('div.cell details.above-input')].filter(d => d.checkVisibility()).length"
+    shown = (
+        "return [...document.querySelectorAll('div.cell details.above-input')].filter(d => d.checkVisibility()).length"
+    )
     assert browser.execute_script(shown) == 0
     wait_for(browser, "return document.querySelector('.code-switch')")
     browser.find_element("css selector", ".code-switch").click()
@@ -242,9 +262,11 @@ def test_first_screen_of_a_claim_holds_its_result(browser, address):
     try:
         for name in CLAIMS:
             browser.get(f"{address}{name}.html")
-            low = "return ['.verdict', '.number', '.key-result a[download]'].map(s => document.querySelector(s)?.getBoundingClientRect().bottom)"
+            low = "return ['.verdict', '.number', '.key-result a[download]'].map(s => document.querySelector(s)?.getBoundingClientRect().bottom)"  # noqa: E501
             assert all(at and at <= 900 for at in browser.execute_script(low)), name
-            top = browser.execute_script("return document.querySelector('.bd-article figure')?.getBoundingClientRect().top")
+            top = browser.execute_script(
+                "return document.querySelector('.bd-article figure')?.getBoundingClientRect().top"
+            )
             assert top is None or top <= 800, name
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
@@ -264,8 +286,7 @@ def test_every_page_reads_offline(browser, address):
             continue
         browser.get(url)
         broken = browser.execute_script(
-            "return [...document.images].filter(i => !i.complete || !i.naturalWidth || !i.alt)"
-            ".map(i => i.outerHTML)"
+            "return [...document.images].filter(i => !i.complete || !i.naturalWidth || !i.alt).map(i => i.outerHTML)"
         )
         assert not broken, url
         if browser.execute_script("return document.querySelector('.math') !== null"):

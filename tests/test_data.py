@@ -74,9 +74,7 @@ def test_a_split_holds_the_images_of_its_classes(name, n_majority, n_minority, s
 @quick
 @given(**drawn)
 def test_same_seed_same_split_and_another_seed_another(name, n_majority, n_minority, seed):
-    one, again, other = (
-        indices(DIGITS, setting(name), n_majority, n_minority, s) for s in (seed, seed, seed + 10)
-    )
+    one, again, other = (indices(DIGITS, setting(name), n_majority, n_minority, s) for s in (seed, seed, seed + 10))
     for part in one:
         assert flat(one[part]) == flat(again[part])
     assert flat(one["test"]) != flat(other["test"])  # of the same classes: the minority is seed mod 10
@@ -111,8 +109,9 @@ def test_class_map_covers_what_the_setting_says(name, seed):
 def test_majorities_settings_draw_from_the_same_eight_digits(seed):
     pools = {
         name: sorted(c for pool in s.class_map(seed, DIGITS)[: s.majorities] for c in pool)
-        for name, s in SETTINGS.items() if name in OF_DIGITS[1:]
-    }  # fmt: skip
+        for name, s in SETTINGS.items()
+        if name in OF_DIGITS[1:]
+    }
     assert len(pools) == 4 and len({tuple(pool) for pool in pools.values()}) == 1
     assert len(pools["digits/1v1"]) == 8
 
@@ -162,9 +161,10 @@ DATA = "0123456789abcdef"
 GOLDEN = {
     "7b061a0978d508dd": Run(),
     "1b403cdcda1e0973": Run(setting="digits/2v1", final_norm="bn", n_majority=50, learning_rate=0.01, seed=7),
-    "12aa86d8c4004daa": Run(network="mlp", output="sigmoids", schedule="constant", epochs=100, stop_f1=0.8,
-                            updates=150, batch_size=8),
-}  # fmt: skip
+    "12aa86d8c4004daa": Run(
+        network="mlp", output="sigmoids", schedule="constant", epochs=100, stop_f1=0.8, updates=150, batch_size=8
+    ),
+}
 
 
 @pytest.mark.parametrize("key", GOLDEN)
@@ -216,8 +216,16 @@ def photographs(n=600, classes=("sick", "well"), groups=SHOT) -> Source:
     """Made-up images of 16 pixels whose labels alternate by leaf."""
     rng = np.random.default_rng(0)
     labels = (groups[:n] % len(classes)).astype(np.int64)
-    return Source("photographs", rng.integers(0, 256, (n, 3, 16, 16), dtype=np.uint8), labels, groups[:n], classes,
-                  "made up", "", "")  # fmt: skip
+    return Source(
+        "photographs",
+        rng.integers(0, 256, (n, 3, 16, 16), dtype=np.uint8),
+        labels,
+        groups[:n],
+        classes,
+        "made up",
+        "",
+        "",
+    )
 
 
 TWO = Setting("two", "photographs", test=22, validation=(18, 13), classes=(("well",), ("sick",)))
@@ -228,7 +236,14 @@ TWO = Setting("two", "photographs", test=22, validation=(18, 13), classes=(("wel
 def test_a_group_stays_in_one_part(n_majority, n_minority, seed):
     source = photographs()
     parts = indices(source, TWO, n_majority, n_minority, seed)
-    assert [len(c) for c in parts["test"] + parts["validation"] + parts["train"]] == [22, 22, 18, 13, n_majority, n_minority]
+    assert [len(c) for c in parts["test"] + parts["validation"] + parts["train"]] == [
+        22,
+        22,
+        18,
+        13,
+        n_majority,
+        n_minority,
+    ]
     groups = {name: set(source.groups[flat(part)]) for name, part in parts.items()}
     assert not groups["test"] & groups["validation"] and not (groups["test"] | groups["validation"]) & groups["train"]
     assert len(groups["test"]) == 2 * 5  # as few as hold 22 images a class
@@ -247,7 +262,9 @@ def test_groups_of_one_image_are_split_as_without_groups():
 
 
 def test_what_the_groups_leave_is_what_can_be_asked_for():
-    with pytest.raises(ValueError, match=r"class 0 has 300 images of which 40 are held out, .* so at most 255 are allowed"):
+    with pytest.raises(
+        ValueError, match=r"class 0 has 300 images of which 40 are held out, .* so at most 255 are allowed"
+    ):
         indices(photographs(), TWO, 256, 10, seed=0)  # 25 in five groups for 22, 20 in four for 18
     assert len(indices(photographs(), TWO, 255, 10, seed=0)["train"][0]) == 255
 
@@ -284,47 +301,87 @@ def test_a_setting_can_be_had_at_other_sizes():
     large, small = setting("plantvillage/apple@64"), setting("plantvillage/apple")
     assert dataclasses.replace(large, name=small.name, pixels=32, label=small.label) == small and large.pixels == 64
     assert setting("folder:/some/where@48").source == "folder:/some/where" and setting("folder:/some/where").largest
-    for name, words in (("digits@64", "its own size only"), ("cracks@4", "sizes from 8"), ("cracks@x", "unknown setting")):
+    for name, words in (
+        ("digits@64", "its own size only"),
+        ("cracks@4", "sizes from 8"),
+        ("cracks@x", "unknown setting"),
+    ):
         with pytest.raises(ValueError, match=words):
             setting(name)
 
 
-@pytest.mark.parametrize("name, canonical", [
-    ("plantvillage/apple@160/2v1", "plantvillage/apple/2v1@160"), ("plantvillage/apple/2v1@160", "plantvillage/apple/2v1@160"),
-    ("plantvillage/apple@064", "plantvillage/apple@64"), ("plantvillage/apple@32", "plantvillage/apple"),
-    ("cifar10@96/1v1", "cifar10/1v1@96"), ("plantvillage/tomato@160/border", "plantvillage/tomato/border@160"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, canonical",
+    [
+        ("plantvillage/apple@160/2v1", "plantvillage/apple/2v1@160"),
+        ("plantvillage/apple/2v1@160", "plantvillage/apple/2v1@160"),
+        ("plantvillage/apple@064", "plantvillage/apple@64"),
+        ("plantvillage/apple@32", "plantvillage/apple"),
+        ("cifar10@96/1v1", "cifar10/1v1@96"),
+        ("plantvillage/tomato@160/border", "plantvillage/tomato/border@160"),
+    ],
+)
 def test_a_setting_has_one_name(name, canonical):
     assert setting(name) == setting(canonical) and setting(name).name == canonical == setting(canonical).name
 
 
-@pytest.mark.parametrize("name", [
-    "plantvillage/tomato@160", "plantvillage/tomato@128", "plantvillage/apple@160", "cracks@128", "skin@160", "cifar10/1v1",
-    "plantvillage/tomato/1v1", "plantvillage/tomato/2v1", "plantvillage/tomato/border",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "plantvillage/tomato@160",
+        "plantvillage/tomato@128",
+        "plantvillage/apple@160",
+        "cracks@128",
+        "skin@160",
+        "cifar10/1v1",
+        "plantvillage/tomato/1v1",
+        "plantvillage/tomato/2v1",
+        "plantvillage/tomato/border",
+    ],
+)
 def test_settings_of_the_design_are_there(name):
     assert setting(name).name == name
 
 
-@pytest.mark.parametrize("name, words", [
-    ("", "unknown setting ''"), ("@64", "unknown setting '@64'"), ("cracks@६४", "unknown setting"), ("cracks@²", "unknown setting"),
-    ("cracks@5000", "sizes from 8 to 1024"), ("cracks@" + "9" * 5000, "unknown setting"), ("cracks@64@64", "unknown setting"),
-    ("folder:", "unknown setting 'folder:'"), ("folder: ", "names no folder"), ("folder:@64", "names no folder"),
-    ("folder:a\0b", "names no folder"), ("plantvillage/apple@160/3v1", "unknown setting"), ("digits@8/1v1", "its own size only"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("", "unknown setting ''"),
+        ("@64", "unknown setting '@64'"),
+        ("cracks@६४", "unknown setting"),
+        ("cracks@²", "unknown setting"),
+        ("cracks@5000", "sizes from 8 to 1024"),
+        ("cracks@" + "9" * 5000, "unknown setting"),
+        ("cracks@64@64", "unknown setting"),
+        ("folder:", "unknown setting 'folder:'"),
+        ("folder: ", "names no folder"),
+        ("folder:@64", "names no folder"),
+        ("folder:a\0b", "names no folder"),
+        ("plantvillage/apple@160/3v1", "unknown setting"),
+        ("digits@8/1v1", "its own size only"),
+    ],
+)
 def test_nothing_and_nonsense_are_no_setting(name, words):
     with pytest.raises(ValueError, match=words):
         setting(name)
 
 
 LABELS = {
-    "digits": "digits", "digits/2v1": "digits, two classes against one", "plantvillage/apple": "apple leaves",
-    "plantvillage/pepper": "pepper leaves", "plantvillage/tomato": "tomato leaves", "cracks": "concrete cracks",
-    "skin": "skin lesions", "cifar10": "CIFAR-10, one class against nine", "cifar10/1v1": "CIFAR-10, one class against another",
-    "plantvillage/apple@64": "apple leaves, 64 px", "plantvillage/apple/border": "apple leaves, the border alone",
+    "digits": "digits",
+    "digits/2v1": "digits, two classes against one",
+    "plantvillage/apple": "apple leaves",
+    "plantvillage/pepper": "pepper leaves",
+    "plantvillage/tomato": "tomato leaves",
+    "cracks": "concrete cracks",
+    "skin": "skin lesions",
+    "cifar10": "CIFAR-10, one class against nine",
+    "cifar10/1v1": "CIFAR-10, one class against another",
+    "plantvillage/apple@64": "apple leaves, 64 px",
+    "plantvillage/apple/border": "apple leaves, the border alone",
     "plantvillage/apple/ungrouped": "apple leaves, neighbouring photographs parted",
-    "plantvillage/apple@160/2v1": "apple leaves, two classes against one, 160 px", "folder:/some/leaves": "photographs in leaves",
-}  # fmt: skip
+    "plantvillage/apple@160/2v1": "apple leaves, two classes against one, 160 px",
+    "folder:/some/leaves": "photographs in leaves",
+}
 
 
 def test_every_setting_has_a_name_for_readers():
@@ -366,9 +423,19 @@ def test_data_of_published_results_is_what_the_images_give(name, packs):
 def test_digest_of_the_data_sees_what_the_setting_declares(monkeypatch):
     source = photographs()
     monkeypatch.setattr("replication.data.splits.load", lambda name, pixels: source)
-    seen = [TWO, *(dataclasses.replace(TWO, **c) for c in (
-        {"border": True}, {"augment": True}, {"grouped": False}, {"test": 21}, {"classes": (("sick",), ("well",))},
-    ))]  # fmt: skip
+    seen = [
+        TWO,
+        *(
+            dataclasses.replace(TWO, **c)
+            for c in (
+                {"border": True},
+                {"augment": True},
+                {"grouped": False},
+                {"test": 21},
+                {"classes": (("sick",), ("well",))},
+            )
+        ),
+    ]
     digests = []
     for s in seen:
         monkeypatch.setattr("replication.data.splits.setting", lambda name, s=s: s)
@@ -469,9 +536,17 @@ def test_every_claim_has_the_entries_that_were_published_first(claim):
 
 def test_claims_and_questions_are_those_of_the_book():
     assert [*registry.CLAIMS] == [
-        "base", "removal", "ratio", "batch_size", "generality", "majorities", "sigmoid", "confidence", "loss_choice",
+        "base",
+        "removal",
+        "ratio",
+        "batch_size",
+        "generality",
+        "majorities",
+        "sigmoid",
+        "confidence",
+        "loss_choice",
         "training_time",
-    ]  # fmt: skip
+    ]
     assert {*DIGIT_ENTRIES} <= {*registry.PLANS} == {*registry.CLAIMS, *registry.BEYOND}
     assert all(name == plan.id for name, plan in registry.PLANS.items())
 
@@ -508,7 +583,9 @@ def test_claims_have_the_pair_at_own_rates(claim):
     found = {}
     for _, c in comparisons(claim):
         if c.variant != "forms":
-            found.setdefault((c.place, c.variant, c.level), set()).update((kind, arm) for kind in c.kinds for arm in c.arms)
+            found.setdefault((c.place, c.variant, c.level), set()).update(
+                (kind, arm) for kind in c.kinds for arm in c.arms
+            )
     assert all({("own", arm) for arm in design.PAIR} <= there for there in found.values())
 
 
@@ -533,11 +610,14 @@ def test_one_kind_of_rate_can_be_asked_for():
 
 def test_levels_are_the_factor_on_the_axis():
     for claim, factor, levels in [
-        ("ratio", lambda f: f["n_minority"] if "n_minority" in f else f["n_majority"],
-         {2, 5, 10, 20, 40, 80, 160, 320, 100, 200, 500, 1000}),
+        (
+            "ratio",
+            lambda f: f["n_minority"] if "n_minority" in f else f["n_majority"],
+            {2, 5, 10, 20, 40, 80, 160, 320, 100, 200, 500, 1000},
+        ),
         ("batch_size", lambda f: f["batch_size"], {8, 16, 32, 64, 128, 256, 512}),
         ("training_time", lambda f: f["epochs"], {10, 100}),
-    ]:  # fmt: skip
+    ]:
         found = [c for _, c in comparisons(claim)]
         assert {c.level for c in found} == levels
         assert all(c.level == factor({"epochs": 10, "batch_size": 64} | dict(c.factors)) for c in found)
@@ -546,7 +626,10 @@ def test_levels_are_the_factor_on_the_axis():
     assert all(setting(c.place.setting).majorities == c.level for _, c in comparisons("majorities"))
     equal = [dict(c.factors)["updates"] for _, c in comparisons("batch_size") if c.variant == "equal updates"]
     assert equal and set(equal) == {150}
-    assert {(e.run.schedule, e.run.stop_f1) for _, e in entries("training_time", 0)} == {("constant", 0.8), ("one_cycle", 0.0)}
+    assert {(e.run.schedule, e.run.stop_f1) for _, e in entries("training_time", 0)} == {
+        ("constant", 0.8),
+        ("one_cycle", 0.0),
+    }
 
 
 def test_majorities_fix_the_total_or_the_class():
@@ -609,37 +692,49 @@ def test_an_arm_is_compared_with_its_own_plain_form():
     assert len({arm.label for arm in arms.ARMS.values()}) == len(arms.ARMS)
 
 
-@pytest.mark.parametrize(("claim", "asked", "words"), [
-    ("nope", {}, "unknown claim 'nope': allowed are base, removal, ratio"),
-    ("base", {"settings": ["cats"]}, "unknown setting 'cats': allowed are digits"),
-    ("base", {"networks": ["vgg"]}, "unknown network 'vgg': allowed are simple_cnn, mlp, logistic"),
-    ("base", {"seeds": 0}, "seeds = 0 is not allowed: at least 1"),
-    ("sigmoid", {"networks": ["mlp"]}, "claim 'sigmoid' has no cell of network mlp: name settings too"),
-    ("sigmoid", {"networks": ["mlp"], "settings": ["digits"]}, "no learning rate chosen for arm 'plain_sigmoid' on 'digits/mlp'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("claim", "asked", "words"),
+    [
+        ("nope", {}, "unknown claim 'nope': allowed are base, removal, ratio"),
+        ("base", {"settings": ["cats"]}, "unknown setting 'cats': allowed are digits"),
+        ("base", {"networks": ["vgg"]}, "unknown network 'vgg': allowed are simple_cnn, mlp, logistic"),
+        ("base", {"seeds": 0}, "seeds = 0 is not allowed: at least 1"),
+        ("sigmoid", {"networks": ["mlp"]}, "claim 'sigmoid' has no cell of network mlp: name settings too"),
+        (
+            "sigmoid",
+            {"networks": ["mlp"], "settings": ["digits"]},
+            "no learning rate chosen for arm 'plain_sigmoid' on 'digits/mlp'",
+        ),
+    ],
+)
 def test_what_no_design_has_is_refused(claim, asked, words):
     with pytest.raises(ValueError, match=words):
         registry.runs([claim], **asked)
 
 
 def test_a_cell_beyond_the_plan_can_be_asked_for_and_stays_outside_counts():
-    cell, = registry.cells("removal", ["plantvillage/tomato@64"], seeds=3)  # fmt: skip
+    (cell,) = registry.cells("removal", ["plantvillage/tomato@64"], seeds=3)
     assert (cell.network, cell.role, cell.seeds) == ("simple_cnn", design.EXPLORATORY, 3)
     assert cell not in registry.PLANS["removal"].cells
-    beside, = registry.cells("removal", ["digits"], ["mlp"])  # fmt: skip
+    (beside,) = registry.cells("removal", ["digits"], ["mlp"])
     assert (beside.network, beside.role) == ("mlp", design.EXPLORATORY)
     assert {c.network for c in registry.cells("removal", ["digits"])} == {
         c.network for c in registry.PLANS["removal"].cells if c.setting == "digits"
     }
 
 
-@pytest.mark.parametrize("name, factors", [
-    ("simple_cnn", ("simple_cnn", "linear", "random", "all")), ("resnet34", ("resnet34", "linear", "imagenet", "all")),
-    ("mlp:a+b.pt", ("mlp", "linear", "a+b.pt", "all")), ("resnet34+fastai", ("resnet34", "fastai", "imagenet", "all")),
-    ("vgg19_bn+fastai:random", ("vgg19_bn", "fastai", "random", "all")),
-    ("resnet18:imagenet:head+fastai", ("resnet18", "fastai", "imagenet", "head")),
-    ("timm/resnet10t:random", ("timm/resnet10t", "linear", "random", "all")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, factors",
+    [
+        ("simple_cnn", ("simple_cnn", "linear", "random", "all")),
+        ("resnet34", ("resnet34", "linear", "imagenet", "all")),
+        ("mlp:a+b.pt", ("mlp", "linear", "a+b.pt", "all")),
+        ("resnet34+fastai", ("resnet34", "fastai", "imagenet", "all")),
+        ("vgg19_bn+fastai:random", ("vgg19_bn", "fastai", "random", "all")),
+        ("resnet18:imagenet:head+fastai", ("resnet18", "fastai", "imagenet", "head")),
+        ("timm/resnet10t:random", ("timm/resnet10t", "linear", "random", "all")),
+    ],
+)
 def test_a_network_is_named_with_head_and_initial_weights(name, factors):
     found = network(name)
     assert (found.body, found.head, found.init, found.trained) == factors

@@ -26,17 +26,48 @@ import gpu_session
 
 PLAN = {
     "measure": {"network": "logistic", "n_majority": 120},
-    "cells": [{
-        "name": "digits",
-        "commands": [["run", "base", "--settings", "digits", "--networks", "logistic", "--seeds", "2", "--device", "{device}",
-                      "--workers", "1", "--time-budget", "{seconds}", "--out", "{store}"]],
-    }],
-}  # fmt: skip
+    "cells": [
+        {
+            "name": "digits",
+            "commands": [
+                [
+                    "run",
+                    "base",
+                    "--settings",
+                    "digits",
+                    "--networks",
+                    "logistic",
+                    "--seeds",
+                    "2",
+                    "--device",
+                    "{device}",
+                    "--workers",
+                    "1",
+                    "--time-budget",
+                    "{seconds}",
+                    "--out",
+                    "{store}",
+                ]
+            ],
+        }
+    ],
+}
 
 
 def call(out: Path, plan: Path, *more: str) -> list[str]:
-    return [sys.executable, str(ROOT / "benchmarks" / "gpu_session.py"), "--out", str(out), "--plan", str(plan), "--device",
-            "cpu", "--minutes", "4", *more]  # fmt: skip
+    return [
+        sys.executable,
+        str(ROOT / "benchmarks" / "gpu_session.py"),
+        "--out",
+        str(out),
+        "--plan",
+        str(plan),
+        "--device",
+        "cpu",
+        "--minutes",
+        "4",
+        *more,
+    ]
 
 
 def stored(path: Path) -> int:
@@ -77,7 +108,10 @@ def test_a_command_that_takes_too_long_is_interrupted_and_tried_again(tmp_path):
     start = time.monotonic()
     assert gpu_session.carry_out("slow", slow, 1, out, dict(os.environ)) == "out of time"
     assert time.monotonic() - start < 30 and "begun" in (out / "slow.log").read_text()
-    assert gpu_session.carry_out("bad", [sys.executable, "-c", "raise SystemExit(3)"], 30, out, dict(os.environ)) == "failed"
+    assert (
+        gpu_session.carry_out("bad", [sys.executable, "-c", "raise SystemExit(3)"], 30, out, dict(os.environ))
+        == "failed"
+    )
 
 
 def test_the_faster_engine_and_memory_format_are_measured_and_told(tmp_path, monkeypatch):

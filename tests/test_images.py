@@ -103,9 +103,10 @@ def test_rates_of_a_cell_that_no_claim_plans_leave_the_books_alone(own_home, own
     monkeypatch.setattr(local, "carry_out_all", carry_out_all)
     monkeypatch.setattr(local, "data_digest", lambda name: "made up")
     monkeypatch.setattr(local, "weights_digest", lambda run: "made up")
-    monkeypatch.setattr("replication.running.tuning.pilot_scores", lambda store, runs: {
-        run: (1 - abs(run.learning_rate - 3e-3), 1.0) for run in runs
-    })  # fmt: skip
+    monkeypatch.setattr(
+        "replication.running.tuning.pilot_scores",
+        lambda store, runs: {run: (1 - abs(run.learning_rate - 3e-3), 1.0) for run in runs},
+    )
     before, apple = rates.published_rates().read_text(), chosen_at("plantvillage/apple", "simple_cnn")
     for name, network in (("plantvillage/tomato@64", "simple_cnn"), ("plantvillage/pepper", "resnet34:random")):
         assert (rates.Place(name, network), "plain") not in registry.places()
@@ -173,10 +174,13 @@ def test_every_planned_split_can_be_drawn(name, data):
     source = load(s.source, s.pixels)
     sizes = {
         (n("n_majority"), n("n_minority"), seed)
-        for plan in registry.PLANS.values() for cell in plan.cells for c in plan.design(cell)
+        for plan in registry.PLANS.values()
+        for cell in plan.cells
+        for c in plan.design(cell)
         if c.place.setting == name or c.place.setting.partition("@")[0] == name
-        for n in [dict(vars(Run()) | dict(c.factors)).get] for seed in c.seeds
-    }  # fmt: skip
+        for n in [dict(vars(Run()) | dict(c.factors)).get]
+        for seed in c.seeds
+    }
     assert sizes or name in ("plantvillage/apple/ungrouped", "plantvillage/tomato/border")
     for n_majority, n_minority, seed in sizes:
         parts = indices(source, s, n_majority, n_minority, seed)

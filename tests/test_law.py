@@ -69,13 +69,21 @@ BN = {"final_norm": "bn"}
 @pytest.mark.parametrize(
     ("factors", "shift"),
     [
-        ({"learning_rate": 1e-4}, -0.015), ({"learning_rate": 1e-3}, -0.145), ({"learning_rate": 3e-3}, -0.42),
-        ({"learning_rate": 1e-2}, -1.21), ({"learning_rate": 3e-2}, -2.48), ({"learning_rate": 3e-4}, -0.045),
-        ({"learning_rate": 1e-3, "epochs": 30}, -0.425), ({"learning_rate": 1e-3, "epochs": 100}, -1.21),
-        ({"batch_size": 16}, -1.43), ({"batch_size": 256}, -0.08),
-        ({"n_minority": 2}, -0.42), ({"n_minority": 40}, -0.45), ({"n_minority": 100}, -0.47),
+        ({"learning_rate": 1e-4}, -0.015),
+        ({"learning_rate": 1e-3}, -0.145),
+        ({"learning_rate": 3e-3}, -0.42),
+        ({"learning_rate": 1e-2}, -1.21),
+        ({"learning_rate": 3e-2}, -2.48),
+        ({"learning_rate": 3e-4}, -0.045),
+        ({"learning_rate": 1e-3, "epochs": 30}, -0.425),
+        ({"learning_rate": 1e-3, "epochs": 100}, -1.21),
+        ({"batch_size": 16}, -1.43),
+        ({"batch_size": 256}, -0.08),
+        ({"n_minority": 2}, -0.42),
+        ({"n_minority": 40}, -0.45),
+        ({"n_minority": 100}, -0.47),
     ],
-)  # fmt: skip
+)
 def test_predictions_are_those_made_before_registration(factors, shift):
     assert law.predicted(Run(**BN, **factors)).shift == pytest.approx(shift, abs=0.006)
 
@@ -98,12 +106,16 @@ def test_confidence_is_the_sigmoid_of_the_shift():
 @pytest.mark.parametrize(
     ("run", "words"),
     [
-        (Run(), "final norm 'none'"), (Run(final_norm="bn_fixed_shift"), "bn_fixed_shift"),
-        (Run(**BN, loss="focal"), "focal"), (Run(**BN, sampling="oversample"), "oversample"),
-        (Run(**BN, output="sigmoids"), "sigmoids"), (Run(**BN, optimizer="lion"), "adam, adamw, sgd"),
-        (Run(**BN, schedule="steps"), "one_cycle, constant"), (Run(**BN, setting="digits/1v2", output="sigmoid"), "found 3"),
+        (Run(), "final norm 'none'"),
+        (Run(final_norm="bn_fixed_shift"), "bn_fixed_shift"),
+        (Run(**BN, loss="focal"), "focal"),
+        (Run(**BN, sampling="oversample"), "oversample"),
+        (Run(**BN, output="sigmoids"), "sigmoids"),
+        (Run(**BN, optimizer="lion"), "adam, adamw, sgd"),
+        (Run(**BN, schedule="steps"), "one_cycle, constant"),
+        (Run(**BN, setting="digits/1v2", output="sigmoid"), "found 3"),
     ],
-)  # fmt: skip
+)
 def test_what_the_law_is_not_about_is_refused(run, words):
     with pytest.raises(ValueError, match=words):
         law.predicted(run)

@@ -38,17 +38,27 @@ def noise(run):
 
 def perfect(run, arm, cell):
     """What a run gives if every prediction holds."""
-    row = {"f1_minority": 0.8 + noise(run), "f1_macro": 0.8 + noise(run), "f1_macro_tuned": 0.8 + noise(run), "n_test": N,
-           "cut": 120, "order": order_of(GOOD, MINORITY), "learned_shift": np.nan}  # fmt: skip
+    row = {
+        "f1_minority": 0.8 + noise(run),
+        "f1_macro": 0.8 + noise(run),
+        "f1_macro_tuned": 0.8 + noise(run),
+        "n_test": N,
+        "cut": 120,
+        "order": order_of(GOOD, MINORITY),
+        "learned_shift": np.nan,
+    }
     if arm == "plain":
         row |= {"cut": 3}
     if arm in ("final_bn", "plain"):  # what plain cut so that it says minority 120 times has: 2 * 120 / (150 + 120)
         row |= {"f1_minority": 240 / 270}
     if run.final_norm == "bn" and run.sampling == "shuffle" and run.loss == "cross_entropy":
         shift = law.predicted(run).shift
-        row |= {"learned_shift": shift + noise(run), "mean_log_odds_majority": shift + noise(run) - 0.01,
-                "mean_log_odds_minority": shift + noise(run) + 0.01 * run.n_majority / run.n_minority,
-                "confidence_train": law.confidence(shift) + noise(run) / 10}  # fmt: skip
+        row |= {
+            "learned_shift": shift + noise(run),
+            "mean_log_odds_majority": shift + noise(run) - 0.01,
+            "mean_log_odds_minority": shift + noise(run) + 0.01 * run.n_majority / run.n_minority,
+            "confidence_train": law.confidence(shift) + noise(run) / 10,
+        }
     if arm == "centred":
         row |= {"f1_minority": 240 / 270 - (0.2 if cell.setting == "digits" else 0)}
     if arm in ("bn_shift_0", "final_bn_sigmoid"):
@@ -71,7 +81,11 @@ def results(id, change=lambda run, arm, cell: {}, drop=lambda run, arm, cell: Fa
         for name, value in change(*entry).items():
             table.at[i, name] = value
     table = table[[not drop(*entry) for entry in of]]
-    readouts = ("as_trained", "bn_removed", "logit_adjusted") if id in ("fixed_shift", "matched_positives") else ("as_trained",)
+    readouts = (
+        ("as_trained", "bn_removed", "logit_adjusted")
+        if id in ("fixed_shift", "matched_positives")
+        else ("as_trained",)
+    )
     return pd.concat([table.assign(readout=name) for name in readouts], ignore_index=True)
 
 
@@ -110,29 +124,53 @@ def here(cell):
 
 
 WRONG = {
-    "shift": lambda run, arm, cell: {"learned_shift": -0.36} if here(cell) and run == Run(**vars(run) | {"learning_rate": 3e-3, "n_minority": 10, "batch_size": 64, "epochs": 10}) else {},
-    "optimizer": lambda run, arm, cell: {"learned_shift": -1.28} if run.optimizer == "adamw" and run.learning_rate == 1e-2 else {},
-    "log_odds": lambda run, arm, cell: {"mean_log_odds_majority": -9.0} if here(cell) and run.learning_rate == 1e-3 else {},
-    "mean_confidence": lambda run, arm, cell: {"confidence_train": 0.575} if here(cell) and run.learning_rate == 1e-3 else {},
-    "rate_acts_through_shift": lambda run, arm, cell: {"f1_minority": 0.8} if run.shift and run.learning_rate == 3e-2 else {},
-    "shift_rate": lambda run, arm, cell: {"learned_shift": -0.2} if run.shift_rate == 10 and run.learning_rate == 1e-3 else {},
+    "shift": lambda run, arm, cell: (
+        {"learned_shift": -0.36}
+        if here(cell)
+        and run == Run(**vars(run) | {"learning_rate": 3e-3, "n_minority": 10, "batch_size": 64, "epochs": 10})
+        else {}
+    ),
+    "optimizer": lambda run, arm, cell: (
+        {"learned_shift": -1.28} if run.optimizer == "adamw" and run.learning_rate == 1e-2 else {}
+    ),
+    "log_odds": lambda run, arm, cell: (
+        {"mean_log_odds_majority": -9.0} if here(cell) and run.learning_rate == 1e-3 else {}
+    ),
+    "mean_confidence": lambda run, arm, cell: (
+        {"confidence_train": 0.575} if here(cell) and run.learning_rate == 1e-3 else {}
+    ),
+    "rate_acts_through_shift": lambda run, arm, cell: (
+        {"f1_minority": 0.8} if run.shift and run.learning_rate == 3e-2 else {}
+    ),
+    "shift_rate": lambda run, arm, cell: (
+        {"learned_shift": -0.2} if run.shift_rate == 10 and run.learning_rate == 1e-3 else {}
+    ),
     "batch_size": lambda run, arm, cell: {"f1_minority": 0.8} if run.batch_size == 256 else {},
     "sigmoid": lambda run, arm, cell: {"f1_minority": 0.8} if run.output == "sigmoid" else {},
     "centred_features": lambda run, arm, cell: {"f1_minority": 240 / 270} if cell.setting == "digits" else {},
-    "fixed_shift": lambda run, arm, cell: {"f1_macro": 0.7} if here(cell) and run.shift == -0.4 and run.learning_rate == 1e-3 else {},
+    "fixed_shift": lambda run, arm, cell: (
+        {"f1_macro": 0.7} if here(cell) and run.shift == -0.4 and run.learning_rate == 1e-3 else {}
+    ),
     "matched_positives": lambda run, arm, cell: {"cut": 90} if here(cell) and arm == "final_bn" else {},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("id", WRONG)
 def test_a_prediction_that_does_not_hold_once_fails(id):
     found = judged(id, change=WRONG[id])
-    assert found.word == law_judge.FAILED and sum(c.holds is False for c in found.checks) in (1, 2, 3, 4)  # one run may be the base of several factors
+    assert found.word == law_judge.FAILED and sum(c.holds is False for c in found.checks) in (
+        1,
+        2,
+        3,
+        4,
+    )  # one run may be the base of several factors
     assert found.largest.holds is False
 
 
 def test_a_failure_stands_whatever_else_is_missing():
-    found = judged("optimizer", change=WRONG["optimizer"], drop=lambda run, arm, cell: run.optimizer == "sgd" and run.seed == 119)
+    found = judged(
+        "optimizer", change=WRONG["optimizer"], drop=lambda run, arm, cell: run.optimizer == "sgd" and run.seed == 119
+    )
     assert found.word == law_judge.FAILED and found.done == found.wanted - 4
 
 
@@ -158,20 +196,26 @@ def test_shifts_at_the_margin():
 
 
 def test_the_best_remedy_is_the_one_compared_with():
-    strong = lambda run, arm, cell: {"f1_macro": 0.9 + noise(run)} if arm == "plain_focal" else {}
+    def strong(run, arm, cell):
+        return {"f1_macro": 0.9 + noise(run)} if arm == "plain_focal" else {}
+
     found = judged("fixed_shift", change=strong)
     assert found.word == law_judge.FAILED and all("plain_focal" in c.what for c in found.checks)
     assert all(c.deviation == pytest.approx(-0.1) for c in found.checks)
 
 
 def test_a_failure_to_show_equivalence_is_a_failure():
-    spread = lambda run, arm, cell: {"f1_minority": 240 / 270 + (-1) ** run.seed * 0.4} if run.output == "sigmoid" else {}
+    def spread(run, arm, cell):
+        return {"f1_minority": 240 / 270 + (-1) ** run.seed * 0.4} if run.output == "sigmoid" else {}
+
     found = judged("sigmoid", change=spread)
     assert found.word == law_judge.FAILED and abs(found.largest.deviation) < 0.01 and found.largest.low < -0.05
 
 
 def test_levels_that_did_not_record_the_shift_are_left_out():
-    older = lambda run, arm, cell: {"learned_shift": np.nan} if run.seed < CONFIRMATORY + 10 else {}
+    def older(run, arm, cell):
+        return {"learned_shift": np.nan} if run.seed < CONFIRMATORY + 10 else {}
+
     found = judged("optimizer", change=older)
     assert found.word == law_judge.PASSED and {c.seeds for c in found.checks} == {10}
 
@@ -191,7 +235,10 @@ def test_designs_keep_to_what_is_registered():
 
 
 def test_equal_S_over_batch_sizes():
-    S = [law.predicted(Run(final_norm="bn", batch_size=n, learning_rate=law_runs.scaled_rate(n))).S for n in (32, 64, 128, 256)]
+    S = [
+        law.predicted(Run(final_norm="bn", batch_size=n, learning_rate=law_runs.scaled_rate(n))).S
+        for n in (32, 64, 128, 256)
+    ]
     np.testing.assert_allclose(S, S[0], rtol=1e-3)
 
 

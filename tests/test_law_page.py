@@ -63,7 +63,10 @@ def test_the_curve_shows_every_level_beside_the_simulation(optimizers):
 
 def test_without_results_the_page_says_so():
     page = page_on(pd.DataFrame())
-    assert "No shift has been measured yet" in page.key_result().data and "not run</span> 12 of 12" in page.key_result().data
+    assert (
+        "No shift has been measured yet" in page.key_result().data
+        and "not run</span> 12 of 12" in page.key_result().data
+    )
     assert "Not run yet" in page.details("shift").data
 
 

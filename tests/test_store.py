@@ -143,7 +143,9 @@ def test_scores_alone_are_those_of_the_table(store, made_up):
     assert list(store.scores([])) == list(quick)
 
 
-@pytest.mark.parametrize("array", [np.zeros((0, 2)), np.arange(6, dtype=np.int8), np.ones((2, 3, 4), np.float16), np.float32(2)])
+@pytest.mark.parametrize(
+    "array", [np.zeros((0, 2)), np.arange(6, dtype=np.int8), np.ones((2, 3, 4), np.float16), np.float32(2)]
+)
 def test_arrays_are_packed_as_they_are(array):
     found = unpack(pack({"a": array, "b": np.arange(3)}))
     assert found["a"].dtype == array.dtype and found["a"].shape == array.shape and np.array_equal(found["a"], array)
@@ -164,7 +166,15 @@ def old_store(path: Path, results) -> Path:
         for r in results:
             packed = io.BytesIO()
             np.savez_compressed(packed, **r.arrays)
-            row = (r.key, json.dumps(r.run.changed()), r.data, r.protocol, r.provenance, json.dumps(r.facts), json.dumps(r.scores))
+            row = (
+                r.key,
+                json.dumps(r.run.changed()),
+                r.data,
+                r.protocol,
+                r.provenance,
+                json.dumps(r.facts),
+                json.dumps(r.scores),
+            )
             db.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, packed.getvalue()))
     return path
 
@@ -206,7 +216,11 @@ def test_reading_needs_no_right_to_write(store, made_up, monkeypatch, tmp_path, 
     monkeypatch.setattr(os, "access", lambda *_: False)
     with Store(here / "store.sqlite") as other:
         assert other.readonly and len(list(other.results())) == len(RUNS) and other.provenance()
-        for use in (lambda: other.add(made_up(Run(seed=7))), lambda: other.add_all([]), lambda: other.merge(store.path)):
+        for use in (
+            lambda: other.add(made_up(Run(seed=7))),
+            lambda: other.add_all([]),
+            lambda: other.merge(store.path),
+        ):
             with pytest.raises(OSError, match="cannot write to .*: it was opened to be read only"):
                 use()
     assert {name: (here / name).read_bytes() for name in before if not name.endswith("shm")} == {
@@ -241,7 +255,13 @@ def frozen_head(seed: int, final_norm: str = "bn", **factors) -> Result:
     history = (rng.normal(size=(10, 375 + 150, 2)) + 1.5 * np.eye(2)[both]).astype(np.float32)
     names = ("as_trained", "bn_removed") if final_norm != "none" else ("as_trained",)
     outcome = Outcome(
-        history[:, :225], history[:, 225:], {n: history[-1] * (1 + i) for i, n in enumerate(names)}, False, 10, 150, 0.01
+        history[:, :225],
+        history[:, 225:],
+        {n: history[-1] * (1 + i) for i, n in enumerate(names)},
+        False,
+        10,
+        150,
+        0.01,
     )
     outcome.facts = {"shift": rng.normal(), "scale_majority": 1.0, "scale_minority": rng.random()}
     run = Run(trained="head", network="efficientnet_lite0", final_norm=final_norm, seed=seed, **factors)
@@ -296,9 +316,7 @@ def test_a_new_store_may_be_opened_by_many_at_once(tmp_path):
 
     for i in range(15):
         barrier = threading.Barrier(6)
-        threads = [
-            threading.Thread(target=open_and_read, args=(tmp_path / f"{i}.sqlite", barrier)) for _ in range(6)
-        ]
+        threads = [threading.Thread(target=open_and_read, args=(tmp_path / f"{i}.sqlite", barrier)) for _ in range(6)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -332,9 +350,7 @@ def test_store_of_another_schema_version_is_refused(store):
     assert healthy(store.path) == len(RUNS)
 
 
-@pytest.mark.parametrize(
-    "content", [b"no database at all, but long enough for a header" * 20, b"\x00" * 4096]
-)
+@pytest.mark.parametrize("content", [b"no database at all, but long enough for a header" * 20, b"\x00" * 4096])
 def test_file_that_is_no_store_is_refused_and_left_alone(tmp_path, content):
     path = tmp_path / "notes.txt"
     path.write_bytes(content)
@@ -344,10 +360,12 @@ def test_file_that_is_no_store_is_refused_and_left_alone(tmp_path, content):
 
 
 DAMAGE = {
-    "scores = '{'": "its checksum is another", "factors = '{}'": "its checksum is another",
-    "arrays = x'00ff'": "its checksum is another", "f1_minority = 2": "its checksum is another",
+    "scores = '{'": "its checksum is another",
+    "factors = '{}'": "its checksum is another",
+    "arrays = x'00ff'": "its checksum is another",
+    "f1_minority = 2": "its checksum is another",
     "protocol = 7": "its checksum is another",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -355,12 +373,14 @@ def test_damaged_run_is_named_and_set_aside(store, tmp_path, made_up, damage):
     key = min(store.keys())
     store.db.execute(f"UPDATE runs SET {damage} WHERE key = ?", (key,))
     with Store(tmp_path / "other.sqlite") as other:
-        with pytest.warns(UserWarning, match=f"run {key} in .*store.sqlite is damaged .{DAMAGE[damage]}.: it is left out"):
+        with pytest.warns(
+            UserWarning, match=f"run {key} in .*store.sqlite is damaged .{DAMAGE[damage]}.: it is left out"
+        ):
             assert other.merge(store.path) == len(RUNS) - 1
         assert other.keys() == store.keys() - {key}
     with pytest.warns(UserWarning, match=f"run {key} in .*store.sqlite is damaged .{DAMAGE[damage]}.: it is set aside"):
         assert len(list(store.results())) == len(RUNS) - 1
-    assert store.damaged() == {key: DAMAGE[damage]} and key not in store.keys()
+    assert store.damaged() == {key: DAMAGE[damage]} and key not in store.keys()  # noqa: SIM118, a store is no dict
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(list(store.results())) == len(store.scores()) == len(RUNS) - 1
@@ -618,14 +638,20 @@ def test_published_results_are_those_of_the_store(shelf, store):
     assert listed["provenance"] == {"made up": RECORD} and listed["protocol"] == PROTOCOL
     assert {group_of(name, entry): entry["rows"] for name, entry in listed["files"].items()} == KINDS
     assert published.check(shelf) == sorted(files_of(shelf).values())
-    assert all(shelf.joinpath(n).read_bytes() and listed["files"][n]["sha256"].startswith(n[-16:-8]) for n in listed["files"])
+    assert all(
+        shelf.joinpath(n).read_bytes() and listed["files"][n]["sha256"].startswith(n[-16:-8]) for n in listed["files"]
+    )
 
 
 def test_a_confirmatory_run_takes_less_than_1_kb(own_store, tmp_path):
     """A hundred thousand are published within 40 MB."""
     with Store(own_store) as store:
         store.add_provenance(RECORD)
-        runs = [Run(trained="head", network="efficientnet_lite0", final_norm=n, seed=s) for n in ("none", "bn") for s in range(100, 250)]
+        runs = [
+            Run(trained="head", network="efficientnet_lite0", final_norm=n, seed=s)
+            for n in ("none", "bn")
+            for s in range(100, 250)
+        ]
         store.add_all(frozen_head(run.seed, run.final_norm) for run in runs)
         assert published.publish(store, runs, runs, tmp_path / "shelf") == 300
         [name] = published.check(tmp_path / "shelf")  # there are no logits to predict from
@@ -634,7 +660,10 @@ def test_a_confirmatory_run_takes_less_than_1_kb(own_store, tmp_path):
         [name] = published.check(tmp_path / "bare")
         assert (tmp_path / "bare" / name).stat().st_size < 400 * 300
     rows = published.read(where=tmp_path / "shelf")
-    assert set(rows["readout"]) == set(KEPT_READOUTS) and rows.loc[rows["readout"] == "as_trained", CURVES[0]].notna().all()
+    assert (
+        set(rows["readout"]) == set(KEPT_READOUTS)
+        and rows.loc[rows["readout"] == "as_trained", CURVES[0]].notna().all()
+    )
     cuts = rows[rows["readout"] == "as_trained"]
     for order, cut, n, f1 in zip(cuts["order"], cuts["cut"], cuts["n_test"], cuts["f1_minority"]):
         assert at_cut(order, n, cut)[0] == pytest.approx(f1)
@@ -686,9 +715,7 @@ def test_reading_is_by_setting(store, shelf, made_up):
 
 
 def contents(where: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(where).as_posix(): path.read_bytes() for path in where.rglob("*") if path.is_file()
-    }
+    return {path.relative_to(where).as_posix(): path.read_bytes() for path in where.rglob("*") if path.is_file()}
 
 
 def test_publishing_twice_changes_nothing(shelf, store):
@@ -733,8 +760,12 @@ def test_large_files_stay_and_small_ones_grow(shelf, store, made_up, monkeypatch
 
 
 UNFIT = {
-    "minority F1 of bn_removed is inf, not from 0 to 1": lambda r: r.scores["bn_removed"].update(f1_minority=float("inf")),
-    "minority F1 of as_trained is nan, not from 0 to 1": lambda r: r.scores["as_trained"].update(f1_minority=float("nan")),
+    "minority F1 of bn_removed is inf, not from 0 to 1": lambda r: r.scores["bn_removed"].update(
+        f1_minority=float("inf")
+    ),
+    "minority F1 of as_trained is nan, not from 0 to 1": lambda r: r.scores["as_trained"].update(
+        f1_minority=float("nan")
+    ),
     "minority F1 of as_trained is 1.5, not from 0 to 1": lambda r: r.scores["as_trained"].update(f1_minority=1.5),
     "nll of as_trained is infinite": lambda r: r.scores["as_trained"].update(nll=float("inf")),
     "it lacks the readout as_trained": lambda r: r.scores.clear(),
@@ -749,7 +780,9 @@ def test_what_is_unfit_is_refused_before_anything_changes(shelf, store, made_up,
     bad = made_up(Run(seed=400, final_norm="bn"))
     UNFIT[reason](bad)
     store.add_all([made_up(Run(seed=401)), bad])
-    with pytest.raises(ValueError, match=f"run {bad.key} of digits cannot be published: {reason}; nothing was published"):
+    with pytest.raises(
+        ValueError, match=f"run {bad.key} of digits cannot be published: {reason}; nothing was published"
+    ):
         published.publish(store, [Run(seed=401), bad.run], [], shelf)
     assert contents(shelf) == before
 
@@ -757,10 +790,12 @@ def test_what_is_unfit_is_refused_before_anything_changes(shelf, store, made_up,
 def test_unknown_provenance_and_other_data_are_refused(shelf, store, tmp_path, made_up):
     before = contents(shelf)
     store.add(made_up(Run(seed=400), provenance="nobody's"))
-    with pytest.raises(ValueError, match="its provenance \"nobody's\" is not recorded"):
+    with pytest.raises(ValueError, match='its provenance "nobody\'s" is not recorded'):
         published.publish(store, [Run(seed=400)], [], shelf)
     store.add(made_up(Run(seed=401), data="f" * 16))
-    with pytest.raises(ValueError, match="was trained on data f{16}, but .* never mixed, publish them to a folder of their own"):
+    with pytest.raises(
+        ValueError, match="was trained on data f{16}, but .* never mixed, publish them to a folder of their own"
+    ):
         published.publish(store, [Run(seed=401)], [], shelf)
     assert contents(shelf) == before
     assert published.publish(store, [Run(seed=401)], [], tmp_path / "beside") == 1
@@ -806,8 +841,16 @@ def test_a_changed_manifest_is_refused(shelf):
         published.read(where=shelf)
 
 
-@pytest.mark.parametrize("part", ['"files": []', '"files": {"a": 1}', '"files": {"a": {"rows": 1}}', '"provenance": null',
-                                  '"files": {"../a": {"sha256": "", "rows": 1}}'])  # fmt: skip
+@pytest.mark.parametrize(
+    "part",
+    [
+        '"files": []',
+        '"files": {"a": 1}',
+        '"files": {"a": {"rows": 1}}',
+        '"provenance": null',
+        '"files": {"../a": {"sha256": "", "rows": 1}}',
+    ],
+)
 def test_a_manifest_of_another_shape_is_one_sentence(shelf, part):
     good = {"protocol": PROTOCOL, "files": {}, "provenance": {}}
     (shelf / "manifest.json").write_text(json.dumps(good | json.loads("{" + part + "}")))
@@ -881,9 +924,7 @@ def test_results_of_another_protocol_are_refused(shelf, store):
     path = shelf / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"protocol": PROTOCOL + 1}))
     for use in (published.check, lambda where: published.publish(store, RUNS, [], where)):
-        with pytest.raises(
-            ValueError, match=f"results of protocol {PROTOCOL + 1}: this package reads {PROTOCOL} only"
-        ):
+        with pytest.raises(ValueError, match=f"results of protocol {PROTOCOL + 1}: this package reads {PROTOCOL} only"):
             use(shelf)
 
 
@@ -908,7 +949,9 @@ def test_files_of_the_first_form_are_read_beside_new_ones_and_renewed_when_they_
     old_keys = {r.key for r in first}
     assert rows.loc[rows["key"].isin(old_keys), "temperature_test"].tolist() == old["temperature_test"].tolist()
     assert rows.loc[~rows["key"].isin(old_keys), "temperature_test"].isna().all()
-    assert [r.facts["validation_f1_macro"] for r in first[2:]] == published.pilots(where=where)["validation_f1_macro"].tolist()
+    assert [r.facts["validation_f1_macro"] for r in first[2:]] == published.pilots(where=where)[
+        "validation_f1_macro"
+    ].tolist()
     assert (where / name).exists()
     published.publish(store, RUNS, [], where, replace=True)
     assert published.read(where=where)["key"].nunique() == 5 and not (where / name).exists()
@@ -961,12 +1004,18 @@ def test_provenance_names_the_registration(tmp_path, monkeypatch):
 # --- Tuning and reproduction ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("scores", "wanted"), [
-    ({1e-1: [(0.9, 2.0), (0.3, 2.0)], 1e-2: [(0.5, 1.0), (0.7, 1.0)], 1e-3: [(0.6, 1.5)]}, 1e-2),  # 0.6 thrice: least loss
-    ({1e-1: [(0.2, 9.0)], 1e-3: [(0.1, 1.0)]}, 1e-1),
-    ({1e-2: [(0.0, 1.0)], 1e-3: [(0.0, 1.0)]}, 1e-3),
-    ({1e-3: [(0.4, float("nan"))], 1e-2: [(0.4, 3.0)]}, 1e-2),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("scores", "wanted"),
+    [
+        (
+            {1e-1: [(0.9, 2.0), (0.3, 2.0)], 1e-2: [(0.5, 1.0), (0.7, 1.0)], 1e-3: [(0.6, 1.5)]},
+            1e-2,
+        ),  # 0.6 thrice: least loss
+        ({1e-1: [(0.2, 9.0)], 1e-3: [(0.1, 1.0)]}, 1e-1),
+        ({1e-2: [(0.0, 1.0)], 1e-3: [(0.0, 1.0)]}, 1e-3),
+        ({1e-3: [(0.4, float("nan"))], 1e-2: [(0.4, 3.0)]}, 1e-2),
+    ],
+)
 def test_the_best_mean_wins_among_equals_the_least_loss_then_the_lowest_rate(scores, wanted):
     assert best(scores) == best(dict(reversed(scores.items()))) == wanted
 
@@ -988,10 +1037,7 @@ def test_reproduction_compares_cells_on_the_seeds_in_both(made_up):
     f1 = [made_up(run).scores["as_trained"]["f1_minority"] for run in runs]
     assert cells["published"].tolist() == pytest.approx([np.mean(f1[:3]), np.mean(f1[4:])])
     said = reproduction.summary(cells)
-    assert (
-        said.startswith("1 of 2 cells have the published mean F1 within 0.02 (1 to the bit;")
-        and "7 runs" in said
-    )
+    assert said.startswith("1 of 2 cells have the published mean F1 within 0.02 (1 to the bit;") and "7 runs" in said
     assert "mean absolute difference 0.0250, largest 0.0500" in said
 
 
@@ -1030,9 +1076,12 @@ def runs_in(rows: pd.DataFrame) -> set[Run]:
 def first_runs() -> set[Run]:
     """What the cells published before there was a registration ask for, but for the kind of rate that came later."""
     return {
-        e.run for plan in registry.PLANS.values() for c in plan.cells if not c.version
+        e.run
+        for plan in registry.PLANS.values()
+        for c in plan.cells
+        if not c.version
         for e in plan.entries(dataclasses.replace(c, kinds=tuple(k for k in c.kinds if k != "default")))
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture(scope="module")

@@ -87,7 +87,9 @@ def varied(seeds, rng, **gains):
     found = {}
     for seed in seeds:
         base = rng.normal(0.6, 0.02)
-        found[seed] = {c.name: tuple(base + gains.get(c.name, 0) + rng.normal(0, 0.01) for _ in range(3)) for c in CHOICES}
+        found[seed] = {
+            c.name: tuple(base + gains.get(c.name, 0) + rng.normal(0, 0.01) for _ in range(3)) for c in CHOICES
+        }
     return found
 
 
@@ -141,8 +143,10 @@ def test_a_threshold_is_never_scored_on_images_that_it_was_set_on():
         assert (said[fold] == (odds[fold] >= tuned(odds[rest][None], minority[rest])[0])).all()
     changed = odds.copy()
     changed[7] += 5
-    assert (crossed(changed, minority, 10)[[k for k in range(60) if k % 5 == 2 and k != 7]]
-            == said[[k for k in range(60) if k % 5 == 2 and k != 7]]).all()  # fmt: skip
+    assert (
+        crossed(changed, minority, 10)[[k for k in range(60) if k % 5 == 2 and k != 7]]
+        == said[[k for k in range(60) if k % 5 == 2 and k != 7]]
+    ).all()
     logits = np.stack([-odds / 2, odds / 2], 1)
     told = held_out(logits, minority.astype(int), (1,), [1000, 10])
     assert told[f"{HELD}_tuned"] == pytest.approx(f1_score(minority, said, average="macro"))
@@ -215,7 +219,9 @@ def test_help_of_run_lists_what_there_is(capsys):
     with pytest.raises(SystemExit):
         cli.main(["run", "--help"])
     said = capsys.readouterr().out
-    assert all(word in said for word in ("claims: base, removal", "settings: digits", "networks: simple_cnn", "folder:PATH"))
+    assert all(
+        word in said for word in ("claims: base, removal", "settings: digits", "networks: simple_cnn", "folder:PATH")
+    )
 
 
 def test_verify_needs_published_results(own_home, capsys):
@@ -300,7 +306,9 @@ def test_the_page_needs_nothing_else_and_answers_first(there):
     assert "<script" not in text and "@import" not in text and "url(" not in text
     assert "On these images, use" in links.text and "Does the final BN layer help?" in links.text
     assert links.text.index("On these images, use") < links.text.index("The choices")
-    assert "intact: 220 images, majority" in links.text and "error" not in links.text.lower().replace("standard error", "")
+    assert "intact: 220 images, majority" in links.text and "error" not in links.text.lower().replace(
+        "standard error", ""
+    )
     notebook = json.loads((there / "work" / "try-my wall, north" / page.NOTEBOOK).read_text())
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code" and "page" in "".join(cell["source"])]
     assert len(code) > 5 and all(cell["outputs"] for cell in code)
@@ -344,16 +352,19 @@ def test_own_sets_on_other_verbs(there, capsys):
     assert "publish --to nowhere" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["../my wall, north", "--majority", "rusty"], "there is no class 'rusty' in "),
-    (["../my wall, north", "--out", "../my wall, north/out"], "lies among the images"),
-    (["../my wall, north", "--train", "5000:10", "--pixels", "32"], "asks for too many training images"),
-    (["../my wall, north", "--network", "vgg"], "unknown network 'vgg'"),
-    (["../my wall, north", "--seeds", "0"], "seeds = 0 is not allowed"),
-    (["../nothing"], "is not there"),
-    (["../few"], "which is too few"),
-    (["../one"], "has one class"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["../my wall, north", "--majority", "rusty"], "there is no class 'rusty' in "),
+        (["../my wall, north", "--out", "../my wall, north/out"], "lies among the images"),
+        (["../my wall, north", "--train", "5000:10", "--pixels", "32"], "asks for too many training images"),
+        (["../my wall, north", "--network", "vgg"], "unknown network 'vgg'"),
+        (["../my wall, north", "--seeds", "0"], "seeds = 0 is not allowed"),
+        (["../nothing"], "is not there"),
+        (["../few"], "which is too few"),
+        (["../one"], "has one class"),
+    ],
+)
 def test_what_cannot_be_tried_is_refused_in_a_sentence(there, capsys, arguments, words):
     for name, counts in (("few", (60, 20)), ("one", (30, 1))):
         if not (there / name).exists():

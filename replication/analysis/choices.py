@@ -32,15 +32,30 @@ class Choice:
 
 CHOICES = (
     Choice("plain", "plain", "plain", "plain training, as it is"),
-    Choice("plain · tuned", "plain", "plain, tuned threshold", "plain training with a threshold tuned on validation images",
-           suffix="_tuned", held=f"{HELD}_tuned"),
-    Choice("plain · logit_adjusted", "plain", "plain, adjusted logits",
-           "plain training with the logits adjusted by the classes' shares in training", "logit_adjusted",
-           held=f"{HELD}_adjusted"),
-    Choice("plain_class_weighted", "plain_class_weighted", "class weights", "plain training with class weights in the loss"),
+    Choice(
+        "plain · tuned",
+        "plain",
+        "plain, tuned threshold",
+        "plain training with a threshold tuned on validation images",
+        suffix="_tuned",
+        held=f"{HELD}_tuned",
+    ),
+    Choice(
+        "plain · logit_adjusted",
+        "plain",
+        "plain, adjusted logits",
+        "plain training with the logits adjusted by the classes' shares in training",
+        "logit_adjusted",
+        held=f"{HELD}_adjusted",
+    ),
+    Choice(
+        "plain_class_weighted", "plain_class_weighted", "class weights", "plain training with class weights in the loss"
+    ),
     Choice("final_bn", "final_bn", "final BN", "a final BatchNorm layer"),
-    Choice("bn_shift_0.4", "bn_shift_0.4", "final BN, shift fixed", "a final BatchNorm layer with its shift fixed at −0.4"),
-)  # fmt: skip
+    Choice(
+        "bn_shift_0.4", "bn_shift_0.4", "final BN, shift fixed", "a final BatchNorm layer with its shift fixed at −0.4"
+    ),
+)
 """in the order of what they change: of choices that do as well the first is recommended"""
 ARMS = tuple(dict.fromkeys(choice.arm for choice in CHOICES))
 """the arms that must be trained"""
@@ -68,7 +83,9 @@ def confusion(f1_minority: float, f1_macro: float, minority: int, majority: int)
     if f1_macro >= 1 - st.TINY:
         return minority, 0
     # `found` and `false` as linear functions of `said`, put into said = found + false
-    said = (majority + f1_minority * minority / 2 - other * (2 * majority + minority) / 2) / (1 - (f1_minority + other) / 2)
+    said = (majority + f1_minority * minority / 2 - other * (2 * majority + minority) / 2) / (
+        1 - (f1_minority + other) / 2
+    )
     found = f1_minority * (minority + said) / 2
     return round(found), round(said - found)
 
@@ -85,14 +102,26 @@ def scores(rows: pd.DataFrame) -> pd.DataFrame:
         n = of["n_test"].to_numpy() // 2
         minority, macro = (of[name + choice.suffix].to_numpy(float) for name in ("f1_minority", "f1_macro"))
         cells = [confusion(a, b, int(k), int(k)) for a, b, k in zip(minority, macro, n)]
-        parts.append(pd.DataFrame({
-            "choice": choice.name, "seed": of["seed"].to_numpy(), "f1_minority": minority, "f1_macro": macro,
-            "roc_auc": of["roc_auc"].fillna(0.5).to_numpy(float), HELD: of[choice.held].to_numpy(float), "n": n,
-            "found": [found for found, _ in cells], "false": [false for _, false in cells],
-        }))  # fmt: skip
+        parts.append(
+            pd.DataFrame(
+                {
+                    "choice": choice.name,
+                    "seed": of["seed"].to_numpy(),
+                    "f1_minority": minority,
+                    "f1_macro": macro,
+                    "roc_auc": of["roc_auc"].fillna(0.5).to_numpy(float),
+                    HELD: of[choice.held].to_numpy(float),
+                    "n": n,
+                    "found": [found for found, _ in cells],
+                    "false": [false for _, false in cells],
+                }
+            )
+        )
     whole = pd.concat(parts, ignore_index=True)
     seeds = whole.groupby("seed")["choice"].nunique()
-    return whole[whole["seed"].isin(seeds[seeds == len(CHOICES)].index)].sort_values(["seed"], kind="stable", ignore_index=True)
+    return whole[whole["seed"].isin(seeds[seeds == len(CHOICES)].index)].sort_values(
+        ["seed"], kind="stable", ignore_index=True
+    )
 
 
 @dataclass(frozen=True)

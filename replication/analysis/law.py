@@ -121,7 +121,9 @@ def predicted(run: Run) -> Trajectory:
     that the law is stated for.
     """
     if run.final_norm not in SHIFTED:
-        raise ValueError(f"the law is about a trained shift ({', '.join(SHIFTED)}): found final norm {run.final_norm!r}")
+        raise ValueError(
+            f"the law is about a trained shift ({', '.join(SHIFTED)}): found final norm {run.final_norm!r}"
+        )
     if (run.loss, run.sampling) != ("cross_entropy", "shuffle") or run.output == "sigmoids":
         raise ValueError(
             "the law is about cross-entropy on shuffled images, softmax or one sigmoid logit: found "
@@ -130,9 +132,14 @@ def predicted(run: Run) -> Trajectory:
     counts = training_counts(run)
     updates = run.updates or run.epochs * (sum(counts) // run.batch_size)
     return simulate(
-        run.learning_rate, updates, counts, optimizer=run.optimizer, schedule_name=run.schedule,
-        shift_rate=run.shift_rate, one_logit=run.output == "sigmoid",
-    )  # fmt: skip
+        run.learning_rate,
+        updates,
+        counts,
+        optimizer=run.optimizer,
+        schedule_name=run.schedule,
+        shift_rate=run.shift_rate,
+        one_logit=run.output == "sigmoid",
+    )
 
 
 def training_counts(run: Run) -> tuple[int, ...]:

@@ -61,7 +61,9 @@ def read_all(
     values = _decided(metrics._confusion(predicted, labels, classes), minority)
     values |= _probable(seen, labels, predicted, counts, prevalence)
     against = _against(seen, predicted)
-    areas = _areas(np.concatenate([odds, against]), np.concatenate([np.tile(is_minority, (len(odds), 1)), predicted != labels]))
+    areas = _areas(
+        np.concatenate([odds, against]), np.concatenate([np.tile(is_minority, (len(odds), 1)), predicted != labels])
+    )
     values["roc_auc"], values["error_auroc"] = np.split(areas[0], 2)
     values["average_precision"] = areas[1][: len(odds)]
     values["mean_log_odds_majority"] = odds[:, ~is_minority].mean(axis=1)
@@ -79,7 +81,9 @@ def read_all(
     return found
 
 
-def held_out(logits: ArrayLike, labels: ArrayLike, minorities: tuple[int, ...], train_counts: ArrayLike) -> dict[str, float]:
+def held_out(
+    logits: ArrayLike, labels: ArrayLike, minorities: tuple[int, ...], train_counts: ArrayLike
+) -> dict[str, float]:
     """Macro F1 on validation images (M, 2) of what costs no training: adjusted logits, and a tuned threshold.
 
     The threshold's is that of `thresholds.crossed`, so that no image is judged by a threshold that it helped to set. By
@@ -155,9 +159,14 @@ def _probable(logits: Floats, labels: Ints, predicted: Ints, counts: Ints, preva
     cell = np.searchsorted(metrics._INNER_EDGES, confidence) + bins * np.arange(rows)[:, None]
     ece = np.bincount(cell.ravel(), gap.ravel(), minlength=rows * bins).reshape(rows, bins)
     return {
-        "nll": nll.mean(axis=1), "nll_train": nll @ at_train, "brier": brier.mean(axis=1), "brier_train": brier @ at_train,
-        "ece_train": np.abs(ece).sum(axis=1), "confidence": confidence.mean(axis=1), "confidence_train": confidence @ at_train,
-    }  # fmt: skip
+        "nll": nll.mean(axis=1),
+        "nll_train": nll @ at_train,
+        "brier": brier.mean(axis=1),
+        "brier_train": brier @ at_train,
+        "ece_train": np.abs(ece).sum(axis=1),
+        "confidence": confidence.mean(axis=1),
+        "confidence_train": confidence @ at_train,
+    }
 
 
 def _areas(scores: Floats, positive: Mask) -> tuple[Floats, Floats]:

@@ -67,8 +67,9 @@ def bca(d: ArrayLike, level: float = 0.95, resamples: int = 9999) -> tuple[float
         return np.round(np.mean(x, axis=axis), 12)
 
     def interval(method: str) -> np.ndarray:
-        result = _stats().bootstrap((z,), mean, confidence_level=level, n_resamples=resamples, method=method,
-                                 rng=np.random.default_rng(SEED))
+        result = _stats().bootstrap(
+            (z,), mean, confidence_level=level, n_resamples=resamples, method=method, rng=np.random.default_rng(SEED)
+        )
         return centre + scale * np.array(result.confidence_interval)
 
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):

@@ -70,8 +70,9 @@ class Record:
             there = self.content["provenance"]
             for name in ("hardware", "device", "versions", "commit"):
                 if there.get(name) != here[name]:
-                    raise ValueError(f"{path} was measured with {name} {there.get(name)}, found {here[name]}: another "
-                                     "file is needed")  # fmt: skip
+                    raise ValueError(
+                        f"{path} was measured with {name} {there.get(name)}, found {here[name]}: another file is needed"
+                    )
 
     def save(self) -> None:
         """Write the file, whole or not at all."""
@@ -126,8 +127,11 @@ def bench(
                 if not kept.has("measurements", round=round_, workload=workload, peer=peer):
                     todo.append((f"{workload}, {peer}", lambda r=round_, w=workload, p=peer: one(r, w, p)))
     for curve, (points, _) in CURVES.items() if curves else ():
-        todo += [(f"{curve}, {x}", lambda c=curve, x=x: point(c, x))
-                 for x in points if not kept.has("curves", curve=curve, x=x)]  # fmt: skip
+        todo += [
+            (f"{curve}, {x}", lambda c=curve, x=x: point(c, x))
+            for x in points
+            if not kept.has("curves", curve=curve, x=x)
+        ]
     done = 0
     if len(todo) == 1:
         return 0  # ceilings alone are of no use

@@ -35,7 +35,8 @@ AUC_MARGIN = 0.02
 
 
 def design(cell: Cell) -> Iterator[Comparison]:
-    """1000:10, 10 epochs; at 30 and 100 epochs too where the cell asks for them, on its first 20 seeds unless it asks for others."""
+    """1000:10, 10 epochs; at 30 and 100 epochs too where the cell asks for them, on its first "
+    "20 seeds unless it asks for others."""
     yield compare(cell, PAIR, level=10)
     if forms := cell.option("forms"):
         yield compare(cell, forms, kinds=("own",), variant="forms", level=10)

@@ -79,7 +79,9 @@ class Claim(Plan):
     """parts of the claim that have a word each, over their cells, instead of tiers: name and which cells"""
 
 
-def gain(part: pd.DataFrame, metric: str = "f1_minority", arm: str = "final_bn", plain: str = "plain", **where) -> Effect:
+def gain(
+    part: pd.DataFrame, metric: str = "f1_minority", arm: str = "final_bn", plain: str = "plain", **where
+) -> Effect:
     """The gain of an arm over its reference, paired by seed."""
     return Effect(values(part, arm, metric, **where) - values(part, plain, metric, **where))
 
@@ -116,5 +118,7 @@ def assessable(m: Measures) -> Decision | None:
     curves = [measure for measure in m.values() if isinstance(measure, Curve)]
     below = curves[0].all_below() if curves else m["gain"].below
     if below:
-        return Decision(NOT_ASSESSABLE, "the gain itself is shown to lie below 0.05 here, so there is nothing to explain")
+        return Decision(
+            NOT_ASSESSABLE, "the gain itself is shown to lie below 0.05 here, so there is nothing to explain"
+        )
     return Decision(UNDECIDED, f"whether there is a gain above 0.05 is open: {fresh_seeds(m['gain'])}")

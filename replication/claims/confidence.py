@@ -52,8 +52,11 @@ CLAIM = Claim(
     title="Softmax as uncertainty",
     design=design,
     cells=(
-        cells.identity(), *cells.close(), *cells.frozen(),
-        *cells.published("digits", *cells.IMAGES), *cells.resnets(),
+        cells.identity(),
+        *cells.close(),
+        *cells.frozen(),
+        *cells.published("digits", *cells.IMAGES),
+        *cells.resnets(),
     ),
     statement=(
         "The layer undermines softmax output as an uncertainty measure: the network does better while less confident."
@@ -64,4 +67,4 @@ CLAIM = Claim(
     measure=measure,
     decide=decide,
     headline=("confidence_train", "change of mean confidence at training prevalence"),
-)  # fmt: skip
+)

@@ -71,8 +71,11 @@ CLAIM = Claim(
     title="Loss as a guide",
     design=design,
     cells=(
-        cells.identity(), *cells.close(), *cells.frozen(),
-        *cells.published("digits", *cells.IMAGES), *cells.resnets(),
+        cells.identity(),
+        *cells.close(),
+        *cells.frozen(),
+        *cells.published("digits", *cells.IMAGES),
+        *cells.resnets(),
     ),
     statement="With the layer, a lower loss does not mean a better minority F1.",
     source=K20,
@@ -83,4 +86,4 @@ CLAIM = Claim(
     measure=measure,
     decide=decide,
     headline=("f1_at_least_loss_minus_last", "F1 at the epoch of least loss minus F1 at the end"),
-)  # fmt: skip
+)

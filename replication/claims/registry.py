@@ -27,9 +27,18 @@ from replication.study.rates import LADDER, PILOT_RATES, NoRate, Place, grid_of
 CLAIMS: dict[str, Claim] = {
     module.CLAIM.id: module.CLAIM
     for module in (
-        base, removal, ratio, batch_size, generality, majorities, sigmoid, confidence, loss_choice, training_time
+        base,
+        removal,
+        ratio,
+        batch_size,
+        generality,
+        majorities,
+        sigmoid,
+        confidence,
+        loss_choice,
+        training_time,
     )
-}  # fmt: skip
+}
 """the papers' claims, in the order of the book"""
 BEYOND: dict[str, Plan] = {
     module.PLAN.id: module.PLAN for module in (mechanism, remedies, controls, precision, rate_profile)
@@ -38,9 +47,11 @@ BEYOND: dict[str, Plan] = {
 PLANS: dict[str, Plan] = CLAIMS | BEYOND
 LAW: dict[str, Plan] = law_runs.PLANS
 """the predictions of the law, registered as such; their runs are trained where they are asked for by name"""
-FIRST_TUNED = {("plantvillage", name): "plantvillage/apple" for name in ("simple_cnn", "resnet34:random", "resnet34:other_crops")} | {
-    ("digits", name): "digits" for name in ("simple_cnn", "mlp", "logistic")
-} | {(source, "simple_cnn"): source for source in ("cracks", "skin", "cifar10")}
+FIRST_TUNED = (
+    {("plantvillage", name): "plantvillage/apple" for name in ("simple_cnn", "resnet34:random", "resnet34:other_crops")}
+    | {("digits", name): "digits" for name in ("simple_cnn", "mlp", "logistic")}
+    | {(source, "simple_cnn"): source for source in ("cracks", "skin", "cifar10")}
+)
 """(data set, network) -> the setting on which the first rules chose the learning rates of all settings of the data set"""
 UNPLANNED_SEEDS = 20
 """confirmatory seeds of a cell that no claim plans, unless told otherwise"""
@@ -53,7 +64,9 @@ def plan(name: str) -> Plan:
     return known[name]
 
 
-def cells(name: str, settings: Sequence[str] = (), networks: Sequence[str] = (), seeds: int | None = None) -> list[Cell]:
+def cells(
+    name: str, settings: Sequence[str] = (), networks: Sequence[str] = (), seeds: int | None = None
+) -> list[Cell]:
     """The cells of a claim on some settings and networks, or all that it plans; of each the first `seeds` seeds.
 
     A setting or network beyond the plan is allowed where it exists and makes a cell outside counts; networks alone mean
@@ -69,17 +82,22 @@ def cells(name: str, settings: Sequence[str] = (), networks: Sequence[str] = (),
         usual = bodies or ([] if found else ["simple_cnn"])
         found += [
             Cell(s, n, EXPLORATORY, UNPLANNED_SEEDS, ("own", "shared", "default"))
-            for s in names for n in usual if (s, n) not in known
-        ]  # fmt: skip
+            for s in names
+            for n in usual
+            if (s, n) not in known
+        ]
     if not found:
         raise ValueError(f"claim {name!r} has no cell of network {', '.join(bodies)}: name settings too")
     return [replace(c, seeds=seeds) for c in found] if seeds else found
 
 
 def runs(
-    claims: Sequence[str] = (), settings: Sequence[str] = (), networks: Sequence[str] = (), seeds: int | None = None,
+    claims: Sequence[str] = (),
+    settings: Sequence[str] = (),
+    networks: Sequence[str] = (),
+    seeds: int | None = None,
     kinds: Sequence[str] = (),
-) -> list[Run]:  # fmt: skip
+) -> list[Run]:
     """Every run the claims need, each once, ordered so that whatever is finished first is worth most: seed by seed.
 
     Without a claim: what all claims plan, on the settings and networks given. Errors: as `cells`, and ValueError where
@@ -98,9 +116,7 @@ def runs(
     return sorted(found, key=lambda run: run.seed)
 
 
-def _asked(
-    name: str, by_name: bool, settings: Sequence[str], networks: Sequence[str], seeds: int | None
-) -> list[Cell]:  # fmt: skip
+def _asked(name: str, by_name: bool, settings: Sequence[str], networks: Sequence[str], seeds: int | None) -> list[Cell]:
     """The cells of a claim; of one not asked for by name only what it plans."""
     if by_name:
         return cells(name, settings, networks, seeds)
@@ -109,7 +125,9 @@ def _asked(
     return [replace(c, seeds=seeds) for c in here] if seeds else here
 
 
-def places(claims: Sequence[str] = (), settings: Sequence[str] = (), networks: Sequence[str] = ()) -> list[tuple[Place, str]]:
+def places(
+    claims: Sequence[str] = (), settings: Sequence[str] = (), networks: Sequence[str] = ()
+) -> list[tuple[Place, str]]:
     """(place, arm) of every learning rate that the cells of some claims need, each once."""
     found: dict[tuple[Place, str], None] = {}
     for name in claims or PLANS | LAW:
@@ -189,11 +207,7 @@ def runs_with_curves() -> set[Run]:
 
 def pilots() -> set[Run]:
     """Every run that may have had a part in choosing the learning rates that are planned."""
-    return {
-        run
-        for place, arm in places()
-        for run in pilot_runs(place, arm, LADDER, pilot_seeds(place.network))
-    } | {
+    return {run for place, arm in places() for run in pilot_runs(place, arm, LADDER, pilot_seeds(place.network))} | {
         run
         for place, arm in places()
         if not place.at and (home := FIRST_TUNED.get((setting_of(place.setting).source, place.network)))

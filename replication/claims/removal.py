@@ -49,8 +49,12 @@ CLAIM = Claim(
     title="Removing the layer at inference",
     design=design,
     cells=(
-        cells.identity(), *cells.close(), *cells.frozen(),
-        *cells.published("digits"), *cells.on_images(), *cells.resnets(),
+        cells.identity(),
+        *cells.close(),
+        *cells.frozen(),
+        *cells.published("digits"),
+        *cells.on_images(),
+        *cells.resnets(),
     ),
     statement="The gain is kept when the added BatchNorm layer is removed again at inference.",
     source=K21,
@@ -59,4 +63,4 @@ CLAIM = Claim(
     measure=measure,
     decide=decide,
     headline=("more_than_half_kept", "what is left of the gain, minus half of it"),
-)  # fmt: skip
+)

@@ -89,9 +89,12 @@ def report() -> list[str]:
         lines += [
             f"{name}: {len(source.images)} images of {source.n_labels} classes, {source.images.nbytes / 1e6:.1f} MB, "
             "part of scikit-learn",
-            f"  images: {counts}", _uses(name), f"  digest {source.digest}",
-            f"  licence: {source.licence}", f"  {source.citation}",
-        ]  # fmt: skip
+            f"  images: {counts}",
+            _uses(name),
+            f"  digest {source.digest}",
+            f"  licence: {source.licence}",
+            f"  {source.citation}",
+        ]
     for name, data_set in DATA_SETS.items():
         try:
             lines += _here(data_set)

@@ -100,15 +100,17 @@ class Setting:
             first = source.classes.index(self.majority) if self.majority else int(source.counts.argmax())
             return [[first], [label for label in range(source.n_labels) if label != first]]
         order = [(seed + i) % source.n_labels for i in range(source.n_labels)]
-        others = order[max(self.minorities, self.reserved):]
+        others = order[max(self.minorities, self.reserved) :]
         majority = [others[i :: self.majorities] if self.pooled else others[i : i + 1] for i in range(self.majorities)]
         return majority + [[label] for label in order[: self.minorities]]
 
 
 _KVM = {
-    (1, 1): "one class against another", (2, 1): "two classes against one",
-    (1, 2): "one class against two", (2, 2): "two classes against two",
-}  # fmt: skip
+    (1, 1): "one class against another",
+    (2, 1): "two classes against one",
+    (1, 2): "one class against two",
+    (2, 2): "two classes against two",
+}
 """words for settings of so many majority and minority classes"""
 
 
@@ -116,16 +118,22 @@ def _kvm(name: str, label: str, **declared) -> list[Setting]:
     """The four settings of the majorities claim whose classes the seed picks, from the same majority labels."""
     return [
         Setting(f"{name}/{k}v{m}", majorities=k, minorities=m, reserved=2, label=f"{label}, {_KVM[k, m]}", **declared)
-        for k in (1, 2) for m in (1, 2)
-    ]  # fmt: skip
+        for k in (1, 2)
+        for m in (1, 2)
+    ]
 
 
 def _images(name: str, label: str, *classes: tuple[str, ...], minorities: int = 1, **declared) -> Setting:
     """A setting of real images of the data set that its name begins with: 32 pixels, flipped and shifted in training."""
     return Setting(
-        name, name.partition("/")[0], majorities=len(classes) - minorities if classes else 1, minorities=minorities,
-        classes=classes, label=label, **_IMAGES | declared,
-    )  # fmt: skip
+        name,
+        name.partition("/")[0],
+        majorities=len(classes) - minorities if classes else 1,
+        minorities=minorities,
+        classes=classes,
+        label=label,
+        **_IMAGES | declared,
+    )
 
 
 def _of(name: str, label: str, *classes: tuple[str, ...], minorities: int = 1) -> Setting:
@@ -166,7 +174,9 @@ SETTINGS = {
         _images("plantvillage/apple/border", "apple leaves, the border alone", *_APPLE, border=True),
         _images("plantvillage/pepper/border", "pepper leaves, the border alone", *_PEPPER, border=True),
         _images("plantvillage/tomato/border", "tomato leaves, the border alone", *_TOMATO, border=True),
-        _images("plantvillage/apple/ungrouped", "apple leaves, neighbouring photographs parted", *_APPLE, grouped=False),
+        _images(
+            "plantvillage/apple/ungrouped", "apple leaves, neighbouring photographs parted", *_APPLE, grouped=False
+        ),
     )
 }
 
@@ -237,8 +247,10 @@ def setting(name: str) -> Setting:
         return found
     side = int(pixels)
     if not found.pixels or not LEAST <= side <= MOST:
-        raise ValueError(f"setting {found.name!r} cannot be had at {pixels} pixels: allowed are "
-                         + (f"sizes from {LEAST} to {MOST}" if found.pixels else "its own size only"))  # fmt: skip
+        raise ValueError(
+            f"setting {found.name!r} cannot be had at {pixels} pixels: allowed are "
+            + (f"sizes from {LEAST} to {MOST}" if found.pixels else "its own size only")
+        )
     if side == found.pixels:
         return found
     return dataclasses.replace(found, name=f"{found.name}@{side}", pixels=side, label=f"{found.label}, {side} px")

@@ -60,7 +60,11 @@ class AdvicePage:
         fixed = law_judge.law_frame("fixed_shift", self.results)
         for key, part in pair.groupby(["cell_setting", "cell_network"], sort=False):
             if part["f1_minority"].notna().all():
-                own = fixed[(fixed["cell_setting"] == key[0]) & (fixed["cell_network"] == key[1]) & (fixed["variant"] == "untuned")]
+                own = fixed[
+                    (fixed["cell_setting"] == key[0])
+                    & (fixed["cell_network"] == key[1])
+                    & (fixed["variant"] == "untuned")
+                ]
                 whole = len(own) > 0 and own["f1_minority"].notna().all()
                 found[cell_label(key)] = pd.concat([part, own]) if whole else part
         return found
@@ -81,11 +85,22 @@ class AdvicePage:
         if not self.cells:
             return HTML("<p class='missing'><em>No figure yet: no cell has all its runs.</em></p>")
         shown = {name: self.scores(part) for name, part in self.cells.items()}
-        text = "Macro F1: " + "; ".join(
-            f"{name}: " + ", ".join(f"{_label(arm)} {number(np.nanmean(d))}" for arm, d in of.items()) for name, of in shown.items()
-        ) + "."  # fmt: skip
-        data = pd.DataFrame([{"cell": name, "arm": _label(arm), "seed": n, "macro F1": v}
-                             for name, of in shown.items() for arm, d in of.items() for n, v in enumerate(d)])  # fmt: skip
+        text = (
+            "Macro F1: "
+            + "; ".join(
+                f"{name}: " + ", ".join(f"{_label(arm)} {number(np.nanmean(d))}" for arm, d in of.items())
+                for name, of in shown.items()
+            )
+            + "."
+        )
+        data = pd.DataFrame(
+            [
+                {"cell": name, "arm": _label(arm), "seed": n, "macro F1": v}
+                for name, of in shown.items()
+                for arm, d in of.items()
+                for n, v in enumerate(d)
+            ]
+        )
         return Picture(decision(shown), f"{text} Every dot is a seed. Dotted: always saying minority.", text, data)
 
     def sentences(self) -> Markdown:
@@ -102,24 +117,38 @@ class AdvicePage:
             s = self.scores(part)
             free.append(f"{estimate(s['plain · logit_adjusted'] - s['plain'])} on {name}")
             layer.append(f"{estimate(s['final_bn'] - s['plain · logit_adjusted'])} on {name}")
-            best = s["final_bn"] if s["final_bn"].mean() >= s["plain · logit_adjusted"].mean() else s["plain · logit_adjusted"]
+            best = (
+                s["final_bn"]
+                if s["final_bn"].mean() >= s["plain · logit_adjusted"].mean()
+                else s["plain · logit_adjusted"]
+            )
             for arm in (a for a in s if a.startswith(UNTUNED)):
                 n = len(s[arm])  # its seeds are the first of the pair's
                 fixed.append(f"{estimate(s[arm] - best[:n])} on {name} at {arm.rpartition(' ')[2]}")
-        rest = (f"At −0.4 and an untuned rate it gives, against the better of those two, {listed(fixed)}." if fixed
-                else "*Not run yet.*")  # fmt: skip
-        first = (f"**Adjust the logits first.** Taking the log of the class shares off plain's logits needs no training; in macro F1 "
-                 f"it gives {listed(free)}.")  # fmt: skip
-        second = (f"**If you add the layer, tune the learning rate for it.** Against plain with adjusted logits, each at its own rate, "
-                  f"it gives {listed(layer)}.")  # fmt: skip
+        rest = (
+            f"At −0.4 and an untuned rate it gives, against the better of those two, {listed(fixed)}."
+            if fixed
+            else "*Not run yet.*"
+        )
+        first = (
+            f"**Adjust the logits first.** Taking the log of the class shares off plain's logits needs no training; in macro F1 "
+            f"it gives {listed(free)}."
+        )
+        second = (
+            f"**If you add the layer, tune the learning rate for it.** Against plain with adjusted logits, each at its own rate, "
+            f"it gives {listed(layer)}."
+        )
         return [first, second, f"**If you cannot tune, fix its shift.** {rest}"]
 
     def _rate(self) -> str:
         """What the law says of the learning rate."""
         at = {lr: law.predicted(Run(final_norm="bn", learning_rate=lr)).shift for lr in (1e-3, 3e-3, 1e-2, 3e-2)}
         said = listed([f"{number(shift)} at {rate(lr)}" for lr, shift in at.items()])
-        return ("**Otherwise choose the rate by the shift that it gives.** The [law](law.ipynb) says how far the threshold moves: with Adam, "
-                f"10 epochs of 1010 images in batches of 64, by {said}.")  # fmt: skip
+        return (
+            "**Otherwise choose the rate by the shift that it gives.** The [law](law.ipynb) "
+            "says how far the threshold moves: with Adam, "
+            f"10 epochs of 1010 images in batches of 64, by {said}."
+        )
 
     def _never_both(self) -> str:
         """What happens where both are used."""
@@ -132,8 +161,11 @@ class AdvicePage:
             f1.append(f"{number(d.mean())} on {name}")
             all_minority.append(np.abs(d - NO_SKILL) < 0.005)
         share = np.concatenate(all_minority).mean()
-        return (f"{start} The layer has left the prior out already, and adjusting takes it off again: minority F1 is then {listed(f1)}, where "
-                f"{number(NO_SKILL)} is what always saying minority gives; {number(100 * share, 0)} % of the runs say nothing else.")  # fmt: skip
+        return (
+            f"{start} The layer has left the prior out already, and adjusting takes it off "
+            f"again: minority F1 is then {listed(f1)}, where "
+            f"{number(NO_SKILL)} is what always saying minority gives; {number(100 * share, 0)} % of the runs say nothing else."
+        )
 
 
 def open_advice(namespace: Mapping[str, object]) -> AdvicePage:
@@ -160,12 +192,23 @@ def decision(cells: Mapping[str, Scores]) -> Figure:
         for k, name in enumerate(arms):
             if name in of:
                 last = name != f"{_arm(name)} at 0.001"
-                points(ax, y - 0.2 + 0.62 * k / max(len(arms) - 1, 1), of[name], look(_arm(name)), width=0.05,
-                       fill="full" if last else "none")  # fmt: skip
+                points(
+                    ax,
+                    y - 0.2 + 0.62 * k / max(len(arms) - 1, 1),
+                    of[name],
+                    look(_arm(name)),
+                    width=0.05,
+                    fill="full" if last else "none",
+                )
     rows_axis(ax, len(cells))
     ax.set_xlim(-0.02, 1.02)
     no_skill_line(ax, "f1_macro")
     ax.set_xlabel("macro F1 (balanced test)")
-    fig.legend(handles=[*handles(dict.fromkeys(map(_arm, arms))), always_minority()], loc="outside upper left", ncols=2,
-               columnspacing=1.2, handletextpad=0.4)  # fmt: skip
+    fig.legend(
+        handles=[*handles(dict.fromkeys(map(_arm, arms))), always_minority()],
+        loc="outside upper left",
+        ncols=2,
+        columnspacing=1.2,
+        handletextpad=0.4,
+    )
     return fig

@@ -21,8 +21,13 @@ def key_result(page) -> str:
 
 
 def _claim(page) -> str:
-    local = "" if not page.local else (
-        f"<p class='local'><strong>Computed on this machine</strong>, {page.asked.seeds} seeds; not the published results.</p>"
+    local = (
+        ""
+        if not page.local
+        else (
+            f"<p class='local'><strong>Computed on this machine</strong>, {page.asked.seeds} "
+            f"seeds; not the published results.</p>"
+        )
     )
     if not isinstance(page.plan, Claim):
         return f"<p class='claim'>{story(page.name).question}</p>{local}"
@@ -37,7 +42,11 @@ def _answer(page, told: Story) -> list[str]:
     text = f"{number[0].upper()}{number[1:]}" if number else "No result yet"
     where = f" <small>each arm at its own learning rate{_readings(page)}</small>" if found else ""
     caveat = f"<p class='caveat'><strong>Mind.</strong> {told.caveat} {_seeds(page)}</p>"
-    return [judgements.headlines_html(page.judgement, page.single), f"<p class='number'>{text}{where}</p>", code(caveat)]
+    return [
+        judgements.headlines_html(page.judgement, page.single),
+        f"<p class='number'>{text}{where}</p>",
+        code(caveat),
+    ]
 
 
 def _readings(page) -> str:

@@ -65,12 +65,14 @@ class Front:
             self.base.part(cell=lead, **self.base.where), "plain", "roc_auc"
         )
         second = (
-            f"**Moving the threshold does as much**: adjusting the logits of the plain network after training, which costs nothing, "
+            f"**Moving the threshold does as much**: adjusting the logits of the plain network "
+            f"after training, which costs nothing, "
             f"gives {mean[ADJUSTED]}, and the ROC AUC changes by {signed(auc.mean())}."
-            if self._threshold(lead) else
-            f"**It is not the threshold alone**: adjusting the logits of the plain network after training gives {mean[ADJUSTED]}, "
+            if self._threshold(lead)
+            else f"**It is not the threshold alone**: adjusting the logits of the plain network after "
+            f"training gives {mean[ADJUSTED]}, "
             f"and the ROC AUC changes by {signed(auc.mean())}."
-        )  # fmt: skip
+        )
         return Markdown(f"{first} {second} {self._untested()}")
 
     def _threshold(self, cell: Cell) -> bool:
@@ -89,8 +91,10 @@ class Front:
         cells = self.shown()
         gains = {c: self._macro_gain(c) for c in cells}
         up = sum(g > MARGIN for g in gains.values())
-        finding = (f"Macro F1: the layer lies more than {MARGIN} above the plain network in {up} of {len(cells)} rows; plain with "
-                   f"adjusted logits is at least as good as the layer in {sum(map(self._adjusted_wins, cells))}.")  # fmt: skip
+        finding = (
+            f"Macro F1: the layer lies more than {MARGIN} above the plain network in {up} of {len(cells)} rows; plain with "
+            f"adjusted logits is at least as good as the layer in {sum(map(self._adjusted_wins, cells))}."
+        )
         return self.base.ladder(HERO, "f1_macro", cells, finding)
 
     def _macro_gain(self, cell: Cell) -> float:

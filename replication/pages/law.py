@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from replication.analysis import law
 from replication.claims.beyond import law_judge
-from replication.claims.beyond.law_judge import FAILED, NOT_RUN, PASSED, Check, Outcome
+from replication.claims.beyond.law_judge import FAILED, NOT_RUN, PASSED, Check, PredictionVerdict
 from replication.claims.beyond.law_runs import PLANS
 from replication.claims.claim import CONTRADICTED, REPLICATED
 from replication.data.settings import names
@@ -58,7 +58,7 @@ class LawPage:
     asked: Parameters
 
     @cached_property
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self) -> list[PredictionVerdict]:
         """Every prediction with what came of it; trained here, those that need the layer at four learning rates alone."""
         if self.asked.seeds:
             settings, networks = names(self.asked.settings) or [HERE], names(self.asked.networks) or ["simple_cnn"]
@@ -71,7 +71,7 @@ class LawPage:
             rows = rows[kept]
         return law_judge.outcomes(rows)
 
-    def outcome(self, id: str) -> Outcome | None:
+    def outcome(self, id: str) -> PredictionVerdict | None:
         """What came of one prediction; nothing where it is not looked at."""
         return next((o for o in self.outcomes if o.prediction.id == id), None)
 
@@ -79,21 +79,31 @@ class LawPage:
 
     def key_result(self) -> HTML:
         """The box atop the page."""
-        here = "" if not self.asked.seeds else (
-            f"<p class='local'><strong>Computed on this machine</strong>, {self.asked.seeds} seeds; not the published results.</p>"
+        here = (
+            ""
+            if not self.asked.seeds
+            else (
+                f"<p class='local'><strong>Computed on this machine</strong>, {self.asked.seeds} "
+                f"seeds; not the published results.</p>"
+            )
         )
-        claim = ("Only the layer's shifts can learn how rare a class is. Adam moves them by about the learning rate a step, so "
-                 "the sum of the learning rates says how far the decision threshold ends up, whatever the images and the network.")
+        claim = (
+            "Only the layer's shifts can learn how rare a class is. Adam moves them by about the learning rate a step, so "
+            "the sum of the learning rates says how far the decision threshold ends up, whatever the images and the network."
+        )
         return HTML(
             f"<div class='key-result'><p class='claim'>{claim}</p>{here}<p class='answer'>{self._counts()}</p>"
-            f"<p class='number'>{self.finding()}</p><p class='caveat'><strong>Mind.</strong> Exploration on apple and pepper leaves, "
+            f"<p class='number'>{self.finding()}</p><p class='caveat'><strong>Mind.</strong> "
+            f"Exploration on apple and pepper leaves, "
             "cracks, skin and digits suggested the law. Its predictions were registered before the runs shown here, which use "
             "other images or other networks. Seeds vary split, initial weights and order only.</p></div>"
         )
 
     def _counts(self) -> str:
         words = [o.word for o in self.outcomes]
-        return " ".join(f"{_badge(word)} {words.count(word)} of {len(words)}" for word in (PASSED, FAILED, NOT_RUN) if word in words)
+        return " ".join(
+            f"{_badge(word)} {words.count(word)} of {len(words)}" for word in (PASSED, FAILED, NOT_RUN) if word in words
+        )
 
     def finding(self) -> str:
         """The one number, in words."""
@@ -102,59 +112,108 @@ class LawPage:
             return "No shift has been measured yet."
         cells = len({(c.setting, c.network) for c in found.judged})
         inside = sum(bool(c.holds) for c in found.judged)
-        return (f"The learned shift is within its margin in {inside} of {len(found.judged)} levels measured ({cells} "
-                f"{'cell' if cells == 1 else 'cells'}); the deviation is {number(found.mean_deviation, 3)} nats on average and "
-                f"{number(abs(found.largest.deviation), 3)} at most.")  # fmt: skip
+        return (
+            f"The learned shift is within its margin in {inside} of {len(found.judged)} levels measured ({cells} "
+            f"{'cell' if cells == 1 else 'cells'}); the deviation is {number(found.mean_deviation, 3)} nats on average and "
+            f"{number(abs(found.largest.deviation), 3)} at most."
+        )
 
     def predictions(self) -> HTML:
         """The table of predictions: what must be seen, and what came of it."""
-        rows = pd.DataFrame([
-            {
-                "prediction": f"<strong>{TITLES[o.prediction.id]}.</strong> {o.prediction.statement}",
-                "outcome": _badge(o.word) + ("" if o.done == o.wanted else f"<br><small>{o.done:,} of {o.wanted:,} runs</small>"),
-                "what was found": said(o),
-                "rule": f"<small>{rule(o)}</small>",
-            }
-            for o in self.outcomes
-        ])  # fmt: skip
+        rows = pd.DataFrame(
+            [
+                {
+                    "prediction": f"<strong>{TITLES[o.prediction.id]}.</strong> {o.prediction.statement}",
+                    "outcome": _badge(o.word)
+                    + ("" if o.done == o.wanted else f"<br><small>{o.done:,} of {o.wanted:,} runs</small>"),
+                    "what was found": said(o),
+                    "rule": f"<small>{rule(o)}</small>",
+                }
+                for o in self.outcomes
+            ]
+        )
         link = csv_link(self.data(), "law-checks")
         return shown(rows, f"Predictions registered before their runs, and what came of them (every number: {link})")
 
     def data(self) -> pd.DataFrame:
         """Every number that a rule asked for."""
-        return pd.DataFrame([
-            {"prediction": o.prediction.id, "setting": c.setting, "network": c.network, "what": c.what, "S": c.S,
-             "expected": c.expected, "found": c.found, "low": c.low, "high": c.high, "seeds": c.seeds, "margin": c.margin,
-             "holds": "" if c.holds is None else c.holds}
-            for o in self.outcomes for c in o.checks
-        ])  # fmt: skip
+        return pd.DataFrame(
+            [
+                {
+                    "prediction": o.prediction.id,
+                    "setting": c.setting,
+                    "network": c.network,
+                    "what": c.what,
+                    "S": c.S,
+                    "expected": c.expected,
+                    "found": c.found,
+                    "low": c.low,
+                    "high": c.high,
+                    "seeds": c.seeds,
+                    "margin": c.margin,
+                    "holds": "" if c.holds is None else c.holds,
+                }
+                for o in self.outcomes
+                for c in o.checks
+            ]
+        )
 
     def details(self, id: str) -> HTML:
         """All checks of one prediction, folded."""
         found = self.outcome(id)
         if found is None or not found.checks:
             return folded(TITLES[id], "<p><em>Not run yet.</em></p>")
-        rows = pd.DataFrame([
-            {"images and network": cell_label((c.setting, c.network)), "level": c.what, "expected": number(c.expected, 3),
-             "found": number(c.found, 3), "interval": f"{number(c.low, 3)} to {number(c.high, 3)}", "seeds": c.seeds,
-             "within the rule": {True: "yes", False: "no", None: "not judged"}[c.holds]}
-            for c in found.checks
-        ])  # fmt: skip
+        rows = pd.DataFrame(
+            [
+                {
+                    "images and network": cell_label((c.setting, c.network)),
+                    "level": c.what,
+                    "expected": number(c.expected, 3),
+                    "found": number(c.found, 3),
+                    "interval": f"{number(c.low, 3)} to {number(c.high, 3)}",
+                    "seeds": c.seeds,
+                    "within the rule": {True: "yes", False: "no", None: "not judged"}[c.holds],
+                }
+                for c in found.checks
+            ]
+        )
         return folded(f"{TITLES[id]}: every level", table_html(rows, TITLES[id], sortable=True))
 
     # --- figures -------------------------------------------------------------------------------------
 
     def curve(self) -> Picture | HTML:
         """The simulated shift over S, and the shifts of all runs."""
-        checks = [c for id in ("shift", "optimizer", "shift_rate") if (o := self.outcome(id)) for c in o.checks
-                  if not c.what.startswith("sgd")]  # fmt: skip
+        checks = [
+            c
+            for id in ("shift", "optimizer", "shift_rate")
+            if (o := self.outcome(id))
+            for c in o.checks
+            if not c.what.startswith("sgd")
+        ]
         if not checks:
             return HTML("<p class='missing'><em>No figure yet: no run with a learned shift is published.</em></p>")
         text = "The learned shift lies on the curve that was simulated from the learning rates alone. " + self.finding()
-        data = pd.DataFrame([{"setting": c.setting, "network": c.network, "level": c.what, "S": c.S, "simulated": c.expected,
-                              "found": c.found, "seeds": c.seeds} for c in checks])  # fmt: skip
-        return Picture(curve(checks), f"{text} Line: the simulation at 1000:10, batches of 64, 10 epochs; nothing is fitted. "
-                       "Markers: means over seeds.", text, data)  # fmt: skip
+        data = pd.DataFrame(
+            [
+                {
+                    "setting": c.setting,
+                    "network": c.network,
+                    "level": c.what,
+                    "S": c.S,
+                    "simulated": c.expected,
+                    "found": c.found,
+                    "seeds": c.seeds,
+                }
+                for c in checks
+            ]
+        )
+        return Picture(
+            curve(checks),
+            f"{text} Line: the simulation at 1000:10, batches of 64, 10 epochs; nothing is fitted. "
+            "Markers: means over seeds.",
+            text,
+            data,
+        )
 
 
 def open_law(namespace: Mapping[str, object]) -> LawPage:
@@ -168,13 +227,13 @@ def _badge(word: str) -> str:
     return f'<span class="verdict verdict-{like.replace(" ", "-")}">{shape}{word}</span>'
 
 
-def rule(o: Outcome) -> str:
+def rule(o: PredictionVerdict) -> str:
     """The registered rule of a prediction, spelt out where it names another's."""
     text = o.prediction.rule
     return law_judge.prediction("shift").rule if text == "as `shift`" else text
 
 
-def said(o: Outcome) -> str:
+def said(o: PredictionVerdict) -> str:
     """What was found, in a sentence."""
     if o.prediction.id == "ratio_peak":
         return "Cannot be judged: the law says how the layer's F1 depends on the ratio, but the gain needs that of plain as well."
@@ -185,16 +244,24 @@ def said(o: Outcome) -> str:
     where = f"{cell_label((far.setting, far.network))}, {far.what}"
     missed = o.word == FAILED or held < len(o.judged)
     place = "Furthest off" if not missed else "Not where"
-    return (f"{held} of {len(o.judged)} checks hold; mean deviation {number(o.mean_deviation, 3)}. {place}: {where}: "
-            f"{signed(far.deviation, 3)} (margin {number(far.margin)}).")  # fmt: skip
+    return (
+        f"{held} of {len(o.judged)} checks hold; mean deviation {number(o.mean_deviation, 3)}. {place}: {where}: "
+        f"{signed(far.deviation, 3)} (margin {number(far.margin)})."
+    )
 
 
 def told(
     learning_rate: float, epochs: int = 10, batch_size: int = 64, n_minority: int = 10, optimizer: str = "adam"
 ) -> Markdown:
     """What the law says of a training of one's own, in words: 1000 majority images, one-cycle schedule."""
-    run = Run(final_norm="bn", learning_rate=learning_rate, epochs=epochs, batch_size=batch_size, n_minority=n_minority,
-              optimizer=optimizer)  # fmt: skip
+    run = Run(
+        final_norm="bn",
+        learning_rate=learning_rate,
+        epochs=epochs,
+        batch_size=batch_size,
+        n_minority=n_minority,
+        optimizer=optimizer,
+    )
     found, prior = law.predicted(run), np.log(n_minority / run.n_majority)
     return Markdown(
         f"With {optimizer} at a peak rate of {rate(learning_rate)}, {epochs} epochs and batches of {batch_size} there are "
@@ -222,8 +289,19 @@ def curve(checks: Sequence[Check]) -> Figure:
     cells = list(dict.fromkeys((c.setting, c.network) for c in checks))
     for k, cell in enumerate(cells):
         own = [c for c in checks if (c.setting, c.network) == cell]
-        ax.plot([c.S for c in own], [c.found for c in own], ls="", marker=_MARKERS[k % 7], color=_COLOURS[k % 7], mec=INK,
-                mew=0.5, ms=6, alpha=0.85, zorder=3, label=cell_label(cell))  # fmt: skip
+        ax.plot(
+            [c.S for c in own],
+            [c.found for c in own],
+            ls="",
+            marker=_MARKERS[k % 7],
+            color=_COLOURS[k % 7],
+            mec=INK,
+            mew=0.5,
+            ms=6,
+            alpha=0.85,
+            zorder=3,
+            label=cell_label(cell),
+        )
     ax.axhline(np.log(0.01), color=INK, ls=":", lw=1.2, label="log prior at 1000:10")
     ax.set_xscale("log")
     ax.set_ylim(-4.9, 0.15)
@@ -236,9 +314,13 @@ def curve(checks: Sequence[Check]) -> Figure:
 def logits_picture(learning_rate: float = 3e-3) -> Picture:
     """A drawing of what the layer does to the log-odds of a made-up network."""
     shift = law.predicted(Run(final_norm="bn", learning_rate=learning_rate)).shift
-    text = (f"Before the layer the log-odds may lie anywhere; behind it their mean over a batch is the difference of the shifts, "
-            f"{number(shift)} at a rate of {rate(learning_rate)}, and part of the minority lies beyond zero.")  # fmt: skip
-    return Picture(_logits(shift), f"{text} A drawing with made-up normal scores, 1000 majority and 10 minority images.", text)
+    text = (
+        f"Before the layer the log-odds may lie anywhere; behind it their mean over a batch is the difference of the shifts, "
+        f"{number(shift)} at a rate of {rate(learning_rate)}, and part of the minority lies beyond zero."
+    )
+    return Picture(
+        _logits(shift), f"{text} A drawing with made-up normal scores, 1000 majority and 10 minority images.", text
+    )
 
 
 @closed
@@ -252,7 +334,7 @@ def _logits(shift: float) -> Figure:
         ("behind the layer: mean zero, plus the shift", lambda z: (z - mean) / sd + shift, 1 / sd),
     )
     for ax, (title, through, scale) in zip(axes, panels):
-        for centre, colour, name in ((prior, "#5b6470", "majority"), (prior + gap, "#d55e00", "minority")):
+        for centre, colour, _name in ((prior, "#5b6470", "majority"), (prior + gap, "#d55e00", "minority")):
             x = np.linspace(-9, 6, 500)
             at, width = through(centre), spread * scale
             ax.fill_between(x, np.exp(-((x - at) ** 2) / 2 / width**2), color=colour, alpha=0.35, lw=0)
@@ -262,9 +344,9 @@ def _logits(shift: float) -> Figure:
         ax.set_title(title, loc="left")
         ax.set_yticks([])
     axes[1].set_xlabel("log-odds of the minority; it is called minority right of zero")
-    lines = [Line2D([], [], color=c, lw=4, alpha=0.5, label=n) for c, n in (("#5b6470", "majority"), ("#d55e00", "minority"))]
+    lines = [
+        Line2D([], [], color=c, lw=4, alpha=0.5, label=n) for c, n in (("#5b6470", "majority"), ("#d55e00", "minority"))
+    ]
     lines.append(Line2D([], [], color=INK, ls="--", lw=1.1, label="mean over a batch"))
     fig.legend(handles=lines, loc="outside upper left", ncols=3)
     return fig
-
-

@@ -61,9 +61,16 @@ def list_html(selection: Selection, records: dict[str, dict]) -> str:
             f"commit <code>{record.get('commit', 'unknown')}</code>{registered}; {versions}; "
             f"{record.get('hardware', 'unknown')} ({record.get('device', '')})</li>"
         )
-    files = sorted({parquet_of(cell) for cell in selection.cells} & {f"results/{n}" for n in published.manifest()["files"]})
-    where = "" if selection.local or not files else (
-        "<p>Files: " + ", ".join(f"<code>{name}</code>" for name in files)
-        + " (their checksums are on the <a href='status.html'>status page</a>).</p>"
+    files = sorted(
+        {parquet_of(cell) for cell in selection.cells} & {f"results/{n}" for n in published.manifest()["files"]}
+    )
+    where = (
+        ""
+        if selection.local or not files
+        else (
+            "<p>Files: "
+            + ", ".join(f"<code>{name}</code>" for name in files)
+            + " (their checksums are on the <a href='status.html'>status page</a>).</p>"
+        )
     )
     return f"<ul>{''.join(lines)}</ul>{where}" if lines else "<p><em>No results to show yet.</em></p>"

@@ -33,9 +33,17 @@ LOOKS_OF = {choice.name: LOOKS.get(choice.name, Look(LOOKS["plain"].colour, "d")
 FREE = ("plain · tuned", "plain · logit_adjusted")
 """what needs no training of its own"""
 READ = (
-    "arm", "role", "readout", "seed", "n_test", "roc_auc", HELD, f"{HELD}_tuned", f"{HELD}_adjusted",
+    "arm",
+    "role",
+    "readout",
+    "seed",
+    "n_test",
+    "roc_auc",
+    HELD,
+    f"{HELD}_tuned",
+    f"{HELD}_adjusted",
     *(name + suffix for name in ("f1_minority", "f1_macro") for suffix in ("", "_tuned")),
-)  # fmt: skip
+)
 
 
 def _machine(record: dict) -> str:
@@ -130,10 +138,11 @@ class TrialPage:
         extra = f" The threshold needs {many} + {few} labelled images beside those that train." if choice.suffix else ""
         small = (
             f"The choice was made on validation images. Intervals are simultaneous over the {len(CHOICES)} choices and come "
-            f"from {f.n} seeds." if self._exact else
-            f"The choice was made on validation images. With fewer than {LEAST_SEEDS} seeds no intervals are given, and "
+            f"from {f.n} seeds."
+            if self._exact
+            else f"The choice was made on validation images. With fewer than {LEAST_SEEDS} seeds no intervals are given, and "
             "another seed may change the choice."
-        )  # fmt: skip
+        )
         return HTML(
             f"<div class='box'><p class='lead'>On these images, use {choice.use}.</p><p>{worth}</p>"
             f"<p><strong>Does the final BN layer help?</strong> {self._layer()}</p><p class='small'>{small}{extra}</p></div>"
@@ -171,7 +180,11 @@ class TrialPage:
             row["ROC AUC"] = number(self.found.mean(choice.name, "roc_auc"))
             row["validation macro F1"] = number(self.found.mean(choice.name, HELD))
             made.append(row)
-        what = "with intervals simultaneous over all pairs of choices" if self._exact else "without intervals, the seeds are few"
+        what = (
+            "with intervals simultaneous over all pairs of choices"
+            if self._exact
+            else "without intervals, the seeds are few"
+        )
         caption = (
             f"Means over {self.found.n} seeds, differences paired by seed, {what}; ← is recommended, chosen by the last column "
             f"({csv_link(self.found.rows, 'choices', 'CSV of all seeds')})"
@@ -181,10 +194,13 @@ class TrialPage:
     def picture(self, metric: str = "f1_minority") -> HTML:
         """Every seed of every choice, with means and intervals."""
         best = CHOICE_OF[self.found.recommended]
-        said = f"{METRICS[metric]}: " + ", ".join(f"{c.label} {number(self.found.mean(c.name, metric))}" for c in CHOICES)
+        said = f"{METRICS[metric]}: " + ", ".join(
+            f"{c.label} {number(self.found.mean(c.name, metric))}" for c in CHOICES
+        )
         caption = (
             f"{METRICS[metric][0].upper()}{METRICS[metric][1:]} on test images, a dot a seed"
-            + (", the mean and its own 95 % interval" if self._exact else ", and the mean") + f". Recommended: {best.label}."
+            + (", the mean and its own 95 % interval" if self._exact else ", and the mean")
+            + f". Recommended: {best.label}."
         )
         picture = Picture(self._draw(metric), caption, said)
         image = base64.b64encode(picture.png()).decode()
@@ -203,7 +219,9 @@ class TrialPage:
                 points(ax, y, of, LOOKS_OF[choice.name])
             else:
                 ax.scatter(of, np.full(len(of), y), s=9, alpha=0.4, color=LOOKS_OF[choice.name].colour, linewidths=0)
-                ax.plot([of.mean()], [y], LOOKS_OF[choice.name].marker, color=LOOKS_OF[choice.name].colour, mec=INK, ms=7)
+                ax.plot(
+                    [of.mean()], [y], LOOKS_OF[choice.name].marker, color=LOOKS_OF[choice.name].colour, mec=INK, ms=7
+                )
         no_skill_line(ax, metric)
         rows_axis(ax, len(CHOICES))
         ax.set_xlabel(METRICS[metric])
@@ -219,11 +237,18 @@ class TrialPage:
         for name in dict.fromkeys(("plain", self.found.recommended)):
             found, false = self.found.mean(name, "found") / n, self.found.mean(name, "false") / n
             said = found * share + false * (1 - share)
-            made.append({
-                "choice": CHOICE_OF[name].label, "minority found": f"{found:.0%}", "minority missed": f"{1 - found:.0%}",
-                "majority called minority": f"{false:.0%}", "majority right": f"{1 - false:.0%}",
-                f"right of those called minority, at {share:.1%}": f"{found * share / said:.0%}" if said else "none called so",
-            })  # fmt: skip
+            made.append(
+                {
+                    "choice": CHOICE_OF[name].label,
+                    "minority found": f"{found:.0%}",
+                    "minority missed": f"{1 - found:.0%}",
+                    "majority called minority": f"{false:.0%}",
+                    "majority right": f"{1 - false:.0%}",
+                    f"right of those called minority, at {share:.1%}": f"{found * share / said:.0%}"
+                    if said
+                    else "none called so",
+                }
+            )
         caption = (
             f"Confusion on {n} + {n} test images, means over {self.found.n} seeds. Minority: {self.minority}. The last column "
             f"is for images of which {share:.1%} are minority, as in your folder"
@@ -239,23 +264,31 @@ class TrialPage:
                 side = "more" if gain.low > st.MARGIN else "less"
                 lines.append(f"The gain over plain training is shown to be {side} than {st.MARGIN} in minority F1.")
             else:
-                lines.append(f"Whether the gain over plain training exceeds {st.MARGIN} in minority F1 is open: "
-                             f"{self._needed(gain.d, st.MARGIN)}.")  # fmt: skip
+                lines.append(
+                    f"Whether the gain over plain training exceeds {st.MARGIN} in minority F1 is open: "
+                    f"{self._needed(gain.d, st.MARGIN)}."
+                )
         apart = self.found.gain(best, other, "f1_macro")
         names = f"{CHOICE_OF[best].label} and {CHOICE_OF[other].label} (the next best on validation images)"
         if apart.low > 0 or apart.high < 0:
             lines.append(f"In macro F1, {names} differ: {self._against(best, other, 'f1_macro')}.")
         else:
-            lines.append(f"In macro F1, {names} are not told apart, {self._against(best, other, 'f1_macro')}: "
-                         f"{self._needed(apart.d, 0.0)}.")  # fmt: skip
+            lines.append(
+                f"In macro F1, {names} are not told apart, {self._against(best, other, 'f1_macro')}: "
+                f"{self._needed(apart.d, 0.0)}."
+            )
         n = self.about["test"]
-        lines.append(f"Every seed is tested on {n} images of each class, so that one image moves recall by {1 / n:.1%}.")
+        lines.append(
+            f"Every seed is tested on {n} images of each class, so that one image moves recall by {1 / n:.1%}."
+        )
         lines.append(
             "Your split gives every seed the same images: intervals hold for initial weights and batch order alone, and say "
-            "nothing of other images." if self.about["fixed"] else
-            "Seeds draw split, initial weights and batch order anew from the same folder. Intervals hold for these images and "
+            "nothing of other images."
+            if self.about["fixed"]
+            else "Seeds draw split, initial weights and batch order anew from the same folder. "
+            "Intervals hold for these images and "
             "these ImageNet weights; images from another camera, place or year need a test of their own."
-        )  # fmt: skip
+        )
         return HTML("<ul>" + "".join(f"<li>{line}</li>" for line in lines) + "</ul>")
 
     def _needed(self, d: np.ndarray, margin: float) -> str:
@@ -264,8 +297,10 @@ class TrialPage:
             return "more seeds of these images cannot say how many it would take"
         if needed <= len(d):
             return "these seeds would suffice for this comparison alone, but not for all pairs at once"
-        return f"with this spread about {needed:,} seeds would be needed (--seeds {needed})" if needed <= 1000 else (
-            f"with this spread about {needed:,} seeds would be needed, so that it hardly matters which is used"
+        return (
+            f"with this spread about {needed:,} seeds would be needed (--seeds {needed})"
+            if needed <= 1000
+            else (f"with this spread about {needed:,} seeds would be needed, so that it hardly matters which is used")
         )
 
     def images(self) -> HTML:
@@ -292,11 +327,11 @@ class TrialPage:
             "error of the best. The tuned threshold is set on validation images with as many minority labels as training has; "
             "for the choice it is scored on validation images that it was not set on. Test images play no part in the choice. "
             "Intervals: studentised max-|t| bootstrap over seeds.</p>"
-            f"<p>All rows are in <code>{RESULTS}</code> beside this page (pandas: <code>pd.read_parquet(\"{RESULTS}\")</code>; "
+            f'<p>All rows are in <code>{RESULTS}</code> beside this page (pandas: <code>pd.read_parquet("{RESULTS}")</code>; '
             "<code>replication.results.columns.columns()</code> explains every column). Made in "
             f"{duration(a['seconds'])} on {html.escape(a['device'])}, version {html.escape(a['version'])}, data {a['data']}; "
             f"{html.escape(records)}.</p><p>Again:</p><pre>{html.escape(a['command'])}</pre>"
-        )  # fmt: skip
+        )
 
 
 def open_trial(folder: Path | str) -> TrialPage:
@@ -316,17 +351,27 @@ def make(folder: Path) -> Path:
     temporary = folder / f".unfinished-{NOTEBOOK}"
     try:
         papermill.execute_notebook(
-            str(TEMPLATE), str(temporary), {"folder": str(folder.resolve())}, kernel_name="python3", progress_bar=False,
-            cwd=str(folder), extra_arguments=["--log-level=ERROR"],  # else the kernel warns of its own transport
-        )  # fmt: skip
+            str(TEMPLATE),
+            str(temporary),
+            {"folder": str(folder.resolve())},
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=str(folder),
+            extra_arguments=["--log-level=ERROR"],  # else the kernel warns of its own transport
+        )
     except papermill.PapermillExecutionError as error:
         raise RuntimeError(f"the page could not be made: {error.ename}: {error.evalue}") from error
     temporary.replace(folder / NOTEBOOK)
-    exporter = HTMLExporter(template_name="basic", config=Config({
-        "HTMLExporter": dict.fromkeys(
-            ("exclude_input", "exclude_input_prompt", "exclude_output_prompt", "exclude_anchor_links"), True
+    exporter = HTMLExporter(
+        template_name="basic",
+        config=Config(
+            {
+                "HTMLExporter": dict.fromkeys(
+                    ("exclude_input", "exclude_input_prompt", "exclude_output_prompt", "exclude_anchor_links"), True
+                ),
+            }
         ),
-    }))  # fmt: skip
+    )
     body, _ = exporter.from_filename(str(folder / NOTEBOOK))
     name = html.escape(Path(json.loads((folder / ABOUT).read_text(encoding="utf-8"))["path"]).name)
     page = (

@@ -80,7 +80,9 @@ def arm_and_readout(name: str) -> tuple[str, str]:
     return arm, readout or "as_trained"
 
 
-def values(part: pd.DataFrame, arm: str, metric: str = "f1_minority", readout: str = "as_trained", **where) -> np.ndarray:
+def values(
+    part: pd.DataFrame, arm: str, metric: str = "f1_minority", readout: str = "as_trained", **where
+) -> np.ndarray:
     """A metric of one arm and readout, (n,) in the order of seeds; `where` fixes other columns, e.g. level=64.
 
     A diverged run has the AUC of a coin, 0.5; its other probabilities stay NaN. KeyError if there is no such row, and
@@ -99,7 +101,9 @@ def values(part: pd.DataFrame, arm: str, metric: str = "f1_minority", readout: s
             raise KeyError(f"{readout} was not recorded of arm {arm} with {where}")
         raise KeyError(f"no {readout} of arm {arm} with {where}")
     if chosen["seed"].tolist() != sorted(seeds := set(part["seed"][here])):
-        raise ValueError(f"{readout} of arm {arm} must have one row for each of {len(seeds)} seeds, found {len(chosen)}")
+        raise ValueError(
+            f"{readout} of arm {arm} must have one row for each of {len(seeds)} seeds, found {len(chosen)}"
+        )
     found = chosen[metric].to_numpy()
     if metric in PUBLISHED_METRICS and metric not in MAY_LACK and _unrecorded(part.loc[rows], metric):
         raise KeyError(f"{metric} was not recorded of {readout} of arm {arm} with {where}")

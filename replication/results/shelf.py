@@ -41,7 +41,9 @@ class Group:
         """The start of its files' names, a relative path."""
         name = {"runs": "", "predictions": ".predictions", "pilots": "pilots"}[self.kind]
         path = "/".join(filter(None, (self.setting, self.network))) + name
-        return "/".join("_" if part in ("", ".", "..") else re.sub(r"[^\w@.,+:=-]", "_", part) for part in path.split("/"))
+        return "/".join(
+            "_" if part in ("", ".", "..") else re.sub(r"[^\w@.,+:=-]", "_", part) for part in path.split("/")
+        )
 
 
 def group_of(name: str, entry: dict) -> Group:

@@ -204,7 +204,9 @@ class Store:
             heads = (row[: len(HEAD)] for row in self._rows())
         fields = [(f.name, f.default) for f in dataclasses.fields(Run)]
         allowed, bad = set(FACTORS), []
-        columns: dict[str, list] = {name: [] for name in ("key", *FACTORS, "data", "provenance", "weights", "f1_minority")}
+        columns: dict[str, list] = {
+            name: [] for name in ("key", *FACTORS, "data", "provenance", "weights", "f1_minority")
+        }
         adders = [columns[name].append for name, _ in fields]
         for row in heads:
             if wanted is not None and row[0] not in wanted:
@@ -233,7 +235,9 @@ class Store:
     def _set_aside(self, bad: list[tuple[str, str]]) -> None:
         """Warn of damaged rows, and move them into the table `damaged` where this store may be written."""
         for key, reason in bad:
-            warnings.warn(f"run {key} in {self.path} is damaged ({reason}): it is set aside, run it again", stacklevel=3)
+            warnings.warn(
+                f"run {key} in {self.path} is damaged ({reason}): it is set aside, run it again", stacklevel=3
+            )
         if bad and not self.readonly:
             with self._writing():
                 self.db.execute("BEGIN IMMEDIATE")

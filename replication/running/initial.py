@@ -65,7 +65,9 @@ def make(runs: Iterable[Run]) -> None:
     for a checkpoint that has changed since it was made.
     """
     runs = list(runs)
-    for setting, init in sorted({(run.setting, run.init) for run in runs if run.init not in ("random", "imagenet", *RECIPES)}):
+    for setting, init in sorted(
+        {(run.setting, run.init) for run in runs if run.init not in ("random", "imagenet", *RECIPES)}
+    ):
         _warn_of_seen(setting, init)
     wanted = [run for run in runs if run.init in RECIPES]
     for run in wanted:

@@ -118,7 +118,9 @@ def pretrain(
     start = time.perf_counter()
     images, labels, groups, classes = pooled(sources, without, pixels)
     if pixels != (side := images.shape[-1]) and pixels != DEFAULT_PIXELS:
-        raise ValueError(f"pixels = {pixels} is not allowed: images of {', '.join(sources)} have {side} pixels and no other size")
+        raise ValueError(
+            f"pixels = {pixels} is not allowed: images of {', '.join(sources)} have {side} pixels and no other size"
+        )
     held = tenth(groups, seed)
     train, validation = np.flatnonzero(~held), np.flatnonzero(held)
     batch_size = min(batch_size, len(train))

@@ -24,9 +24,15 @@ def bar(total: int, unit: str, what: str, **options) -> tqdm:
     """A bar on standard error where somebody can see it redrawn, else lines of a log."""
     terminal = sys.stderr.isatty()
     return tqdm(
-        total=total, unit=unit, desc=what, file=None if terminal else _Lines(),
-        mininterval=0.5 if terminal else LOG_EVERY, maxinterval=LOG_EVERY, ascii=None if terminal else True, **options,
-    )  # fmt: skip
+        total=total,
+        unit=unit,
+        desc=what,
+        file=None if terminal else _Lines(),
+        mininterval=0.5 if terminal else LOG_EVERY,
+        maxinterval=LOG_EVERY,
+        ascii=None if terminal else True,
+        **options,
+    )
 
 
 class Progress:

@@ -78,5 +78,7 @@ def scored(run: Run, labels: Labels, outcome: "Outcome", provenance: str) -> Res
         held = outcome.readouts["as_trained"][: len(labels.validation)]
         facts |= held_out(held, labels.validation, labels.minorities, labels.train_counts)
     told = getattr(outcome, "facts", None) or {}
-    facts |= recipes.facts(run) | {f"learned_{name}" if name in FACTORS else name: value for name, value in told.items()}
+    facts |= recipes.facts(run) | {
+        f"learned_{name}" if name in FACTORS else name: value for name, value in told.items()
+    }
     return Result(run, labels.digest, provenance, facts, scores, arrays)

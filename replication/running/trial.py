@@ -61,8 +61,10 @@ class Trial:
         """The factors in which its runs differ from the book's base design."""
         short = self.sizes.n_majority + self.sizes.n_minority < BASE_UPDATES * Run().batch_size // Run().epochs
         factors = {
-            "n_majority": self.sizes.n_majority, "n_minority": self.sizes.n_minority, "updates": BASE_UPDATES if short else 0,
-        }  # fmt: skip
+            "n_majority": self.sizes.n_majority,
+            "n_minority": self.sizes.n_minority,
+            "updates": BASE_UPDATES if short else 0,
+        }
         return tuple((name, value) for name, value in factors.items() if value != getattr(Run(), name))
 
     def ratio(self) -> str:
@@ -101,10 +103,22 @@ class Trial:
         """The command that makes it anywhere."""
         s = setting_of(self.setting)
         majority = ["--majority", s.majority] if s.majority else []
-        return shlex.join([
-            "replication", "try", str(self.path), *majority, "--network", self.network, "--pixels", str(s.pixels),
-            "--train", f"{self.sizes.n_majority}:{self.sizes.n_minority}", "--seeds", str(self.seeds),
-        ])  # fmt: skip
+        return shlex.join(
+            [
+                "replication",
+                "try",
+                str(self.path),
+                *majority,
+                "--network",
+                self.network,
+                "--pixels",
+                str(s.pixels),
+                "--train",
+                f"{self.sizes.n_majority}:{self.sizes.n_minority}",
+                "--seeds",
+                str(self.seeds),
+            ]
+        )
 
 
 def place_of_results(path: Path | str, out: Path | None) -> Path:
@@ -127,7 +141,9 @@ def _setting(path: Path, majority: str, pixels: int) -> str:
     """The name of the setting; ValueError where the spelling means another folder that is there too."""
     found = setting_of(f"folder:{path}" + (f"::{majority}" if majority else "") + f"@{pixels}")
     if folder_of(found.source) != path or found.majority != majority:
-        raise ValueError(f"{path} cannot be told from {folder_of(found.source)}, which is there too: give one another name")
+        raise ValueError(
+            f"{path} cannot be told from {folder_of(found.source)}, which is there too: give one another name"
+        )
     return found.name
 
 
@@ -161,10 +177,15 @@ def _train(source: Source, name: str, found: Sizes, asked: tuple[int, int] | Non
     fitted = dataclasses.replace(s, test=found.test, validation=found.validation)
     for seed in (*range(10), CONFIRMATORY):  # raises where they do not last
         indices(source, fitted, *counts, seed)
-    return dataclasses.replace(found, n_majority=counts[0], n_minority=counts[1], sentence=(
-        f"Trains with {counts[0]} images of the majority and {counts[1]} of the minority, {why}; tests on {found.test} of "
-        f"each, validates on {found.validation[0]} and {found.validation[1]}."
-    ))  # fmt: skip
+    return dataclasses.replace(
+        found,
+        n_majority=counts[0],
+        n_minority=counts[1],
+        sentence=(
+            f"Trains with {counts[0]} images of the majority and {counts[1]} of the minority, {why}; tests on {found.test} of "
+            f"each, validates on {found.validation[0]} and {found.validation[1]}."
+        ),
+    )
 
 
 def _waste(source: Source, numbers) -> int:
@@ -174,9 +195,14 @@ def _waste(source: Source, numbers) -> int:
 
 
 def prepare(
-    path: Path | str, majority: str = "", network: str = NETWORK, seeds: int = 20, pixels: int = 0,
-    train: tuple[int, int] | None = None, tell: Callable[[str], object] = print,
-) -> tuple[Trial, Survey]:  # fmt: skip
+    path: Path | str,
+    majority: str = "",
+    network: str = NETWORK,
+    seeds: int = 20,
+    pixels: int = 0,
+    train: tuple[int, int] | None = None,
+    tell: Callable[[str], object] = print,
+) -> tuple[Trial, Survey]:
     """Look at a folder or a table of images, say what is there and how many images will train; the images are packed.
 
     `pixels` 0: the usual side. ValueError where the images are too few, or what is there contradicts itself.
@@ -185,9 +211,13 @@ def prepare(
     seen = survey(path)
     tell("\n".join(seen.lines()))
     if majority and majority not in seen.counts:
-        raise ValueError(f"there is no class {majority!r} in {seen.path}: its classes are {', '.join(sorted(seen.counts))}")
+        raise ValueError(
+            f"there is no class {majority!r} in {seen.path}: its classes are {', '.join(sorted(seen.counts))}"
+        )
     if len(seen.counts) < 2:
-        raise ValueError(f"{seen.path} has one class, {next(iter(seen.counts))!r}: at least two are needed, a folder each")
+        raise ValueError(
+            f"{seen.path} has one class, {next(iter(seen.counts))!r}: at least two are needed, a folder each"
+        )
     name = _setting(seen.path, majority, pixels or (PIXELS if found.trained == "head" else PIXELS_ALL))
     source = _loaded(name, seen)
     s = setting_of(name)
@@ -291,15 +321,29 @@ def keep(trial: Trial, seen: Survey, store: Store, out: Path, device: str, secon
     records = store.provenance()
     known = {arm: learning_rate(trial.place, arm) for arm in ARMS} if len(done) else {}
     about = {
-        "path": str(trial.path), "setting": trial.setting, "network": trial.network, "seeds": trial.seeds,
-        "label": network_of(trial.network).label, "data": data_digest(trial.setting), "survey": seen.lines(),
-        "shares": trial.shares, "sizes": trial.sizes.sentence, "ratio": trial.ratio(),
-        "train": [trial.sizes.n_majority, trial.sizes.n_minority], "test": trial.sizes.test,
-        "validation": list(trial.sizes.validation), "fixed": trial.fixed, "pixels": setting_of(trial.setting).pixels,
-        "rates": known, "ends": [arm for arm in known if at_grid_end(trial.place, arm)],
-        "pilots": len(pilot_seeds(trial.network)), "command": trial.command(), "device": device_of(device),
-        "seconds": round(seconds), "version": __version__,
+        "path": str(trial.path),
+        "setting": trial.setting,
+        "network": trial.network,
+        "seeds": trial.seeds,
+        "label": network_of(trial.network).label,
+        "data": data_digest(trial.setting),
+        "survey": seen.lines(),
+        "shares": trial.shares,
+        "sizes": trial.sizes.sentence,
+        "ratio": trial.ratio(),
+        "train": [trial.sizes.n_majority, trial.sizes.n_minority],
+        "test": trial.sizes.test,
+        "validation": list(trial.sizes.validation),
+        "fixed": trial.fixed,
+        "pixels": setting_of(trial.setting).pixels,
+        "rates": known,
+        "ends": [arm for arm in known if at_grid_end(trial.place, arm)],
+        "pilots": len(pilot_seeds(trial.network)),
+        "command": trial.command(),
+        "device": device_of(device),
+        "seconds": round(seconds),
+        "version": __version__,
         "provenance": [records[id] for id in dict.fromkeys(rows["provenance"]) if id in records] if len(rows) else [],
-    }  # fmt: skip
+    }
     write(out / ABOUT, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
     return len(done) > 0 and int(done.groupby("seed")["arm"].nunique().max()) == len(ARMS)

@@ -26,6 +26,7 @@ def best(scores: dict[float, list[Score]]) -> float:
     Among equals, such as rates that all leave the minority unfound, it is that of the least mean NLL at training
     prevalence (the loss that is trained), then the lowest.
     """
+
     def worth(rate: float) -> tuple[float, float]:
         f1, nll = zip(*scores[rate])
         return fmean(f1), -fmean(v if isfinite(v) else inf for v in nll)
@@ -108,7 +109,9 @@ def tune(
 def record(settled: Iterable[Search], path: Path) -> None:
     """Add chosen rates, and the rates that were tried for them, to a file of rates."""
     known = rates_in(path)
-    chosen = {kind: {place: dict(arms) for place, arms in known.get(kind, {}).items()} for kind in ("grid", "wide", "tried")}
+    chosen = {
+        kind: {place: dict(arms) for place, arms in known.get(kind, {}).items()} for kind in ("grid", "wide", "tried")
+    }
     for search in settled:
         chosen["grid"].setdefault(search.place.name, {})[search.arm] = search.rate
         chosen["tried"].setdefault(search.place.name, {})[search.arm] = list(search.rates)

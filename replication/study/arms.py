@@ -56,8 +56,7 @@ def _variants(norm: Arm) -> list[Arm]:
 
 
 ARMS: dict[str, Arm] = {
-    arm.name: arm
-    for arm in (*NORMS, *SHIFTS, *(arm for pair in zip(*map(_variants, NORMS[:2])) for arm in pair))
+    arm.name: arm for arm in (*NORMS, *SHIFTS, *(arm for pair in zip(*map(_variants, NORMS[:2])) for arm in pair))
 }
 """arm by name"""
 

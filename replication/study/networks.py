@@ -70,7 +70,9 @@ def network(name: str) -> Network:
     body, _, rest = plain.partition(":")
     if body.endswith("+fastai"):  # the older order, NAME+fastai:INIT
         body, head = body.removesuffix("+fastai"), "fastai"
-    init, _, trained = rest.rpartition(":") if rest.endswith(tuple(f":{part}" for part in TRAINED)) else (rest, "", "all")
+    init, _, trained = (
+        rest.rpartition(":") if rest.endswith(tuple(f":{part}" for part in TRAINED)) else (rest, "", "all")
+    )
     if body not in IMAGENET_BODIES | SMALL_BODIES and not body.startswith("timm/"):
         allowed = ", ".join(SMALL_BODIES | IMAGENET_BODIES)
         raise ValueError(

@@ -69,7 +69,17 @@ class NoRate(ValueError):
     def __init__(self, place: Place, arm: str, claim: str = "base"):
         self.place, self.arm = place, arm
         command = shlex.join(
-            ["replication", "tune", claim, "--settings", joined([place.setting]), "--networks", place.network, "--arms", arm]
+            [
+                "replication",
+                "tune",
+                claim,
+                "--settings",
+                joined([place.setting]),
+                "--networks",
+                place.network,
+                "--arms",
+                arm,
+            ]
         )
         super().__init__(f"no learning rate chosen for arm {arm!r} on {str(place)!r}: `{command}` chooses one")
 
@@ -115,12 +125,16 @@ def _read(path: Path, changed: int) -> dict[str, dict[str, dict[str, float]]]:
         if unknown := found.keys() - {"grid", "wide", "tried", "ends", "sha256"}:
             raise ValueError(f"{min(unknown)!r} is no part of such a file")
         rates = [rate for kind in ("grid", "wide") for arms in found[kind].values() for rate in arms.values()]
-        if bad := [rate for rate in rates if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < 1e3]:
+        if bad := [
+            rate for rate in rates if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < 1e3
+        ]:
             raise ValueError(f"{bad[0]!r} is no learning rate")
         if "sha256" in found and found["sha256"] != rates_sum(found):
             raise ValueError("they were changed since they were chosen, as their checksum is another")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} holds no learning rates: {error}; delete it, or get it back, and tune again") from error
+        raise ValueError(
+            f"{path} holds no learning rates: {error}; delete it, or get it back, and tune again"
+        ) from error
     return found
 
 

@@ -213,9 +213,7 @@ def _fastai(features: int, outputs: int, seed: int) -> tuple[nn.Sequential, nn.L
 HEADS = {"linear": _linear, "fastai": _fastai}
 
 
-def head(
-    name: str, final_norm: str, features: int, outputs: int, seed: int = 0, run: Run = Run()
-) -> nn.Sequential:
+def head(name: str, final_norm: str, features: int, outputs: int, seed: int = 0, run: Run = Run()) -> nn.Sequential:
     """Feature maps (N, F, h, w) -> logits: modules `pool`, `linear` and, unless `none`, `final_norm`.
 
     `pool` is all that comes before the last linear layer, and dropout's masks there follow from `seed`. The bias of

@@ -19,9 +19,7 @@ from replication.training.heads import build
 from replication.training.losses import as_softmax, loss_of
 from replication.training.readouts import in_parts, learned, readouts
 
-PRECISIONS = {
-    "float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64
-}  # fmt: skip
+PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
 LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 
 
@@ -59,7 +57,9 @@ def outcome(
     logits = as_softmax(history, run.output)
     if diverged:
         logits[-1] = np.nan
-    read = {name: np.full_like(logits[-1], np.nan) if diverged else as_softmax(z, run.output) for name, z in read.items()}
+    read = {
+        name: np.full_like(logits[-1], np.nan) if diverged else as_softmax(z, run.output) for name, z in read.items()
+    }
     return Outcome(
         validation=logits[:, :n_validation],
         test=logits[:, n_validation:],
@@ -208,9 +208,21 @@ def adam_step(flat: torch.Tensor, state: list[torch.Tensor], rate: float, beta1:
     """
     moments, variances, count = state
     adam(
-        [flat], [flat.grad], [moments], [variances], [], [count],
-        fused=True, amsgrad=False, beta1=beta1, beta2=0.999, lr=rate, weight_decay=0.0, eps=1e-8, maximize=False,
-    )  # fmt: skip
+        [flat],
+        [flat.grad],
+        [moments],
+        [variances],
+        [],
+        [count],
+        fused=True,
+        amsgrad=False,
+        beta1=beta1,
+        beta2=0.999,
+        lr=rate,
+        weight_decay=0.0,
+        eps=1e-8,
+        maximize=False,
+    )
 
 
 def final_norm(model: nn.Module) -> nn.Module | None:
@@ -224,7 +236,9 @@ def refuse(run: Run) -> None:
     usual = {"optimizer": "adam", "weight_decay": 0.0, "shift_rate": 1.0}
     for name, value in usual.items():
         if getattr(run, name) != value:
-            raise ValueError(f"{name} = {getattr(run, name)!r} is for frozen bodies only (NAME:INIT:head): {value!r} is needed here")
+            raise ValueError(
+                f"{name} = {getattr(run, name)!r} is for frozen bodies only (NAME:INIT:head): {value!r} is needed here"
+            )
 
 
 def minority_f1(logits: torch.Tensor, labels: torch.Tensor, minorities: tuple[int, ...]) -> float:

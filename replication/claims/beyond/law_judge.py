@@ -19,11 +19,15 @@ from replication.study.networks import network as network_of
 
 PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
 REMEDIES = (
-    ("final_bn", "as_trained", "f1_macro"), ("final_bn", "bn_removed", "f1_macro"), ("plain", "logit_adjusted", "f1_macro"),
-    ("plain", "as_trained", "f1_macro_tuned"), ("plain_logit_adjusted_loss", "as_trained", "f1_macro"),
-    ("plain_class_weighted", "as_trained", "f1_macro"), ("plain_focal", "as_trained", "f1_macro"),
+    ("final_bn", "as_trained", "f1_macro"),
+    ("final_bn", "bn_removed", "f1_macro"),
+    ("plain", "logit_adjusted", "f1_macro"),
+    ("plain", "as_trained", "f1_macro_tuned"),
+    ("plain_logit_adjusted_loss", "as_trained", "f1_macro"),
+    ("plain_class_weighted", "as_trained", "f1_macro"),
+    ("plain_focal", "as_trained", "f1_macro"),
     ("plain_oversample", "as_trained", "f1_macro"),
-)  # fmt: skip
+)
 """(arm, readout, measure) of every tuned remedy that the fixed shift is compared with"""
 EMPTY = ("cell_setting", "cell_network", "variant", "rate", "arm", "level", "seed", "f1_minority")
 
@@ -55,7 +59,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PredictionVerdict:
     """A prediction with what came of it."""
 
     prediction: Prediction
@@ -111,7 +115,7 @@ def settings() -> tuple[str, ...]:
     return tuple(dict.fromkeys(cell.setting for plan in PLANS.values() for cell in plan.cells))
 
 
-def judge(id: str, results: pd.DataFrame, cells: Sequence[Cell] = ()) -> Outcome:
+def judge(id: str, results: pd.DataFrame, cells: Sequence[Cell] = ()) -> PredictionVerdict:
     """Judge one prediction by its registered rule on a table of results (`results.frame.table`), in its cells or others.
 
     *passed*: all its runs have results and every check holds; *failed*: a check of complete runs does not hold, whatever
@@ -124,10 +128,10 @@ def judge(id: str, results: pd.DataFrame, cells: Sequence[Cell] = ()) -> Outcome
     checks = tuple(CHECKS[id](rows)) if done else ()
     failed = any(c.holds is False for c in checks)
     whole = done == wanted and any(c.holds for c in checks)
-    return Outcome(found, FAILED if failed else PASSED if whole else NOT_RUN, checks, done, wanted)
+    return PredictionVerdict(found, FAILED if failed else PASSED if whole else NOT_RUN, checks, done, wanted)
 
 
-def outcomes(results: pd.DataFrame) -> list[Outcome]:
+def outcomes(results: pd.DataFrame) -> list[PredictionVerdict]:
     """All predictions, judged in the order of their registration."""
     return [judge(id.removeprefix("law_"), results) for id in PLANS]
 
@@ -197,7 +201,16 @@ def _log_odds(rows: pd.DataFrame) -> Iterator[Check]:
             continue
         d = (1 - pi) * majority + pi * minority - shift
         margin = 0.25 if network_of(key[1]).trained == "all" else 0.05
-        yield Check(*key[:2], _level("rate", key[2]), 0.0, float(d.mean()), *_interval(d), len(d), margin, bool(abs(d.mean()) <= margin))
+        yield Check(
+            *key[:2],
+            _level("rate", key[2]),
+            0.0,
+            float(d.mean()),
+            *_interval(d),
+            len(d),
+            margin,
+            bool(abs(d.mean()) <= margin),
+        )
 
 
 def _mean_confidence(rows: pd.DataFrame) -> Iterator[Check]:
@@ -206,13 +219,17 @@ def _mean_confidence(rows: pd.DataFrame) -> Iterator[Check]:
         d, expected = d[np.isfinite(d)], confidence(law.shift)
         if len(d):
             holds = bool(abs(d.mean() - expected) <= 0.03)
-            yield Check(*key[:2], _level("rate", key[2]), expected, float(d.mean()), *_interval(d), len(d), 0.03, holds, law.S)
+            yield Check(
+                *key[:2], _level("rate", key[2]), expected, float(d.mean()), *_interval(d), len(d), 0.03, holds, law.S
+            )
 
 
 def _equivalent(key: tuple, what: str, d: np.ndarray, wanted: bool = True) -> Check:
     """Whether a paired difference is shown to lie within 0.05 (TOST); with its 90 % interval by the same t."""
     shown = st.tost(d) < st.ALPHA
-    return Check(*key[:2], what, 0.0, float(d.mean()), -st.upper_limit(-d), st.upper_limit(d), len(d), st.MARGIN, shown == wanted)
+    return Check(
+        *key[:2], what, 0.0, float(d.mean()), -st.upper_limit(-d), st.upper_limit(d), len(d), st.MARGIN, shown == wanted
+    )
 
 
 def _rate_acts(rows: pd.DataFrame) -> Iterator[Check]:
@@ -233,7 +250,17 @@ def _batch_size(rows: pd.DataFrame) -> Iterator[Check]:
         pairs = st.pairwise(D)
         for (i, j), d, low, high in zip(pairs.pairs, pairs.difference, pairs.low, pairs.high):
             within = bool(low > -INSIDE and high < INSIDE)
-            yield Check(*key[:2], f"{levels[i]:g} minus {levels[j]:g}", 0.0, float(d), float(low), float(high), len(D), st.MARGIN, within)
+            yield Check(
+                *key[:2],
+                f"{levels[i]:g} minus {levels[j]:g}",
+                0.0,
+                float(d),
+                float(low),
+                float(high),
+                len(D),
+                st.MARGIN,
+                within,
+            )
 
 
 def _sigmoid(rows: pd.DataFrame) -> Iterator[Check]:
@@ -262,7 +289,9 @@ def _fixed_shift(rows: pd.DataFrame) -> Iterator[Check]:
             d = _values(here, FIXED[-0.4], "f1_macro") - scores[best]
             shown = st.p_above(d, -st.MARGIN) < st.ALPHA
             what = f"rate {rate:g}, minus {' · '.join(best[:2])}{', cut anew' if 'tuned' in best[2] else ''}"
-            yield Check(*key[:2], what, 0.0, float(d.mean()), -st.upper_limit(-d), st.upper_limit(d), len(d), st.MARGIN, shown)
+            yield Check(
+                *key[:2], what, 0.0, float(d.mean()), -st.upper_limit(-d), st.upper_limit(d), len(d), st.MARGIN, shown
+            )
 
 
 def _matched(rows: pd.DataFrame) -> Iterator[Check]:
@@ -274,7 +303,9 @@ def _matched(rows: pd.DataFrame) -> Iterator[Check]:
         if plain["order"].isna().any() or layer["cut"].isna().any():
             continue
         pairs = zip(plain["order"], plain["n_test"], layer["cut"])
-        d = np.array([at_cut(order, int(n), int(cut))[0] for order, n, cut in pairs]) - layer["f1_minority"].to_numpy(float)
+        d = np.array([at_cut(order, int(n), int(cut))[0] for order, n, cut in pairs]) - layer["f1_minority"].to_numpy(
+            float
+        )
         yield _equivalent(key, "plain at the layer's number of positives", d)
 
 
@@ -298,5 +329,3 @@ CHECKS: dict[str, Callable[[pd.DataFrame], Iterator[Check]]] = {
     "matched_positives": _matched,
 }
 """the rule of every prediction"""
-
-

@@ -143,9 +143,11 @@ DESIGNS: dict[str, Callable[[Cell], Iterator[Comparison]]] = {
 
 PLANS: dict[str, Plan] = {
     f"law_{p.id}": Plan(
-        f"law_{p.id}", p.statement, DESIGNS[p.id],
+        f"law_{p.id}",
+        p.statement,
+        DESIGNS[p.id],
         tuple(Cell(s, n, EXPLORATORY, p.seeds, ("own", "default")) for s, n in p.cells),
     )
     for p in PREDICTIONS
-}  # fmt: skip
+}
 """the plan of every prediction, by `law_` and its id"""

@@ -137,8 +137,10 @@ def _by_diagnosis(downloads: Path, everything: bool) -> dict[str, list[Path]]:
     truth = next((downloads / "unpacked").rglob("*GroundTruth.csv"), None)
     if not truth:
         raise ValueError("the official files of skin have no table of diagnoses, *GroundTruth.csv")
-    of = {row["image"]: [code for codes in SKIN.values() for code in codes if float(row[code])]
-          for row in _table(truth, "image", *SKIN["benign"], *SKIN["malignant"])}  # fmt: skip
+    of = {
+        row["image"]: [code for codes in SKIN.values() for code in codes if float(row[code])]
+        for row in _table(truth, "image", *SKIN["benign"], *SKIN["malignant"])
+    }
     if everything:
         (file,) = downloads.glob("*LesionGroupings.csv")
         lesions: dict[str, str] = {}

@@ -64,8 +64,10 @@ class LinearHeads:
 
     def _stacked(self, value) -> torch.Tensor:
         """(S, R, ...) of a function of a head module and its run."""
-        rows = [[torch.as_tensor(value(h, run), dtype=self.dtype) for h, run in zip(heads, runs)]
-                for heads, runs in zip(self.heads, self.runs)]  # fmt: skip
+        rows = [
+            [torch.as_tensor(value(h, run), dtype=self.dtype) for h, run in zip(heads, runs)]
+            for heads, runs in zip(self.heads, self.runs)
+        ]
         return torch.stack([torch.stack(row) for row in rows]).to(self.device)
 
     def _place_heads(self) -> None:
@@ -102,10 +104,15 @@ class LinearHeads:
         self.shift_trains = torch.where(centred, bias_trains, self.shift_trains)
         self.bias, self.bias_trains = bias.masked_fill(centred, 0), bias_trains.masked_fill(centred, 0)
         has = self._stacked(lambda h, run: hasattr(getattr(h, "final_norm", None), "running_mean"))[..., None, None]
-        self.has_mean, self.has_variance = has, self._stacked(
-            lambda h, run: hasattr(getattr(h, "final_norm", None), "running_var")
-        )[..., None, None].bool()
-        self.momentum = self._stacked(lambda h, run: getattr(getattr(h, "final_norm", None), "momentum", 0.1))[..., None]
+        self.has_mean, self.has_variance = (
+            has,
+            self._stacked(lambda h, run: hasattr(getattr(h, "final_norm", None), "running_var"))[
+                ..., None, None
+            ].bool(),
+        )
+        self.momentum = self._stacked(lambda h, run: getattr(getattr(h, "final_norm", None), "momentum", 0.1))[
+            ..., None
+        ]
         self.mean, self.variance = torch.zeros_like(bias), torch.ones_like(bias)
         self.feature_mean, self.feature_variance = torch.zeros_like(self.held[:, 0]), torch.ones_like(self.held[:, 0])
         self.named = [[_trained_names(h) for h in heads] for heads in self.heads]

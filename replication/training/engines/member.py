@@ -151,7 +151,8 @@ class Member:
         return [layer for layer in self.model.modules() if isinstance(layer, Dropout)]
 
     def outcome(self) -> Outcome:
-        """Read the trained network, without its time. Where a run diverged, what follows that epoch is cut off, as if it had stopped."""
+        """Read the trained network, without its time. Where a run diverged, what follows that "
+        "epoch is cut off, as if it had stopped."""
         finite = torch.isfinite(self.totals) & torch.isfinite(self.history).all(2).all(1)
         history, finite = self.history.cpu().numpy(), finite.cpu().numpy()
         diverged = not finite.all()
@@ -161,6 +162,12 @@ class Member:
             all_readouts = readouts(self.model, held, self.n_validation, train)
             read = {name: logits.to(self.dtype).cpu().numpy() for name, logits in all_readouts}
         return outcome(
-            self.run, self.n_validation, history[:epochs], read, diverged, sum(self.lengths[:epochs]), 0.0,
+            self.run,
+            self.n_validation,
+            history[:epochs],
+            read,
+            diverged,
+            sum(self.lengths[:epochs]),
+            0.0,
             final_norm(self.model),
-        )  # fmt: skip
+        )

@@ -87,10 +87,20 @@ class Updates:
             # private: torch.optim's classes keep moments of their own, and step one network at a time, not slices of a
             # stack; with decay 0, AdamW is Adam to the bit
             torch._fused_adamw_(
-                [s.values for s in slices], [s.gradient for s in slices], [s.moments for s in slices],
-                [s.variances for s in slices], [], [self.count] * len(slices), lr=rate * multiple, beta1=beta1,
-                beta2=0.999, weight_decay=decay, eps=1e-8, amsgrad=False, maximize=False,
-            )  # fmt: skip
+                [s.values for s in slices],
+                [s.gradient for s in slices],
+                [s.moments for s in slices],
+                [s.variances for s in slices],
+                [],
+                [self.count] * len(slices),
+                lr=rate * multiple,
+                beta1=beta1,
+                beta2=0.999,
+                weight_decay=decay,
+                eps=1e-8,
+                amsgrad=False,
+                maximize=False,
+            )
 
     @staticmethod
     def _sgd(slices: list[_Slice], rate: float, decay: float) -> None:
@@ -98,4 +108,3 @@ class Updates:
             gradient = s.gradient.add(s.values, alpha=decay) if decay else s.gradient
             s.moments.mul_(MOMENTUM).add_(gradient)
             s.values.sub_(s.moments, alpha=rate)
-
