@@ -61,6 +61,7 @@ def _run(a: argparse.Namespace) -> None:
 
     check_within(1, 1000, seeds=a.seeds)
     check_within(1, 1024, workers=a.workers)
+    deadline(a.time_budget)
     _there(a.settings, a.networks)
     wanted = registry.runs(a.claims, a.settings, a.networks, a.seeds, a.rates)
     if a.shard:
@@ -271,13 +272,13 @@ def _verify(a: argparse.Namespace) -> None:
     from replication.results import published
     from replication.running.verification import verify
 
+    check_within(0, cells=a.cells)
+    check_within(1, seeds=a.seeds)
     if not (published.folder() / "manifest.json").is_file():  # before torch is loaded
         raise ValueError(
             f"there are no published results at {published.folder()}: run this in a checkout of the book, or set "
             "REPLICATION_RESULTS to a folder that has a manifest.json"
         )
-    check_within(0, cells=a.cells)
-    check_within(1, seeds=a.seeds)
     verify(a.cells, a.seeds, a.sample, a.device, a.workers)
 
 
