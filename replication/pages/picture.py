@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-RESOLUTION = 140
+RESOLUTION = 130
 PALETTE = 64
 """dots an inch and colours: sharp at the width of the text, small enough for git"""
 

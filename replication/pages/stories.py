@@ -106,6 +106,14 @@ def _removal_figure(page) -> Picture:
     return page.ladder(("plain", "final_bn", REMOVED), "f1_macro", cells=_whole(page))
 
 
+def _at_least_loss(part: pd.DataFrame, loss: str) -> tuple[np.ndarray, np.ndarray]:
+    """What `at_least_loss` gives; Missing where the runs were published without their scores by epoch."""
+    try:
+        return at_least_loss(part, loss)
+    except KeyError as error:
+        raise Missing(f"scores by epoch were {error.args[0].partition('was ')[2]} of these runs") from None
+
+
 def _levels(page, cell: Cell, variant: str) -> dict[float, float]:
     part = page.part(cell=cell, variant=variant)
     return {n: float(_gain(page, cell, variant=variant, level=n).mean()) for n in sorted(part["level"].unique())}
@@ -253,7 +261,7 @@ def _loss(page) -> list[str]:
             ("validation_nll", "the validation images' own prevalence"),
             ("validation_nll_train", "training prevalence"),
         ):
-            d, epoch = at_least_loss(part, name)
+            d, epoch = _at_least_loss(part, name)
             lines.append(
                 f"- **{cell_label(cell)}** (tier *{tier(cell)}*). Stopping at the epoch of least loss, at {words} "
                 f"(on average epoch {epoch.mean():.1f}), changes minority F1 by {estimate(d)}."
@@ -268,7 +276,7 @@ def _loss_figure(page) -> Picture:
             ("validation_nll", "validation images' prevalence"),
             ("validation_nll_train", "training prevalence"),
         ):
-            d = at_least_loss(page.part(cell=cell), name)[0]
+            d = _at_least_loss(page.part(cell=cell), name)[0]
             rows.append((f"{cell_label(cell)}: {label}", d, look("final_bn")))
             words.append(f"{signed(d.mean())} by loss at {label}")
     finding = (

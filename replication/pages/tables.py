@@ -1,6 +1,7 @@
 """Tables and badges as a page shows them: every one has a caption, long ones are folded."""
 
 import base64
+import gzip
 import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -49,10 +50,17 @@ def folded(summary: str, content: str) -> HTML:
     return HTML(f"<details class='folded'><summary>{summary}</summary>{content}</details>")
 
 
+LARGEST_CSV = 15_000
+"""bytes beyond which a table is handed out compressed"""
+
+
 def csv_link(rows: pd.DataFrame, name: str, text: str = "CSV") -> str:
     """A link that saves a table; the table lies within the page, so that it works offline."""
-    data = base64.b64encode(rows.to_csv(index=False, float_format="%.5g").encode()).decode()
-    return f'<a download="{html.escape(name)}.csv" href="data:text/csv;base64,{data}">{text}</a>'
+    content, kind, suffix = rows.to_csv(index=False, float_format="%.5g").encode(), "text/csv", "csv"
+    if len(content) > LARGEST_CSV:  # a page and its notebook hold it: a compressed file is a fifth of the size
+        content, kind, suffix = gzip.compress(content, mtime=0), "application/gzip", "csv.gz"
+    data = base64.b64encode(content).decode()
+    return f'<a download="{html.escape(name)}.{suffix}" href="data:{kind};base64,{data}">{text}</a>'
 
 
 def effect_table(rows: list[dict]) -> pd.DataFrame:

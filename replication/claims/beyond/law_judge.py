@@ -59,7 +59,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PredictionVerdict:
     """A prediction with what came of it."""
 
     prediction: Prediction
@@ -115,7 +115,7 @@ def settings() -> tuple[str, ...]:
     return tuple(dict.fromkeys(cell.setting for plan in PLANS.values() for cell in plan.cells))
 
 
-def judge(id: str, results: pd.DataFrame, cells: Sequence[Cell] = ()) -> Outcome:
+def judge(id: str, results: pd.DataFrame, cells: Sequence[Cell] = ()) -> PredictionVerdict:
     """Judge one prediction by its registered rule on a table of results (`results.frame.table`), in its cells or others.
 
     *passed*: all its runs have results and every check holds; *failed*: a check of complete runs does not hold, whatever
@@ -128,10 +128,10 @@ def judge(id: str, results: pd.DataFrame, cells: Sequence[Cell] = ()) -> Outcome
     checks = tuple(CHECKS[id](rows)) if done else ()
     failed = any(c.holds is False for c in checks)
     whole = done == wanted and any(c.holds for c in checks)
-    return Outcome(found, FAILED if failed else PASSED if whole else NOT_RUN, checks, done, wanted)
+    return PredictionVerdict(found, FAILED if failed else PASSED if whole else NOT_RUN, checks, done, wanted)
 
 
-def outcomes(results: pd.DataFrame) -> list[Outcome]:
+def outcomes(results: pd.DataFrame) -> list[PredictionVerdict]:
     """All predictions, judged in the order of their registration."""
     return [judge(id.removeprefix("law_"), results) for id in PLANS]
 
