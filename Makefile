@@ -31,7 +31,7 @@ book: ## Train the first SEEDS=5 digits seeds, execute the pages, build the HTML
 
 test: lint ## Check style and format, then run all tests, the notebooks' outputs included.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope \
-		--nbval --nbval-current-env tests $(wildcard book/*.ipynb)
+		--nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg tests $(wildcard book/*.ipynb)
 
 lint: .venv/installed ## Check style and format; FIX=1 mends what can be mended by itself.
 	$(BIN)/ruff check $(if $(filter 1,$(FIX)),--fix) $(PYTHON_CODE)
