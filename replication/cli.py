@@ -61,6 +61,7 @@ def _run(a: argparse.Namespace) -> None:
 
     check_within(1, 1000, seeds=a.seeds)
     check_within(1, 1024, workers=a.workers)
+    deadline(a.time_budget)
     _there(a.settings, a.networks)
     wanted = registry.runs(a.claims, a.settings, a.networks, a.seeds, a.rates)
     if a.shard:
