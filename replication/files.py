@@ -94,7 +94,8 @@ def _replace(new: Path, path: Path) -> None:
         if not os.path.lexists(path):
             with suppress(FileExistsError):
                 try:
-                    return new.rename(path)
+                    new.rename(path)
+                    return
                 except OSError:
                     if not path.is_dir():
                         raise

@@ -26,8 +26,9 @@ class Effect:
         if not np.isfinite(self.d).all():
             return 1.0, 1.0, 1.0
         # TOST is one test: adjusting its two sides apart would allow twice the errors over cells.
-        ps = st.p_above(self.d, self.margin), st.p_below(self.d, self.margin), st.tost(self.d, abs(self.margin))
-        return tuple(min(1.0, self.tests * p) for p in ps)
+        above, below = st.p_above(self.d, self.margin), st.p_below(self.d, self.margin)
+        within = st.tost(self.d, abs(self.margin))
+        return min(1.0, self.tests * above), min(1.0, self.tests * below), min(1.0, self.tests * within)
 
     @property
     def n(self) -> int:

@@ -76,13 +76,11 @@ def score(
     logits, labels, counts = _checked(logits, labels, ndim=2)
     minority = _membership(minorities, len(counts))
     prevalence = _prevalence(train_counts, len(counts))
-    if validation is not None:
-        validation = _checked(*validation, ndim=2)
-        if validation[0].shape[1] != len(counts):
-            raise ValueError(
-                f"Validation logits must have {len(counts)} classes like the test logits, "
-                f"found {validation[0].shape[1]}."
-            )
+    held = None if validation is None else _checked(*validation, ndim=2)
+    if held is not None and held[0].shape[1] != len(counts):
+        raise ValueError(
+            f"Validation logits must have {len(counts)} classes like the test logits, found {held[0].shape[1]}."
+        )
     if not np.isfinite(logits).all():
         return dict.fromkeys(_DECISIONS, 0.0) | dict.fromkeys(_PROBABILITIES, float("nan"))
 
@@ -96,7 +94,7 @@ def score(
     confidence = np.exp(log_p.max(axis=1))
     for at, suffix, target in (("test", "", shares), ("train", "_train", prevalence)):
         weights = _weights(labels, counts, target)
-        temperature = values[f"temperature_{at}"] = _temperature(validation, target)
+        temperature = values[f"temperature_{at}"] = _temperature(held, target)
         before = _calibration(log_p, labels, predicted, weights)
         after = _calibration(log_softmax(logits / temperature), labels, predicted, weights)
         values |= {f"{name}{suffix}": value for name, value in before.items()}
@@ -253,10 +251,10 @@ def _calibration(log_p: Floats, labels: Ints, predicted: Ints, weights: Floats) 
     cell = np.searchsorted(_INNER_EDGES, p) * classes + np.arange(classes)
     top = np.arange(len(p)), predicted
     return {
-        "nll": -(weights @ log_p[np.arange(len(labels)), labels]),
-        "brier": (gap * (right - p)).sum(),
-        "ece": np.abs(np.bincount(cell[top] // classes, gap[top])).sum(),
-        "ece_classwise": np.abs(np.bincount(cell.ravel(), gap.ravel())).sum() / classes,
+        "nll": float(-(weights @ log_p[np.arange(len(labels)), labels])),
+        "brier": float((gap * (right - p)).sum()),
+        "ece": float(np.abs(np.bincount(cell[top] // classes, gap[top])).sum()),
+        "ece_classwise": float(np.abs(np.bincount(cell.ravel(), gap.ravel())).sum() / classes),
     }
 
 

@@ -56,7 +56,7 @@ class _Bounded(io.RawIOBase):
         super().close()
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: Path) -> io.IOBase:
     """The tar inside an archive, decompressed as it is read."""
     if not path.is_file():
         raise ValueError("it is a device, a pipe or a link that leads nowhere")

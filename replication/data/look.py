@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -68,7 +69,8 @@ def _seen(item: tuple[int, bytes]) -> tuple:
             constant, small = extremes[0] == extremes[1], thumbnail(image)
         else:
             image = shallow(image)
-            constant = all(low == high for low, high in image.getextrema())
+            bounds: Any = image.getextrema()  # a pair a channel
+            constant = all(low == high for low, high in bounds)
             small = thumbnail(image)
         return number, hashlib.sha256(data).digest(), small, extremes, whole, constant, sides
     except Exception as error:  # Pillow's decoders let out whatever they stumble on

@@ -62,7 +62,7 @@ class Survey:
             said.append(f"  of one colour, so that nothing can be learned from them: {_some(self.constant)}")
         if self.masks:
             said.append(f"  masks by their names, which are used as images: {_some(self.masks)}")
-        if self.deep:
+        if self.deep and self.depth:
             black, white = self.depth
             said.append(f"  more than 8 bits a grey value, shown from {black:g} to {white:g}: {_some(self.deep)}")
         for words, pairs in (("the same file", self.identical), ("the same picture", self.near)):

@@ -79,7 +79,8 @@ class Selection:
 
     @functools.cached_property
     def _by_cell(self) -> dict[tuple[str, str], pd.DataFrame]:
-        return {key: part for key, part in self.frame.groupby(["cell_setting", "cell_network"], sort=False)}
+        cells = self.frame.groupby(["cell_setting", "cell_network"], sort=False)
+        return {(str(setting), str(network)): part for (setting, network), part in cells}
 
     def all_rows(self, cell: Cell) -> pd.DataFrame:
         """Every row of a cell, whether its run has a result or not; none where no learning rate has been chosen."""

@@ -46,9 +46,13 @@ def _warn_of_seen(setting: str, init: str) -> None:
             )
 
 
+def _kept_sum(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
 def _sum_of(path: Path) -> str:
     """The SHA-256 that a checkpoint had when it was made, or was first seen, kept beside it."""
-    kept = path.with_name(f"{path.name}.sha256")
+    kept = _kept_sum(path)
     try:
         if re.fullmatch("[0-9a-f]{64}", found := kept.read_text(encoding="ascii").strip()):
             return found
@@ -79,6 +83,7 @@ def make(runs: Iterable[Run]) -> None:
 
             from replication.running.pretraining import pretrain
 
+            _kept_sum(path).unlink(missing_ok=True)  # of a file that was deleted to be made again
             before = torch.get_num_threads()
             torch.set_num_threads(THREADS)
             try:

@@ -55,7 +55,7 @@ def pooled(
         names += [f"{source.name}/{source.classes[label]}" for label in kept]
     if len(names) < 2:
         raise ValueError(f"pretraining needs at least two classes: found {', '.join(names) or 'none'}")
-    return *map(np.concatenate, (images, labels, groups)), names
+    return np.concatenate(images), np.concatenate(labels), np.concatenate(groups), names
 
 
 def tenth(groups: np.ndarray, seed: int) -> np.ndarray:
@@ -81,8 +81,8 @@ def save(out: Path, network: str, body: nn.Module, provenance: dict) -> None:
     """Write a checkpoint: it is there whole or not at all. ValueError where no file can be."""
     check_output(out)
     state = {key: value.detach().cpu().contiguous().clone() for key, value in body.state_dict().items()}
-    with replaced(out) as temporary:
-        torch.save({"network": network, "body": state, "provenance": provenance}, temporary)
+    with replaced(out) as temporary, temporary.open("xb") as file:  # no path: torch would write its name into the file
+        torch.save({"network": network, "body": state, "provenance": provenance}, file)
 
 
 def pretrain(

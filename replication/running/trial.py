@@ -190,7 +190,7 @@ def _train(source: Source, name: str, found: Sizes, asked: tuple[int, int] | Non
 
 def _waste(source: Source, numbers) -> int:
     """Training images that a validation part, which takes whole groups, may leave unused."""
-    groups = source.groups[numbers[source.parts[numbers] == 0]]
+    groups = source.groups[numbers if source.parts is None else numbers[source.parts[numbers] == 0]]
     return max((int((groups == g).sum()) for g in set(groups.tolist())), default=1) - 1
 
 

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -54,9 +55,9 @@ class Colours(nn.Module):
 
     def __init__(self, mean: tuple[float, ...] = (0.5,) * 3, std: tuple[float, ...] = (0.5,) * 3):
         super().__init__()
-        mean, std = torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
-        self.register_buffer("scale", (0.5 / std).float()[:, None, None], persistent=False)
-        self.register_buffer("shift", ((0.5 - mean) / std).float()[:, None, None], persistent=False)
+        centre, spread = torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
+        self.register_buffer("scale", (0.5 / spread).float()[:, None, None], persistent=False)
+        self.register_buffer("shift", ((0.5 - centre) / spread).float()[:, None, None], persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, 1 or 3, H, W) -> (N, 3, H, W)."""
@@ -166,7 +167,7 @@ NORMALISED = dict.fromkeys(TORCHVISION, IMAGENET) | {
 def _normalised(name: str, features: nn.Module) -> dict[str, tuple[float, ...]]:
     if name in NORMALISED:
         return NORMALISED[name]
-    told = features.features.pretrained_cfg
+    told: Any = features.features.pretrained_cfg  # timm's, a dict
     return {"mean": tuple(told["mean"]), "std": tuple(told["std"])}
 
 

@@ -153,12 +153,13 @@ class Features:
     def rows(self, view: int, numbers: np.ndarray, head: str = "linear") -> np.ndarray:
         """What a head sees of images (n,): mean values (n, F), or largest and mean ones (n, 2F) before fastai's."""
         poolings = (LARGEST, MEAN) if head == "fastai" else (MEAN,)
-        labels, ranks, out = self.data.labels[numbers], self.ranks[numbers], None
+        labels, ranks = self.data.labels[numbers], self.ranks[numbers]
+        out = np.empty((len(numbers), 0), np.float32)
         for label, block in np.unique(np.stack([labels, ranks // BLOCK]), axis=1).T:
             which = np.flatnonzero((labels == label) & (ranks // BLOCK == block))
             kept = self._open(int(label), int(block))[view]
             found = np.concatenate([kept[pooling][ranks[which] % BLOCK] for pooling in poolings], 1)
-            out = np.empty((len(numbers), found.shape[1]), np.float32) if out is None else out
+            out = out if out.shape[1] else np.empty((len(numbers), found.shape[1]), np.float32)
             out[which] = found
         return out
 

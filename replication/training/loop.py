@@ -178,8 +178,8 @@ def inputs(
     moves = moves_of(run, split, epochs)
 
     def moved(epoch: int, numbers: torch.Tensor) -> torch.Tensor:
-        numbers = numbers.cpu().numpy()
-        return scaled(augmented(numbers, moves[epoch][numbers]), dtype, device, layout)
+        which = numbers.cpu().numpy()
+        return scaled(augmented(which, moves[epoch][which]), dtype, device, layout)
 
     return moved
 
@@ -227,8 +227,8 @@ def adam_step(flat: torch.Tensor, state: list[torch.Tensor], rate: float, beta1:
 
 def final_norm(model: nn.Module) -> nn.Module | None:
     """The norm behind the last linear layer, or nothing where there is none."""
-    layers = [name for name, _ in model.head.named_children()]
-    return model.head.final_norm if layers[-1] == "final_norm" else None
+    name, last = list(model.head.named_children())[-1]
+    return last if name == "final_norm" else None
 
 
 def refuse(run: Run) -> None:

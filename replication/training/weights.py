@@ -273,8 +273,8 @@ def save(name: str, path: Path) -> str:
     check_output(Path(path))
     state, path = imagenet(name), Path(path)
     try:
-        with replaced(path) as temporary:
-            torch.save(state, temporary)
+        with replaced(path) as temporary, temporary.open("xb") as file:
+            torch.save(state, file)
     except (OSError, RuntimeError) as error:
         raise ValueError(f"no weights can be written to {path} ({_line(error)}): name another file") from error
     return digest(state)

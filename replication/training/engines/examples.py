@@ -72,5 +72,5 @@ def examples(
         minorities=minorities,
         counts=np.bincount(labels["train"]),
         plan=plan,
-        mirrored=moves[:, :, 0] if augment else None,
+        mirrored=None if moves is None else moves[:, :, 0],
     )

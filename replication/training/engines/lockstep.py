@@ -30,7 +30,7 @@ class Lockstep:
             raise ValueError(f"runs in {', '.join(precisions)} cannot be trained together: tf32 goes with itself alone")
         settle(device, precisions[0])
         self.clock, self.epoch = (torch.zeros(1, dtype=torch.int64, device=device) for _ in range(2))
-        self.steps = self._captured() if capture else (self.update, self.test)
+        self.steps: tuple[Callable[[], None], ...] = self._captured() if capture else (self.update, self.test)
 
     def update(self) -> None:
         """One training step of all."""
@@ -71,7 +71,7 @@ class Lockstep:
 
     def train(self, tell: Callable[[int], None] = lambda images: None) -> None:
         """Train to the end without once waiting for the device. `tell` hears of the images trained on, by epoch."""
-        update, test = self.steps
+        update, test = self.steps[0], self.steps[1]
         images = sum(member.plan.shape[1] for member in self.members)
         for updates in self.members[0].lengths:
             self.together.mode(True)
