@@ -11,12 +11,13 @@ BIN := .venv/bin
 BUILD := book/_build
 STORE := .replication
 CODE := $(shell find replication -type f -not -path '*/__pycache__/*')
+PYTHON_CODE := replication tests benchmarks
 PAGES := _config.yml _toc.yml $(shell find book -type f -not -path 'book/_build/*' \
 	-not -path '*/.ipynb_checkpoints/*')
 RESULTS := $(shell find results -type f 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: help book test test-gpu faults notebooks lock setup clean
+.PHONY: help book test lint types test-gpu faults notebooks lock setup clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -28,9 +29,16 @@ book: ## Train the first SEEDS=5 digits seeds, execute the pages, build the HTML
 	@$(BIN)/replication reproduced
 	@echo "The book: $(CURDIR)/$(BUILD)/html/index.html"
 
-test: .venv/installed ## Run all tests, the notebooks' outputs included.
+test: lint ## Check style and format, then run all tests, the notebooks' outputs included.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope \
-		--nbval --nbval-current-env tests $(wildcard book/*.ipynb)
+		--nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg tests $(wildcard book/*.ipynb)
+
+lint: .venv/installed ## Check style and format; FIX=1 mends what can be mended by itself.
+	$(BIN)/ruff check $(if $(filter 1,$(FIX)),--fix) $(PYTHON_CODE)
+	$(BIN)/ruff format $(if $(filter 1,$(FIX)),,--check) $(PYTHON_CODE)
+
+types: .venv/installed ## Check types; not clean yet, so not part of `make test`.
+	$(BIN)/pyright
 
 test-gpu: .venv/installed ## Run the tests that need a CUDA device.
 	$(BIN)/python -m pytest -m gpu -rs tests
@@ -52,7 +60,8 @@ clean: ## Remove what was built; .venv and the trained runs stay.
 	find replication tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(BUILD)/trained-$(SEEDS): .venv/installed $(CODE)
-	$(BIN)/replication run --settings digits --seeds $(SEEDS)
+	$(BIN)/replication run --settings digits --networks simple_cnn,mlp,logistic --seeds $(SEEDS)
+	$(BIN)/replication run removal --settings digits --networks efficientnet_lite0:imagenet:head --rates own --seeds $(SEEDS)
 	@mkdir -p $(@D) && touch $@
 
 $(BUILD)/rendered: $(BUILD)/trained-$(SEEDS) $(PAGES) $(RESULTS)

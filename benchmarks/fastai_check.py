@@ -13,7 +13,8 @@ the same split:
 - `fastai_default`: the same images, but `Learner(dls, model).fit_one_cycle(10, rate)` with all its defaults.
 
 Verdict, fixed before the first run: an arm agrees if the 95 % BCa interval of the paired difference in the minority's
-test F1, ours minus `fastai`, includes 0 or lies within 0.1 of it. `fastai_default` is measured, not judged; its `agree` in the JSON, by the same rule,
+test F1, ours minus `fastai`, includes 0 or lies within 0.1 of it. `fastai_default` is measured, not judged;
+its `agree` in the JSON, by the same rule,
 is no part of the verdict.
 
 Beside it, free of the seeds' noise: one epoch, a whole cycle of rates, in double precision, where fastai's Learner is
@@ -48,11 +49,11 @@ from fastai.vision.learner import vision_learner
 from torch import nn
 from torchvision.models import resnet18
 
+from replication.analysis.metrics import score
+from replication.analysis.statistics import bca
 from replication.data.augmentation import reach
 from replication.data.splits import Split, split
-from replication.analysis.metrics import score
 from replication.results.provenance import record
-from replication.analysis.statistics import bca
 from replication.run import CONFIRMATORY, Run
 from replication.training.heads import build, head
 from replication.training.loop import batches, inputs, scaled, schedule, train
@@ -158,7 +159,7 @@ def compared(results: dict[str, list[dict]], variant: str) -> dict:
         low, high = bca(d)
         told[measure] = {"n": len(d), "difference": statistics.mean(d), "interval": [low, high]}
     low, high = told["f1_minority"]["interval"]
-    return told | {"agree": low <= 0 <= high or (-WITHIN <= low and high <= WITHIN)}
+    return told | {"agree": low <= 0 <= high or (low >= -WITHIN and high <= WITHIN)}
 
 
 def measured(runs: dict[str, Run], seeds: int, default_seeds: int) -> dict[str, dict[str, list[dict]]]:
@@ -186,8 +187,10 @@ def report(told: dict) -> None:
     for arm, of in told["results"].items():
         for name, values in of.items():
             f1, auc, seconds = ([v[m] for v in values] for m in ("f1_minority", "roc_auc", "seconds"))
-            line = (f"{arm:<13} {name:<14} n {len(values):>2}, F1 {statistics.mean(f1):.3f} ± {statistics.stdev(f1):.3f}, "
-                    f"AUC {statistics.mean(auc):.3f} ± {statistics.stdev(auc):.3f}, {statistics.median(seconds):.1f} s")
+            line = (
+                f"{arm:<13} {name:<14} n {len(values):>2}, F1 {statistics.mean(f1):.3f} ± {statistics.stdev(f1):.3f}, "
+                f"AUC {statistics.mean(auc):.3f} ± {statistics.stdev(auc):.3f}, {statistics.median(seconds):.1f} s"
+            )
             for measure, found in told["comparison"][arm].get(name, {}).items():
                 if measure != "agree":
                     low, high = found["interval"]

@@ -92,7 +92,7 @@ def child_traced(work: Callable[[], str], call: str, when: int, limit: float = 3
     tracer = subprocess.Popen(
         ["strace", "-qq", "-p", str(pid), "-e", f"trace={call}", "-e", f"inject={call}:signal=SIGKILL:when={when}"],
         stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    )
     deadline = time.monotonic() + 10
     while "TracerPid:\t0\n" in Path(f"/proc/{pid}/status").read_text() and time.monotonic() < deadline:
         time.sleep(0.002)
@@ -117,18 +117,25 @@ class World:
         tqdm.set_lock(threading.RLock())  # its own is shared by forks: a killed child would hold it for ever
         at.chmod(0o755)
         os.environ |= {
-            "REPLICATION_HOME": str(at / "home"), "REPLICATION_STORE": str(at / "store.sqlite"),
-            "REPLICATION_RESULTS": str(at / "results"), "REPLICATION_DATA": str(at / "data"),
-        }  # fmt: skip
+            "REPLICATION_HOME": str(at / "home"),
+            "REPLICATION_STORE": str(at / "store.sqlite"),
+            "REPLICATION_RESULTS": str(at / "results"),
+            "REPLICATION_DATA": str(at / "data"),
+        }
         os.chdir(at)
-        self.runs = [Run(network="logistic", final_norm=norm, seed=seed) for seed in range(100, 108) for norm in ("none", "bn")]
+        self.runs = [
+            Run(network="logistic", final_norm=norm, seed=seed) for seed in range(100, 108) for norm in ("none", "bn")
+        ]
         self.fill(at / "store.sqlite", self.runs[:8])
         with Store(at / "store.sqlite") as store:
             published.publish(store, self.runs, where=at / "results")
         self._images()
         self.pack()
         files.write(at / "rates.json", self.rates(1e-3))
-        files.write(at / "bench.json", json.dumps({"provenance": {}, "operations": {}, "ceilings": [], "measurements": [], "curves": []}))
+        files.write(
+            at / "bench.json",
+            json.dumps({"provenance": {}, "operations": {}, "ceilings": [], "measurements": [], "curves": []}),
+        )
         files.write(at / "checkpoint.pt", np.random.default_rng(0).bytes(20_000))
         initial._sum_of(at / "checkpoint.pt")
 
@@ -144,7 +151,14 @@ class World:
         rng = np.random.default_rng(run.seed + (run.final_norm == "bn"))
         scores = {name: dict(zip(METRICS, rng.random(len(METRICS)).tolist())) for name in ("as_trained", "bn_removed")}
         arrays = {name: rng.random(4).astype(np.float32) for name in HISTORIES}
-        facts = {"diverged": False, "epochs_trained": 4, "updates_made": 6, "seconds": 0.5, "validation_f1_macro": 0.5, "n_test": 150}
+        facts = {
+            "diverged": False,
+            "epochs_trained": 4,
+            "updates_made": 6,
+            "seconds": 0.5,
+            "validation_f1_macro": 0.5,
+            "n_test": 150,
+        }
         return Result(run, "0123456789abcdef", "made up", facts, scores, arrays)
 
     def fill(self, path: Path, runs: list[Run]) -> None:
@@ -212,6 +226,7 @@ class World:
 
     def readers(self) -> dict[str, tuple[Callable[[], object], list[Path]]]:
         """By name: the reader, and the files that it reads."""
+
         def below(folder: str) -> list[Path]:
             return sorted(p for p in (self.at / folder).rglob("*") if p.is_file())
 
@@ -271,7 +286,11 @@ class World:
             content = path.read_text() if path.exists() else ""
             files.write(path, "x")
             left = [p.name for p in self.at.iterdir() if p.name.startswith(".written")]
-            return "kept" if len(set(content)) <= 1 and len(content) in (0, 1, 50_000) and not left else f"half a file, {left}"
+            return (
+                "kept"
+                if len(set(content)) <= 1 and len(content) in (0, 1, 50_000) and not left
+                else f"half a file, {left}"
+            )
 
         pristine = self.read_pack()
 
@@ -281,8 +300,12 @@ class World:
             left = [p.name for p in self.at.iterdir() if p.name.startswith(".pack")]
             return "kept" if same and not left else f"another pack, {left}"
 
-        return {"store": (add, added), "publish": (publish, published_whole), "write": (write, written),
-                "pack": (lambda: self.pack() or "done", packed)}  # fmt: skip
+        return {
+            "store": (add, added),
+            "publish": (publish, published_whole),
+            "write": (write, written),
+            "pack": (lambda: self.pack() or "done", packed),
+        }
 
 
 def kills(world: World, n: int, examples: list) -> Counter:
@@ -336,9 +359,13 @@ def flips(world: World, n: int, examples: list) -> Counter:
                     return "found" if "\n" not in str(error).strip() else f"more than one line: {error}"
             if found == expected[name]:
                 return "harmless"
-            sound = name == "store" and said and all(
-                (known := expected[name].get(key)) and value[0] == known[0] and value[1] in (known[1], None)
-                for key, value in found.items()
+            sound = (
+                name == "store"
+                and said
+                and all(
+                    (known := expected[name].get(key)) and value[0] == known[0] and value[1] in (known[1], None)
+                    for key, value in found.items()
+                )
             )
             return "survived" if sound else "silently wrong"
 
@@ -355,24 +382,91 @@ def flips(world: World, n: int, examples: list) -> Counter:
     return counts
 
 
-NASTY = ("", " ", "0", "-1", "1e9", "1000000000", "99999999999999999999", "nan", "inf", "٣", "1_0", "nowhere", "folder", "text",
-         "pipe", "null", "a,b", ",", "digits@٣٢", "digits@99999999", "folder:", "folder:nowhere", "folder:text", "../..", "é",
-         "\udcff", "x" * 5000, "'; DROP TABLE runs", "%s", "{}", "base", "digits", "logistic", "cpu", "1/0", "9/8", "1/2")  # fmt: skip
+NASTY = (
+    "",
+    " ",
+    "0",
+    "-1",
+    "1e9",
+    "1000000000",
+    "99999999999999999999",
+    "nan",
+    "inf",
+    "٣",
+    "1_0",
+    "nowhere",
+    "folder",
+    "text",
+    "pipe",
+    "null",
+    "a,b",
+    ",",
+    "digits@٣٢",
+    "digits@99999999",
+    "folder:",
+    "folder:nowhere",
+    "folder:text",
+    "../..",
+    "é",
+    "\udcff",
+    "x" * 5000,
+    "'; DROP TABLE runs",
+    "%s",
+    "{}",
+    "base",
+    "digits",
+    "logistic",
+    "cpu",
+    "1/0",
+    "9/8",
+    "1/2",
+)
 VERBS = {
-    "run": ["--settings", "--networks", "--engine", "--seeds", "--out", "--shard", "--rates", "--workers", "--device", "--data"],
+    "run": [
+        "--settings",
+        "--networks",
+        "--engine",
+        "--seeds",
+        "--out",
+        "--shard",
+        "--rates",
+        "--workers",
+        "--device",
+        "--data",
+    ],
     "tune": ["--settings", "--networks", "--arms", "--engine", "--workers", "--device", "--out"],
-    "pretrain": ["--sources", "--without", "--pixels", "--epochs", "--learning-rate", "--precision", "--seed", "--device"],
+    "pretrain": [
+        "--sources",
+        "--without",
+        "--pixels",
+        "--epochs",
+        "--learning-rate",
+        "--precision",
+        "--seed",
+        "--device",
+    ],
     "bench": ["--workloads", "--peers", "--rounds", "--device", "--data"],
-    "verdicts": ["--seeds", "--device", "--data"], "publish": ["--to"], "set-aside": ["--reason"], "weights": ["--out"],
-    "reproduced": ["--cells"], "verify": ["--seeds", "--sample", "--workers", "--device"], "merge": [],
-    "execute": ["--out", "--workers", "--data"], "data list": ["--data"], "data pack": ["--pixels", "--data"], "nonsense": ["--x"],
-}  # fmt: skip
+    "verdicts": ["--seeds", "--device", "--data"],
+    "publish": ["--to"],
+    "set-aside": ["--reason"],
+    "weights": ["--out"],
+    "reproduced": ["--cells"],
+    "verify": ["--seeds", "--sample", "--workers", "--device"],
+    "merge": [],
+    "execute": ["--out", "--workers", "--data"],
+    "data list": ["--data"],
+    "data pack": ["--pixels", "--data"],
+    "nonsense": ["--x"],
+}
 
 
 def _command(rng: random.Random) -> list[str]:
     """A command line that trains nothing long, fetches nothing and writes nowhere but here."""
     verb = rng.choice(list(VERBS))
-    nasty = lambda: rng.choice(NASTY)
+
+    def nasty():
+        return rng.choice(NASTY)
+
     line = verb.split()
     for option in rng.sample(VERBS[verb], rng.randint(0, min(3, len(VERBS[verb])))):
         line += [option] if option == "--cells" else [option, nasty()]
@@ -446,6 +540,7 @@ def full_disk(world: World, examples: list, limits: tuple[int, ...] = (0, 1000, 
     counts = Counter()
     for name, (work, check) in world.victims().items():
         for limit in limits:
+
             def case(work=work, limit=limit) -> str:
                 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -467,6 +562,7 @@ def read_only(world: World, examples: list) -> Counter:
     counts = Counter()
     expected = {name: read() for name, (read, _) in world.readers().items()}
     for name, (read, _) in world.readers().items():
+
         def case(name=name, read=read) -> str:
             if os.getuid() == 0:
                 os.setgid(NOBODY)
@@ -515,10 +611,13 @@ def faults(n_kills: int, n_flips: int, n_fuzz: int, seed: int = 0, out: Path | N
         try:
             world = World(Path(folder), seed)
             kinds = {
-                "kills": lambda: kills(world, n_kills, examples), "flips": lambda: flips(world, n_flips, examples),
-                "read-only": lambda: read_only(world, examples), "at once": lambda: at_once(world, examples),
-                "full disk": lambda: full_disk(world, examples), "fuzz": lambda: fuzz(world, n_fuzz, examples),
-            }  # fmt: skip
+                "kills": lambda: kills(world, n_kills, examples),
+                "flips": lambda: flips(world, n_flips, examples),
+                "read-only": lambda: read_only(world, examples),
+                "at once": lambda: at_once(world, examples),
+                "full disk": lambda: full_disk(world, examples),
+                "fuzz": lambda: fuzz(world, n_fuzz, examples),
+            }
             for kind, work in kinds.items():
                 start = time.monotonic()
                 found[kind] = dict(sorted(work().items()))

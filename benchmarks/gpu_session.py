@@ -17,6 +17,7 @@ Needs what `replication run` needs: torch, torchvision, numpy, Pillow, tqdm.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -32,6 +33,8 @@ REPLICATION = [sys.executable, "-m", "replication"]
 STEPS = ("smoke", "engine", "cells", "tests", "equality", "bench")
 SHARES = {"smoke": 0.15, "engine": 0.25, "cells": 0.65, "tests": 0.5, "equality": 0.4, "bench": 0.9}
 """of the time that is left when a step's turn comes, unless the later steps are not asked for"""
+TIMED = 300
+"""seconds that the timing of one engine may take"""
 MARGIN = 15
 """seconds that a command gets to end once its time is up"""
 MOST = 15 * 10**6
@@ -47,10 +50,8 @@ def carry_out(name: str, command: list[str], seconds: float, out: Path, environm
             return "done" if process.wait(max(seconds, 1)) == 0 else "failed"
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGINT)
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(MARGIN)
-            except subprocess.TimeoutExpired:
-                pass
             return "out of time"
         finally:
             if process.poll() is None:
@@ -67,9 +68,11 @@ class Session:
         self.record = a.out / "session.json"
         self.told = json.loads(self.record.read_text()) if self.record.exists() else {}
         self.environment = os.environ | {
-            "REPLICATION_HOME": str(a.out), "REPLICATION_STORE": str(a.out / "store.sqlite"), "PYTHONPATH": str(ROOT),
+            "REPLICATION_HOME": str(a.out),
+            "REPLICATION_STORE": str(a.out / "store.sqlite"),
+            "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
-        }  # fmt: skip
+        }
         if a.data:
             self.environment["REPLICATION_DATA"] = str(a.data.resolve())
         if a.carried:
@@ -86,10 +89,11 @@ class Session:
             return
         seconds = share * self.left()
         filled = [
-            text.replace("{device}", self.a.device).replace("{store}", str(self.a.out / "store.sqlite"))
+            text.replace("{device}", self.a.device)
+            .replace("{store}", str(self.a.out / "store.sqlite"))
             .replace("{seconds}", f"{max(seconds - MARGIN, 1):.0f}")
             for text in command
-        ]  # fmt: skip
+        ]
         print(f"{name}: at most {seconds:.0f} s", flush=True)
         start = time.monotonic()
         state = carry_out(name, filled, seconds, self.a.out, self.environment)
@@ -195,12 +199,14 @@ def timed(a: argparse.Namespace, run, name: str, layout: str) -> float:
     code = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-sys.path.insert(0, {str(ROOT / 'benchmarks')!r})
+sys.path.insert(0, {str(ROOT / "benchmarks")!r})
 from gpu_session import steady
 print(steady({dataclass_text(run)}, {name!r}, {a.device!r}))
 """
     environment = os.environ | {"REPLICATION_MEMORY_FORMAT": layout}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=ROOT, timeout=TIMED
+    )
     if done.returncode:
         raise RuntimeError(done.stderr)
     return float(done.stdout.split()[-1])
@@ -284,8 +290,18 @@ def equality(a: argparse.Namespace) -> None:
     for pixels in (32, 64, 128):
         for network in ("simple_cnn", "resnet34"):
             for precision in ("float32", "bfloat16"):
-                run, parts = Run(network=network, final_norm="bn", precision=precision, batch_size=16, epochs=2,
-                                 learning_rate=3e-4, seed=0), noise(pixels)  # fmt: skip
+                run, parts = (
+                    Run(
+                        network=network,
+                        final_norm="bn",
+                        precision=precision,
+                        batch_size=16,
+                        epochs=2,
+                        learning_rate=3e-4,
+                        seed=0,
+                    ),
+                    noise(pixels),
+                )
                 wanted = None
                 for way in WAYS:
                     key = (pixels, network, precision, way)
@@ -310,7 +326,9 @@ def compact(out: Path, back: Path) -> list[Path]:
     if not source.exists():
         return []
     with sqlite3.connect(source) as db:
-        keys = [row for row in db.execute("SELECT key, length(arrays) + length(scores) + length(facts) + 400 FROM runs")]
+        keys = [
+            row for row in db.execute("SELECT key, length(arrays) + length(scores) + length(facts) + 400 FROM runs")
+        ]
     db.close()
     parts, size = [[]], 0
     for key, held in keys:
@@ -346,9 +364,13 @@ def bring_back(out: Path, back: Path) -> None:
     (back / "session.json").write_text(json.dumps(told, indent=1))
     if (out / "bench.json").exists():
         shutil.copy(out / "bench.json", back)
-    logs = "".join(f"== {log.name}\n{log.read_text(errors='replace')[-200_000:]}\n" for log in sorted(out.glob("*.log")))
+    logs = "".join(
+        f"== {log.name}\n{log.read_text(errors='replace')[-200_000:]}\n" for log in sorted(out.glob("*.log"))
+    )
     (back / "logs.txt").write_text(logs)
-    print("copy back:", *(f"{path} ({path.stat().st_size / 1e6:.1f} MB)" for path in sorted(back.iterdir())), sep="\n    ")
+    print(
+        "copy back:", *(f"{path} ({path.stat().st_size / 1e6:.1f} MB)" for path in sorted(back.iterdir())), sep="\n    "
+    )
     for store in stores:
         print(f"then: replication merge {store.name}")
 
@@ -356,7 +378,9 @@ def bring_back(out: Path, back: Path) -> None:
 def main() -> None:
     """The session, or with --step one of its own steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder for all that comes of it; keep it between calls")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for all that comes of it; keep it between calls"
+    )
     parser.add_argument("--plan", type=Path, help="JSON file of the cells, see above")
     parser.add_argument("--minutes", type=float, default=9)
     parser.add_argument("--data", type=Path, help="folder of the image sets (default: REPLICATION_DATA)")

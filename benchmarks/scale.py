@@ -40,7 +40,14 @@ def _made_up(i: int, rng):
     scores = {name: dict(zip(METRICS, rng.random(len(METRICS)).tolist())) for name in readouts}
     arrays = {name: rng.random(10).astype(np.float32) for name in HISTORIES}
     arrays |= {f"order_{name}": np.packbits(rng.random(150) < 0.5) for name in readouts}
-    facts = {"diverged": False, "epochs_trained": 10, "updates_made": 150, "seconds": 0.5, "validation_f1_macro": 0.5, "n_test": 150}
+    facts = {
+        "diverged": False,
+        "epochs_trained": 10,
+        "updates_made": 150,
+        "seconds": 0.5,
+        "validation_f1_macro": 0.5,
+        "n_test": 150,
+    }
     return Result(_run(i), "0123456789abcdef", "made up", facts, scores, arrays)
 
 
@@ -117,7 +124,10 @@ def main(rows: list[int]) -> None:
             size = Path(path).stat().st_size
             found.append({"step": "size", "rows": n, "bytes_per_row": round(size / n)})
             print(found[-1], flush=True)
-    write(HERE / "scale.json", json.dumps({"hardware": processor(), "load": os.getloadavg()[1], "steps": found}, indent=1) + "\n")
+    write(
+        HERE / "scale.json",
+        json.dumps({"hardware": processor(), "load": os.getloadavg()[1], "steps": found}, indent=1) + "\n",
+    )
 
 
 if __name__ == "__main__":

@@ -1,26 +1,22 @@
 """The command `replication`: train, tune, judge, publish and check."""
 
 import argparse
+import dataclasses
 import json
 import os
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 from replication import __version__
+from replication.limits import check_within, deadline
 
 
 def _store(path: Path | None = None):
     from replication.results.store import Store, default_path
 
     return Store(path or default_path())
-
-
-def _within(least: int, most: int | None = None, **given: int | None) -> None:
-    for name, value in given.items():
-        if value is not None and (value < least or most is not None and value > most):
-            limits = f"at least {least}" + (f" and at most {most}" if most is not None else "")
-            raise ValueError(f"{name} = {value} is not allowed: {limits}")
 
 
 def _there(settings: list[str], networks: list[str]) -> None:
@@ -38,13 +34,34 @@ def _there(settings: list[str], networks: list[str]) -> None:
             raise ValueError(f"no checkpoint at {n.init}: name a file that `replication pretrain` has written")
 
 
+def _say_how_long(wanted: list, store, a: argparse.Namespace) -> None:
+    """Print how many trainings are left and about how long they take, where this machine knows trainings like them."""
+    from replication.running import local
+    from replication.running.expectation import expected
+
+    if not sys.stderr.isatty() or not (todo := local.missing(wanted, store)):  # a log has the progress itself
+        return
+    seconds = expected(todo, store, local.device_of(a.device), a.workers)
+    about = (
+        ""
+        if seconds is None
+        else (
+            f", about {seconds:.0f} s on this machine"
+            if seconds < 120
+            else f", about {seconds / 60:.0f} minutes on this machine"
+        )
+    )
+    print(f"{len(todo)} of {len(wanted)} trainings are to be done{about}", file=sys.stderr, flush=True)
+
+
 def _run(a: argparse.Namespace) -> None:
     from replication.claims import registry
     from replication.running import local
     from replication.running.sharding import shard
 
-    _within(1, 1000, seeds=a.seeds)
-    _within(1, 1024, workers=a.workers)
+    check_within(1, 1000, seeds=a.seeds)
+    check_within(1, 1024, workers=a.workers)
+    deadline(a.time_budget)
     _there(a.settings, a.networks)
     wanted = registry.runs(a.claims, a.settings, a.networks, a.seeds, a.rates)
     if a.shard:
@@ -55,6 +72,7 @@ def _run(a: argparse.Namespace) -> None:
         known = published.keys()
         wanted = [run for run in wanted if local.key_of(run) not in known]
     with _store(a.out) as store:
+        _say_how_long(wanted, store, a)
         if a.on is None:
             done = local.carry_out_all(wanted, store, a.device, a.workers, a.time_budget, a.engine)
         else:
@@ -72,20 +90,23 @@ def _tune(a: argparse.Namespace) -> None:
     from replication.running import local, tuning
     from replication.study.rates import own_rates, published_rates
 
-    _within(1, 1024, workers=a.workers)
+    check_within(1, 1024, workers=a.workers)
     _there(a.settings, a.networks)
     places = registry.places(a.claims, a.settings, a.networks)
     if a.arms:
         places = [(place, arm) for place, arm in places if arm in a.arms]
     if not places:
-        raise ValueError("no learning rates are wanted there: name claims, settings and networks, such as base on digits")
-    end = None if a.time_budget is None else time.monotonic() + a.time_budget
+        raise ValueError(
+            "no learning rates are wanted there: name claims, settings and networks, such as base on digits"
+        )
+    end = deadline(a.time_budget)
     with _store(a.out) as store:
 
         def carry_out(runs) -> None:
-            left = None if end is None else max(0.0, end - time.monotonic())
+            left = None if a.time_budget is None else max(0.0, end - time.monotonic())
             local.carry_out_all(runs, store, a.device, a.workers, left, a.engine)
 
+        _say_how_long([run for place, arm in places for run in tuning.Search.begin(place, arm).runs()], store, a)
         settled, short = tuning.tune(places, store, carry_out)
     planned = set(registry.places())
     for path, mine in ((published_rates(), False), (own_rates(), True)):
@@ -99,14 +120,59 @@ def _tune(a: argparse.Namespace) -> None:
         print(f"{len(short)} of {len(places)} learning rates are not chosen yet: the same command goes on")
 
 
+def _try(a: argparse.Namespace) -> None:
+    import time
+
+    from replication.pages import trial as page
+    from replication.pages.words import duration
+    from replication.running import local, trial
+    from replication.study.networks import network
+
+    check_within(1, 1000, seeds=a.seeds)
+    deadline(a.time_budget)
+    began, device = time.monotonic(), local.device_of(a.device)
+    wanted = network(a.network)
+    if a.finetune:
+        wanted = dataclasses.replace(wanted, trained="all")
+    out = trial.place_of_results(a.path, a.out)
+    made, seen = trial.prepare(a.path, a.majority, str(wanted), a.seeds, a.pixels, a.train)
+    print(
+        f"{wanted.label}: {len(trial.ARMS)} ways to train are tuned on pilot seeds and trained on {a.seeds} more; "
+        f"this takes about {duration(trial.expected(made, device))} on this machine, less what it has done before",
+        flush=True,
+    )
+    with _store() as store:
+        left = None if a.time_budget is None else max(0.0, a.time_budget - (time.monotonic() - began))
+        whole = trial.carry_out(made, store, device, a.workers, left)
+        some = trial.keep(made, seen, store, out, device, time.monotonic() - began)
+    print(f"all rows: {out / trial.RESULTS}")
+    if some:
+        print(f"page: {page.make(out)}")
+        print(page.open_trial(out).sentence())
+    if not whole:
+        print("not all of it is done: the same command resumes")
+
+
 def _pretrain(a: argparse.Namespace) -> None:
     from replication.running import local
     from replication.running.pretraining import pretrain
 
-    told = pretrain(a.network, a.sources, a.without, a.pixels, a.epochs, a.out, local.device_of(a.device),
-                    a.learning_rate, precision=a.precision, seed=a.seed)  # fmt: skip
-    print(f"{told['network']} tells {len(told['classes'])} classes apart with validation accuracy "
-          f"{told['validation_accuracy']:.3f}, written to {a.out}")  # fmt: skip
+    told = pretrain(
+        a.network,
+        a.sources,
+        a.without,
+        a.pixels,
+        a.epochs,
+        a.out,
+        local.device_of(a.device),
+        a.learning_rate,
+        precision=a.precision,
+        seed=a.seed,
+    )
+    print(
+        f"{told['network']} tells {len(told['classes'])} classes apart with validation accuracy "
+        f"{told['validation_accuracy']:.3f}, written to {a.out}"
+    )
 
 
 def _bench(a: argparse.Namespace) -> None:
@@ -120,17 +186,40 @@ def _bench(a: argparse.Namespace) -> None:
 def _execute(a: argparse.Namespace) -> None:
     from replication.pages.notebooks import execute
 
-    _within(1, 1024, workers=a.workers)
+    check_within(1, 1024, workers=a.workers)
     parameters = [text for pair in a.parameter for text in ("-p", *pair)]
     print(execute(a.notebooks, a.out, a.in_place, a.workers, parameters))
 
 
 def _verdicts(a: argparse.Namespace) -> None:
+    from replication.data.settings import joined
+    from replication.pages import judgements
     from replication.pages.scoreboard import open_scoreboard
 
-    board = open_scoreboard({"seeds": a.seeds, "device": a.device})
+    if a.results:
+        if not (a.results / "manifest.json").is_file():
+            raise ValueError(
+                f"--results {a.results} holds no published results: `replication publish --to {a.results}` makes it"
+            )
+        os.environ["REPLICATION_RESULTS"] = str(a.results.resolve())
+    board = open_scoreboard(
+        {
+            "seeds": a.seeds,
+            "device": a.device,
+            "settings": joined(a.settings),
+            "networks": joined(a.networks),
+        }
+    )
     print(f"computed on this machine, {a.seeds} seeds" if a.seeds else "published results")
-    print("\n".join(board.lines()))
+    if a.settings or a.networks:  # cells beyond the plan have no part in headlines
+        for j in board.judgements.values():
+            for c in judgements.cells_frame(j).to_dict("records"):
+                found = "; ".join(filter(None, (c["found"], c["beside it"], c["why"])))
+                print(
+                    f"{j.claim.title:<38} {c['verdict'].upper():<15} {c['images and network']}, {c['seeds']} seeds: {found}"
+                )
+    else:
+        print("\n".join(board.lines()))
 
 
 def _publish(a: argparse.Namespace) -> None:
@@ -140,11 +229,9 @@ def _publish(a: argparse.Namespace) -> None:
     where = a.to or folder()
     confirmatory = registry.confirmatory_runs()
     with _store() as store:
-        if a.to:  # whatever this machine has trained, of one's own images too
-            wanted = {result.run for result in store.results()}
-        else:
-            wanted = confirmatory | registry.pilots()
-        n = publish(store, wanted, where=where, curves=registry.runs_with_curves())
+        # elsewhere: whatever this machine has trained, of one's own images too
+        wanted = {result.run for result in store.results()} if a.to else confirmatory | registry.pilots()
+        n = publish(store, wanted, where=where, curves=wanted if a.to else registry.runs_with_curves())
     print(f"{n} runs published to {where}")
 
 
@@ -182,10 +269,16 @@ def _reproduced(a: argparse.Namespace) -> None:
 
 
 def _verify(a: argparse.Namespace) -> None:
+    from replication.results import published
     from replication.running.verification import verify
 
-    _within(0, cells=a.cells)
-    _within(1, seeds=a.seeds)
+    check_within(0, cells=a.cells)
+    check_within(1, seeds=a.seeds)
+    if not (published.folder() / "manifest.json").is_file():  # before torch is loaded
+        raise ValueError(
+            f"there are no published results at {published.folder()}: run this in a checkout of the book, or set "
+            "REPLICATION_RESULTS to a folder that has a manifest.json"
+        )
     verify(a.cells, a.seeds, a.sample, a.device, a.workers)
 
 
@@ -231,8 +324,37 @@ def _data_pack(a: argparse.Namespace) -> None:
     where = pack(folder_of(a.name), a.pixels, place(a.name, a.pixels), a.skip_broken)
     source = open_pack(where)
     left_out = json.loads((where / "pack.json").read_text())["broken"]
-    print(f"{len(source.images)} images of {source.n_labels} classes packed in {where}, digest {source.digest}"
-          + (f"; {len(left_out)} broken files left out" if left_out else ""))  # fmt: skip
+    print(
+        f"{len(source.images)} images of {source.n_labels} classes packed in {where}, digest {source.digest}"
+        + (f"; {len(left_out)} broken files left out" if left_out else "")
+    )
+
+
+def _what_there_is() -> str:
+    """The claims, settings and networks, as lines below a help text; looked up when that is printed and not before."""
+    from replication.claims.registry import PLANS
+    from replication.data.settings import SETTINGS
+    from replication.study.networks import IMAGENET_BODIES, SMALL_BODIES
+
+    lists = {
+        "claims": list(PLANS),
+        "settings": [*SETTINGS, "NAME@PIXELS", "folder:PATH"],
+        "networks": [*SMALL_BODIES, *IMAGENET_BODIES, "timm/NAME", "NAME:imagenet:head (frozen body)", "NAME+fastai"],
+    }
+    return (
+        "".join(
+            "\n"
+            + textwrap.fill(
+                f"{kind}: {', '.join(names)}",
+                78,
+                subsequent_indent="  ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            for kind, names in lists.items()
+        )
+        + "\n"
+    )
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -244,11 +366,23 @@ def _shard(text: str) -> tuple[int, int]:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _counts(text: str) -> tuple[int, int]:
+    many, _, few = text.partition(":")
+    if not (many.isascii() and many.isdigit() and few.isascii() and few.isdigit() and int(many) and int(few)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed: two numbers of images such as 1000:10")
+    return int(many), int(few)
+
+
 def _names(text: str) -> list[str]:
-    names = [name for name in text.split(",") if name.strip()]
-    if not names:
+    from replication.data.settings import names
+
+    try:
+        found = names(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if not found:
         raise argparse.ArgumentTypeError("it names nothing: leave it out, or give comma-separated names")
-    return list(dict.fromkeys(names))
+    return list(dict.fromkeys(found))
 
 
 def _path(text: str) -> Path:
@@ -288,25 +422,35 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--workers", type=_whole, help="processes (default: one a core)")
 
     def data_option(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--data", type=_path, metavar="PATH", help="folder of the image sets (default: REPLICATION_DATA)")
+        sub.add_argument(
+            "--data", type=_path, metavar="PATH", help="folder of the image sets (default: REPLICATION_DATA)"
+        )
 
     def places(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--settings", type=_names, default=(), help="comma-separated, e.g. digits")
+        sub.add_argument(
+            "--settings", type=_names, default=(), help="comma-separated, or a JSON list where a name has a comma"
+        )
         sub.add_argument("--networks", type=_names, default=(), help="comma-separated, e.g. simple_cnn,mlp")
+        plain = sub.format_help
+        sub.format_help = lambda: plain() + _what_there_is()
         data_option(sub)
         machine(sub)
 
     run = verb("run", _run, "train what the claims need and the store lacks; published results are not consulted")
     run.add_argument("claims", nargs="*", metavar="CLAIM", help="e.g. base ratio (default: all)")
     places(run)
-    run.add_argument("--engine", default="auto", help="auto (default), loop, streams or stacked: one by one or many at a time")
+    run.add_argument(
+        "--engine", default="auto", help="auto (default), loop, streams or stacked: one by one or many at a time"
+    )
     run.add_argument("--seeds", type=_whole, help="confirmatory seeds of every cell (default: each claim's own number)")
     run.add_argument("--unpublished", action="store_true", help="leave out the runs that are published already")
     run.add_argument("--time-budget", type=_number, metavar="SECONDS", help="start no run after this time")
     run.add_argument("--out", type=_path, metavar="FILE", help="store to write instead of the local one")
 
     run.add_argument("--shard", type=_shard, metavar="I/N", help="the i-th of n parts, for job arrays, e.g. 1/8")
-    run.add_argument("--on", metavar="WHERE", help="ray, or ray://HOST:PORT: a Ray cluster instead of this machine's processes")
+    run.add_argument(
+        "--on", metavar="WHERE", help="ray, or ray://HOST:PORT: a Ray cluster instead of this machine's processes"
+    )
     run.add_argument("--rates", type=_names, default=(), help="kinds of learning rate, e.g. own,shared (default: all)")
 
     tune = verb("tune", _tune, "choose every arm's learning rate on the pilot seeds")
@@ -318,7 +462,38 @@ def parser() -> argparse.ArgumentParser:
     tune.add_argument("--out", type=_path, metavar="FILE", help="store to write instead of the local one")
     verb("register", _register, "write registration.json from the claims' files, to be committed before any run")
 
-    pretrain = verb("pretrain", _pretrain, "train a network's body on other images, for runs whose init is the file's path")
+    own = verb("try", _try, "does the layer help on your images? one page and one table from a folder of them")
+    own.add_argument(
+        "path",
+        metavar="PATH",
+        help="a folder with one folder of images a class (or train/ and test/ with "
+        "these), or a table (.csv) with columns file, label and perhaps split",
+    )
+    own.add_argument("--majority", default="", metavar="CLASS", help="the majority class (default: the largest)")
+    own.add_argument("--network", default="efficientnet_lite0:imagenet:head", help="default: %(default)s")
+    own.add_argument(
+        "--finetune", action="store_true", help="train all layers instead of the head alone, which takes hours"
+    )
+    own.add_argument(
+        "--seeds", type=_whole, default=20, help="trainings of every choice beside the pilots (default 20)"
+    )
+    own.add_argument(
+        "--train",
+        type=_counts,
+        metavar="N:M",
+        help="images of the majority and of the minority to train "
+        "with (default: 1000:10 where they last, or all training images of your own split)",
+    )
+    own.add_argument(
+        "--pixels", type=_whole, default=0, help="side of the square images (default 160, with --finetune 128)"
+    )
+    own.add_argument("--time-budget", type=_number, metavar="SECONDS", help="start no training after this time")
+    own.add_argument("--out", type=_path, metavar="FOLDER", help="for the page and the table (default: try-NAME here)")
+    machine(own)
+
+    pretrain = verb(
+        "pretrain", _pretrain, "train a network's body on other images, for runs whose init is the file's path"
+    )
     pretrain.add_argument("network", metavar="NETWORK", help="e.g. resnet34")
     pretrain.add_argument("--sources", type=_names, required=True, help="comma-separated, e.g. plantvillage,cifar10")
     pretrain.add_argument("--without", type=_names, default=(), help="leave out classes that begin so, e.g. Apple")
@@ -332,7 +507,9 @@ def parser() -> argparse.ArgumentParser:
     data_option(pretrain)
 
     bench = verb("bench", _bench, "time this package beside what people use; goes on where an earlier call stopped")
-    bench.add_argument("--workloads", type=_names, default=(), help="comma-separated, e.g. digits,apple64 (default: all)")
+    bench.add_argument(
+        "--workloads", type=_names, default=(), help="comma-separated, e.g. digits,apple64 (default: all)"
+    )
     bench.add_argument("--peers", type=_names, default=(), help="comma-separated, e.g. ours,fastai (default: all)")
     bench.add_argument("--rounds", type=_whole, default=1, help="turns of every peer (default 1)")
     bench.add_argument("--curves", action="store_true", help="cost against runs and against image size too")
@@ -350,12 +527,21 @@ def parser() -> argparse.ArgumentParser:
     execute.add_argument("--workers", type=_whole, help="notebooks at a time (default: one a core)")
 
     verdicts = verb("verdicts", _verdicts, "print the scoreboard")
-    verdicts.add_argument("--seeds", type=_whole, default=0, help="train and judge so many seeds here (default: published)")
+    verdicts.add_argument(
+        "--seeds", type=_whole, default=0, help="train and judge so many seeds here (default: published)"
+    )
+    verdicts.add_argument("--settings", type=_names, default=(), help="of these alone, your own folder:PATH too")
+    verdicts.add_argument("--networks", type=_names, default=(), help="of these alone")
+    verdicts.add_argument(
+        "--results", type=_path, metavar="FOLDER", help="a results folder that `publish --to` has written"
+    )
     verdicts.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     data_option(verdicts)
 
     publish = verb("publish", _publish, "write the local store's results of the claims to results/ with a manifest")
-    publish.add_argument("--to", type=_path, metavar="FOLDER", help="another results folder: gets all that the store has")
+    publish.add_argument(
+        "--to", type=_path, metavar="FOLDER", help="another results folder: gets all that the store has"
+    )
 
     aside = verb("set-aside", _set_aside, "take published runs out of the results, into results/set-aside/")
     aside.add_argument("keys", nargs="+", metavar="KEY", help="16 hex digits each")
@@ -363,7 +549,9 @@ def parser() -> argparse.ArgumentParser:
 
     weights = verb("weights", _weights, "read ImageNet's weights of a network once, so that its runs have keys")
     weights.add_argument("network", metavar="NETWORK", help="e.g. resnet34, vgg19, timm/resnet50")
-    weights.add_argument("--out", type=_path, metavar="FILE", help="write them as a dict of tensors, to carry elsewhere")
+    weights.add_argument(
+        "--out", type=_path, metavar="FILE", help="write them as a dict of tensors, to carry elsewhere"
+    )
 
     reproduced = verb("reproduced", _reproduced, "compare the local store with the published results, cell by cell")
     reproduced.add_argument("--cells", action="store_true", help="print every cell")
@@ -380,7 +568,9 @@ def parser() -> argparse.ArgumentParser:
 
     data = verb("data", None, "the data sets").add_subparsers(required=True, metavar="COMMAND")
     data_option(verb("list", _data_list, "what is here, its size, settings, licence and citation", into=data))
-    fetch = verb("fetch", _data_fetch, "get sets of images from their official sources, as one folder a class", into=data)
+    fetch = verb(
+        "fetch", _data_fetch, "get sets of images from their official sources, as one folder a class", into=data
+    )
     fetch.add_argument("names", nargs="+", metavar="NAME", help="plantvillage, cracks, skin or cifar10")
     fetch.add_argument("--all", action="store_true", help="take every image, not only those that are listed")
     data_option(fetch)
@@ -402,7 +592,9 @@ def main(arguments: list[str] | None = None) -> int:
         if getattr(a, "data", None):
             if a.action is not _data_fetch and not a.data.is_dir():
                 raise ValueError(f"--data {a.data} is no folder: it holds one folder a data set, such as cracks/")
-            os.environ["REPLICATION_DATA"] = str(a.data.resolve())  # worker processes read it too
+            os.environ["REPLICATION_DATA"] = str(
+                a.data.resolve()
+            )  # what worker processes and kernels inherit, read in data.catalogue alone
         a.action(a)
     except (ValueError, OSError) as error:
         print(f"replication: {error}", file=sys.stderr)
@@ -411,8 +603,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"replication: {error}", file=sys.stderr)
         return 1
     except MemoryError as error:
-        print(f"replication: the memory does not suffice ({error or 'no more said'}): ask for less at a time; every "
-              "finished run is kept", file=sys.stderr)  # fmt: skip
+        print(
+            f"replication: the memory does not suffice ({error or 'no more said'}): ask for less at a time; every "
+            "finished run is kept",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("replication: interrupted; every finished run is kept", file=sys.stderr)

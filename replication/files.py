@@ -146,13 +146,14 @@ def check_folder(path: Path) -> None:
         raise ValueError(f"{path} is no folder: {folder} is a file, device or pipe, name another")
 
 
-def write(path: Path, content: str | bytes) -> None:
-    """Write a file, which until then stays as it was; its folder is made; text is UTF-8.
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A name beside `path` for a file to be written, which replaces `path` when the block ends well.
 
-    The bytes are on the disk before the file takes its name. A link stays one: what it leads to is written. ValueError
-    where `path` is a folder, a device or a pipe.
+    Until then `path` stays as it was; its folder is made. The bytes are on the disk before the file takes its name. A
+    link stays one: what it leads to is written. ValueError where `path` is a folder, a device or a pipe.
     """
-    path = path.resolve()
+    path = Path(path).resolve()
     if path.exists() and not path.is_file():
         raise ValueError(f"{path} is no file that could be written, but a folder, device or pipe: name another")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -160,14 +161,26 @@ def write(path: Path, content: str | bytes) -> None:
         _remove(left)
     temporary = _beside(path)
     try:
-        with temporary.open("xb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
+        yield temporary
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
         _MINE.discard(temporary.name)
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all, as `replaced`; text is UTF-8."""
+    with replaced(path) as temporary, temporary.open("xb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def clear(folder: Path) -> None:
+    """Remove what processes of this machine left anywhere in a folder that were killed while they wrote a file."""
+    for entry in folder.rglob(f".*.{platform.node()}.*"):
+        if entry in _left(entry.with_name(entry.name[1:].rpartition(f".{platform.node()}.")[0])):
+            _remove(entry)
 
 
 def sha256_of(path: Path) -> str:
@@ -212,7 +225,9 @@ def verify(sums: dict[Path, str], remedy: str) -> None:
         except OSError as error:
             raise ValueError(f"{path} cannot be read ({error.strerror}): {remedy}") from error
         if seen != expected:
-            raise ValueError(f"{path} has changed since it was written (SHA-256 {seen[:12]}, not {expected[:12]}): {remedy}")
+            raise ValueError(
+                f"{path} has changed since it was written (SHA-256 {seen[:12]}, not {expected[:12]}): {remedy}"
+            )
         new[path] = expected
     if new:
         remember(new)

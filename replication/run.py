@@ -77,8 +77,13 @@ class Run:
         return {f.name: value for f in dataclasses.fields(self) if (value := getattr(self, f.name)) != f.default}
 
     def key(self, data_digest: str, checkpoint_digest: str = "") -> str:
-        """Name of this run's result: 16 hex digits of SHA-256 over the changed factors, the data and `PROTOCOL`."""
+        """Name of this run's result: 16 hex digits of SHA-256 over the changed factors, the data and `PROTOCOL`.
+
+        A folder of one's own counts by its content, which `data_digest` stands for, and not by where it lies.
+        """
         named = {"factors": self.changed(), "data": data_digest, "protocol": PROTOCOL}
+        if self.setting.startswith("folder:"):
+            named["factors"]["setting"] = "folder"
         if checkpoint_digest:  # its content counts, not where it lies
             named["factors"]["init"] = named["checkpoint"] = checkpoint_digest
         return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]

@@ -69,8 +69,9 @@ def planned(claim, cells):
     )
     results = pd.DataFrame(
         {"key": i, **vars(run), "readout": readout, **zero}
-        for i, run in enumerate(runs) for readout in ("as_trained", "bn_removed", "logit_adjusted")
-    )  # fmt: skip
+        for i, run in enumerate(runs)
+        for readout in ("as_trained", "bn_removed", "logit_adjusted")
+    )
     with chosen():
         found = judge.plan_frame(CLAIMS[claim], cells, results)
     return found.drop(columns={*FACTORS} - {"seed", "stop_f1"})

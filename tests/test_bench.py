@@ -25,8 +25,13 @@ from replication.run import Run
 from replication.training.heads import build
 from replication.training.loop import scaled
 
-CEILINGS = {"float32 product": 1e11, "float32 convolution": 9e10, "bfloat16 product": 3e11,
-            "bfloat16 convolution": 4e11, "copy": 1e10}  # fmt: skip
+CEILINGS = {
+    "float32 product": 1e11,
+    "float32 convolution": 9e10,
+    "bfloat16 product": 3e11,
+    "bfloat16 convolution": 4e11,
+    "copy": 1e10,
+}
 INSTALLED = [name for name, peer in peers("cpu").items() if not peer.missing()]
 
 
@@ -42,10 +47,16 @@ def blank(pixels: int) -> Split:
     return Split(part, part, part, (1,), "blank")
 
 
-@pytest.mark.parametrize(("network", "pixels", "giga"), [
-    ("resnet34", 64, 0.60), ("resnet34", 128, 2.39), ("vgg19_bn", 64, 3.19), ("vgg19_bn", 128, 12.7),
-    ("simple_cnn", 64, 0.083),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("network", "pixels", "giga"),
+    [
+        ("resnet34", 64, 0.60),
+        ("resnet34", 128, 2.39),
+        ("vgg19_bn", 64, 3.19),
+        ("vgg19_bn", 128, 12.7),
+        ("simple_cnn", 64, 0.083),
+    ],
+)
 def test_operations_are_those_known(network, pixels, giga):
     assert forward_flops(Run(network=network), blank(pixels)) / 1e9 == pytest.approx(giga, rel=0.01)
 
@@ -110,7 +121,7 @@ def test_a_peer_is_timed_in_a_process_of_its_own():
     row = measure("ours_loop", "digits", "cpu")
     assert row["state"] == "measured" and sum(n for _, n in row["finished"]) == row["runs"] == 10
     times = [at for at, _ in row["finished"]]
-    assert times == sorted(times) and 0 < times[0] and row["cpu_seconds"] > times[-1] / 4
+    assert times == sorted(times) and times[0] > 0 and row["cpu_seconds"] > times[-1] / 4
     assert row["bytes"] > 10**8
 
 
@@ -192,7 +203,11 @@ def test_the_file_is_gone_on_with(quick, tmp_path, capsys):
     assert quick == [("digits", "ours"), ("digits", "ours_loop"), ("digits", "ours"), ("digits", "ours_loop")]
     content = json.loads(out.read_text())
     assert [(m["round"], m["peer"]) for m in content["measurements"]] == [
-        (0, "ours"), (0, "ours_loop"), (1, "ours"), (1, "ours_loop")]  # fmt: skip
+        (0, "ours"),
+        (0, "ours_loop"),
+        (1, "ours"),
+        (1, "ours_loop"),
+    ]
     assert [(c["x"], c["seconds"]) for c in content["curves"]] == [(1, 3.2), (10, 5)]
     assert len(content["ceilings"]) == 2 and [p.name for p in out.parent.iterdir()] == ["b.json"]
     assert "0 measurements more" in capsys.readouterr().out.splitlines()[-1]
@@ -227,12 +242,15 @@ def test_another_machines_file_is_not_gone_on_with(quick, tmp_path, capsys):
     assert "was measured with hardware abacus, found " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["--workloads", "imagenet"], "unknown workload 'imagenet': allowed are digits, apple32, "),
-    (["--peers", "keras"], "unknown peer 'keras': allowed are ours, ours_bfloat16, ours_loop, "),
-    (["--rounds", "0"], "rounds = 0 is not allowed: at least 1"),
-    (["--time-budget", "-1"], "time budget -1 s is not allowed: at least 0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--workloads", "imagenet"], "unknown workload 'imagenet': allowed are digits, apple32, "),
+        (["--peers", "keras"], "unknown peer 'keras': allowed are ours, ours_bfloat16, ours_loop, "),
+        (["--rounds", "0"], "rounds = 0 is not allowed: at least 1"),
+        (["--time-budget", "-1"], "time budget -1 s is not allowed: at least 0"),
+    ],
+)
 def test_bad_arguments_are_one_sentence(arguments, words, tmp_path, capsys):
     assert cli.main(["bench", "--device", "cpu", "--out", str(tmp_path / "b.json"), *arguments]) == 2
     assert words in capsys.readouterr().err
@@ -276,15 +294,24 @@ def test_what_was_not_timed_is_listed(quick, tmp_path):
     text = shown.unmeasured([read(tmp_path / "b.json")]).data
     assert text.count("<td>not run</td>") == len(WORKLOADS) and text.count("no GPU was at hand") == 1
     row = next(row for row in text.split("<tr>") if "<td>digits</td>" in row)
-    assert all(f"<code>{name}</code>" in row for name in peers("cpu") if name != "ours") and "<code>ours</code>" not in row
+    assert (
+        all(f"<code>{name}</code>" in row for name in peers("cpu") if name != "ours") and "<code>ours</code>" not in row
+    )
 
 
 def test_a_goal_is_told_with_the_range_of_its_rounds():
     pytest.importorskip("IPython")
     from replication.bench import tables as shown
 
-    rows = pd.DataFrame({"workload": "w", "round": [0, 1] * 2, "peer": ["ours"] * 2 + ["theirs"] * 2,
-                         "runs/hour": [8.0, 9.0, 2.0, 3.0], "share": [0.5, 0.25, 0.1, 0.1]})  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "workload": "w",
+            "round": [0, 1] * 2,
+            "peer": ["ours"] * 2 + ["theirs"] * 2,
+            "runs/hour": [8.0, 9.0, 2.0, 3.0],
+            "share": [0.5, 0.25, 0.1, 0.1],
+        }
+    )
     found = shown.Goal("cpu", "w", 3, "theirs").values(rows, "ours")
     assert found.tolist() == [4.0, 3.0] and shown._median_and_range(found) == "3.5 (3\u20134)"
     assert shown.Goal("cpu", "w", 0.3).values(rows, "ours").tolist() == [0.5, 0.25]

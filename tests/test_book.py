@@ -47,18 +47,26 @@ class Page(HTMLParser):
 
 def contents() -> list[str]:
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    return [toc["root"]] + [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    chapters = [chapter for part in toc["parts"] for chapter in part["chapters"]]
+    return [toc["root"], *(part["file"] for c in chapters for part in (c, *c.get("sections", ())))]
 
 
 def test_contents_and_pages_agree():
     assert sorted(contents()) == sorted(path.stem for path in PAGES)
 
 
-def test_api_page_lists_every_module():
+def test_api_pages_list_every_module_on_its_rooms_page():
     package = ROOT / "replication"
     modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in package.rglob("*.py")}
-    listed = re.findall(r"automodule:: (\S+)", (ROOT / "book" / "api.md").read_text())
-    assert sorted(listed) == sorted(name for name in modules if not name.endswith("__"))
+    listed = {p.stem: re.findall(r"automodule:: (\S+)", p.read_text()) for p in (ROOT / "book").glob("api*.md")}
+    assert sorted(name for found in listed.values() for name in found) == sorted(
+        name for name in modules if not name.endswith("__")
+    )
+    assert all(
+        page == (f"api_{name.split('.')[1]}" if name.count(".") > 1 else "api")
+        for page, found in listed.items()
+        for name in found
+    )
 
 
 @pytest.mark.parametrize("name", ["_toc.yml", "_config.yml"])
@@ -118,6 +126,25 @@ def test_no_page_refers_to_a_remote_resource(pages):
     assert not remote
 
 
+def test_pages_are_light_and_have_one_title(html, pages):
+    heavy = {name: Path(html, name).stat().st_size for name in pages if not name.startswith("_modules")}
+    assert not {name: size for name, size in heavy.items() if size >= 1_000_000}
+
+
+def test_key_results_come_first(html):
+    """Claim, verdict, number and data stand before anything else on every claim's page, and the figure next to them."""
+    from replication.claims.registry import CLAIMS
+
+    for name in CLAIMS:
+        text = (html / f"{name}.html").read_text()
+        at = [
+            text.index(mark)
+            for mark in ("class='key-result'", 'class="verdict', "class='number'", "download=", "<h2>What was found")
+        ]
+        assert at == sorted(at), name
+        assert text.find("<figure") == -1 or text.index("<figure") > at[0], name
+
+
 def test_every_notebook_can_be_launched_and_downloaded(pages):
     for path in NOTEBOOKS:
         links = pages[path.with_suffix(".html").name].links
@@ -155,11 +182,18 @@ def browser(tmp_path_factory):
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     for flag in [
-        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        "--disable-dev-shm-usage", f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--disable-dev-shm-usage",
+        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    ]:  # fmt: skip
+    ]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     with webdriver.Chrome(options, webdriver.ChromeService(driver)) as chrome:
@@ -186,14 +220,56 @@ def errors(browser) -> list[str]:
 
 
 @pytest.mark.browser
-def test_index_shows_the_scoreboard(browser, address):
+def test_index_answers_first(browser, address):
+    """At most 200 words before the figure, then every claim with its verdict; the scoreboard's tables sort."""
     browser.get(address)
-    badges = wait_for(browser, "return [...document.querySelectorAll('.bd-article table [class*=verdict-]')]"
-                               ".map(badge => badge.innerText)")  # fmt: skip
+    before = "[...document.querySelectorAll('.bd-article h1, .bd-article p')].filter(e => e.compareDocumentPosition(figure) & 4)"
+    words = wait_for(
+        browser,
+        f"const figure = document.querySelector('.bd-article figure');return {before}.map(e => e.innerText).join(' ')",
+    )
+    assert 50 <= len(words.split()) <= 200
+    badges = wait_for(
+        browser, "return [...document.querySelectorAll('.bd-article table .verdict')].map(badge => badge.innerText)"
+    )
     assert len(badges) >= 9 and all(badges)
     browser.get(address + "scoreboard.html")
-    wait_for(browser, "return document.querySelector('.bd-article figure img')?.naturalWidth")
+    sort = "const head = document.querySelectorAll('table.sortable th')[1]; head.click(); return head.getAttribute('aria-sort')"
+    assert wait_for(browser, sort) == "ascending"
+    assert browser.execute_script(sort) == "descending"
     assert not errors(browser)
+
+
+@pytest.mark.browser
+def test_one_switch_shows_all_code(browser, address):
+    browser.get(address + "base.html")
+    shown = (
+        "return [...document.querySelectorAll('div.cell details.above-input')].filter(d => d.checkVisibility()).length"
+    )
+    assert browser.execute_script(shown) == 0
+    wait_for(browser, "return document.querySelector('.code-switch')")
+    browser.find_element("css selector", ".code-switch").click()
+    assert browser.execute_script(shown) > 3
+    assert len(browser.find_elements("css selector", ".code-switch")) == 1
+
+
+@pytest.mark.browser
+def test_first_screen_of_a_claim_holds_its_result(browser, address):
+    from replication.claims.registry import CLAIMS
+
+    size = {"width": 1400, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        for name in CLAIMS:
+            browser.get(f"{address}{name}.html")
+            low = "return ['.verdict', '.number', '.key-result a[download]'].map(s => document.querySelector(s)?.getBoundingClientRect().bottom)"  # noqa: E501
+            assert all(at and at <= 900 for at in browser.execute_script(low)), name
+            top = browser.execute_script(
+                "return document.querySelector('.bd-article figure')?.getBoundingClientRect().top"
+            )
+            assert top is None or top <= 800, name
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 @pytest.mark.browser
@@ -210,8 +286,7 @@ def test_every_page_reads_offline(browser, address):
             continue
         browser.get(url)
         broken = browser.execute_script(
-            "return [...document.images].filter(i => !i.complete || !i.naturalWidth || !i.alt)"
-            ".map(i => i.outerHTML)"
+            "return [...document.images].filter(i => !i.complete || !i.naturalWidth || !i.alt).map(i => i.outerHTML)"
         )
         assert not broken, url
         if browser.execute_script("return document.querySelector('.math') !== null"):
@@ -245,6 +320,33 @@ def test_pages_fit_a_phone(browser, address):
             assert width <= PHONE_WIDTH, name
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+CONTRAST = """
+document.documentElement.dataset.theme = arguments[0];
+const rgb = text => text.match(/[\\d.]+/g).map(Number);
+const light = ([r, g, b]) => [r, g, b].map(v => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, k) => sum + v * [0.2126, 0.7152, 0.0722][k], 0);
+const ground = e => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor);
+    if (c.length < 4 || c[3] === 1) return c; } return [255, 255, 255]; };
+const bad = [];
+for (const e of document.querySelectorAll('.output.text_html *, .output.text_markdown *')) {
+  if (![...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()) || !e.checkVisibility()) continue;
+  const [a, b] = [light(rgb(getComputedStyle(e).color)), light(ground(e))];
+  const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  if (ratio < 4.5) bad.push(`${e.tagName}.${e.className} ${ratio.toFixed(2)}: ${e.textContent.trim().slice(0, 30)}`);
+}
+return bad;
+"""
+"""text of computed outputs whose contrast with the ground behind it is below 4.5:1, in the mode given"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_computed_text_is_legible_in_both_modes(browser, address, mode):
+    for path in NOTEBOOKS:
+        browser.get(f"{address}{path.stem}.html")
+        assert browser.execute_script(CONTRAST, mode) == [], path.stem
 
 
 @pytest.mark.browser

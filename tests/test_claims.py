@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from scipy import stats
 from constructed import CNN, CURVES, LITE, PROBABILITIES, WIDE, arm, cell_of, one
+from scipy import stats
 
 from replication.analysis import statistics as st
 from replication.analysis.effects import Curve, Effect
@@ -56,51 +56,96 @@ PUTS = {
     "removal": lambda trained, removed: [arm(trained), arm(removed, readout="bn_removed")],
     "ratio": lambda *gains: curve("minority varied", RATIOS, gains),
     "batch_size": lambda epochs, updates=0.5, rest=0.5: [
-        put for variant, last in (("equal epochs", epochs), ("equal updates", updates))
-        for put in curve(variant, SIZES, (rest,) * 6 + (last,))],
+        put
+        for variant, last in (("equal epochs", epochs), ("equal updates", updates))
+        for put in curve(variant, SIZES, (rest,) * 6 + (last,))
+    ],
     "majorities": lambda single, double: [arm(single, level=1), arm(double, level=2)],
-    "sigmoid": lambda soft, single, each=0.0: [arm(soft), arm(single, "final_bn_sigmoid"), arm(each, "final_bn_sigmoids")],
+    "sigmoid": lambda soft, single, each=0.0: [
+        arm(soft),
+        arm(single, "final_bn_sigmoid"),
+        arm(each, "final_bn_sigmoids"),
+    ],
     "confidence": confidence,
     "loss_choice": loss_choice,
     "training_time": training_time,
-}  # fmt: skip
+}
 COSTS, FREE, TIE = [0.9, 0.2, 0.9], [0.1, 0.9, 0.9], [0.0, 0.0, 0.05]
 DIVERGED = np.array([np.nan] + [0.9] * 59)
 ROWS = {
     "base": {REP: [(0.5,), (0.06,)], OPEN: [(0.05,), (WIDE,)], CON: [(0.0,), (-0.5,), (0.04,)]},
     "generality": {REP: [(0.5,)], OPEN: [(0.05,), (WIDE,)], CON: [(0.0,), (-0.5,)]},
     "removal": {
-        REP: [(0.9, 0.9), (0.9, 0.46), (0.11, 0.06)], CON: [(0.9, 0.44), (0.9, -0.1), (0.08, 0.045), (0.9, WIDE)],
-        OPEN: [(0.9, 0.45), (0.08, 0.05), (0.08, WIDE), (0.05, 0.9), (WIDE, 0.9)], NA: [(0.0, 0.0), (0.04, 0.9)]},
+        REP: [(0.9, 0.9), (0.9, 0.46), (0.11, 0.06)],
+        CON: [(0.9, 0.44), (0.9, -0.1), (0.08, 0.045), (0.9, WIDE)],
+        OPEN: [(0.9, 0.45), (0.08, 0.05), (0.08, WIDE), (0.05, 0.9), (WIDE, 0.9)],
+        NA: [(0.0, 0.0), (0.04, 0.9)],
+    },
     "ratio": {
         REP: [(0.1, 0.2, 0.5, 0.2, 0.1, 0.1), (0.5, 0.5, 0.5, 0.56, 0.5, 0.5), (0.4, 0.5, 0.5, 0.5, 0.5, 0.1)],
-        CON: [(0.5,) * 6, (0.5, 0.52) * 3, (0.1, 0.2, 0.3, 0.4, 0.5, 0.6), (0.6, 0.5, 0.1, 0.2, 0.1, 0.0),
-              (0.5, *(0.1,) * 4, 0.5), (0.0, *(0.5,) * 5), (0.46, *(0.5,) * 4, 0.0)],
-        OPEN: [(0.5, 0.5, 0.55, 0.5, 0.5, 0.5), (0.5, 0.5, 0.5 + WIDE, 0.5, 0.5, 0.5), (0.05,) * 6,
-               (0.0, 0.0, 0.0, 0.0, 0.0, WIDE)],
-        NA: [(0.0,) * 6, (0.04, 0.0, -0.5, 0.04, 0.0, 0.0)]},
+        CON: [
+            (0.5,) * 6,
+            (0.5, 0.52) * 3,
+            (0.1, 0.2, 0.3, 0.4, 0.5, 0.6),
+            (0.6, 0.5, 0.1, 0.2, 0.1, 0.0),
+            (0.5, *(0.1,) * 4, 0.5),
+            (0.0, *(0.5,) * 5),
+            (0.46, *(0.5,) * 4, 0.0),
+        ],
+        OPEN: [
+            (0.5, 0.5, 0.55, 0.5, 0.5, 0.5),
+            (0.5, 0.5, 0.5 + WIDE, 0.5, 0.5, 0.5),
+            (0.05,) * 6,
+            (0.0, 0.0, 0.0, 0.0, 0.0, WIDE),
+        ],
+        NA: [(0.0,) * 6, (0.04, 0.0, -0.5, 0.04, 0.0, 0.0)],
+    },
     "batch_size": {
-        REP: [(0.8,), (0.8, 0.8), (0.2,)], CON: [(0.5,), (0.5, 0.9), (0.54,), (0.46,)],
-        OPEN: [(0.5 + WIDE,), (0.55,), (0.45,), (0.05, 0.5, 0.05)], NA: [(0.0, 0.8, 0.0)]},
+        REP: [(0.8,), (0.8, 0.8), (0.2,)],
+        CON: [(0.5,), (0.5, 0.9), (0.54,), (0.46,)],
+        OPEN: [(0.5 + WIDE,), (0.55,), (0.45,), (0.05, 0.5, 0.05)],
+        NA: [(0.0, 0.8, 0.0)],
+    },
     "majorities": {
-        REP: [(0.5, 0.0), (0.5, -0.5), (0.1, 0.04)], CON: [(0.5, 0.5), (0.5, 0.06)],
-        OPEN: [(0.5, 0.05), (0.5, WIDE), (0.09, 0.04), (0.08, 0.04), (0.05, 0.5)], NA: [(0.0, 0.0), (0.0, 0.5)]},
+        REP: [(0.5, 0.0), (0.5, -0.5), (0.1, 0.04)],
+        CON: [(0.5, 0.5), (0.5, 0.06)],
+        OPEN: [(0.5, 0.05), (0.5, WIDE), (0.09, 0.04), (0.08, 0.04), (0.05, 0.5)],
+        NA: [(0.0, 0.0), (0.0, 0.5)],
+    },
     "sigmoid": {
-        REP: [(0.5, 0.0), (0.5, 0.0, 0.5), (0.1, -0.04)], CON: [(0.5, 0.5), (0.5, 0.06, 0.0)],
-        OPEN: [(0.5, 0.05), (0.5, -0.05), (0.5, -0.2), (0.5, WIDE), (0.06, 0.01), (0.06, 0.02), (0.05, 0.5),
-               (0.5, np.array([0.3] + [0.0] * 59))],
-        NA: [(0.0, 0.0), (0.0, 0.5)]},
+        REP: [(0.5, 0.0), (0.5, 0.0, 0.5), (0.1, -0.04)],
+        CON: [(0.5, 0.5), (0.5, 0.06, 0.0)],
+        OPEN: [
+            (0.5, 0.05),
+            (0.5, -0.05),
+            (0.5, -0.2),
+            (0.5, WIDE),
+            (0.06, 0.01),
+            (0.06, 0.02),
+            (0.05, 0.5),
+            (0.5, np.array([0.3] + [0.0] * 59)),
+        ],
+        NA: [(0.0, 0.0), (0.0, 0.5)],
+    },
     "confidence": {
-        REP: [(0.4, 0.9)], CON: [(0.9, 0.9), (0.4, 0.1), (0.9, 0.1), (0.9, 0.5), (0.5, 0.1), (0.9, DIVERGED)],
+        REP: [(0.4, 0.9)],
+        CON: [(0.9, 0.9), (0.4, 0.1), (0.9, 0.1), (0.9, 0.5), (0.5, 0.1), (0.9, DIVERGED)],
         OPEN: [(0.5, 0.9), (0.4, 0.5), (0.5, 0.5), (0.4, DIVERGED), (0.4, 1 - DIVERGED), (0.4, 0.9, 0.05)],
-        NA: [(0.4, 0.9, 0.0)]},
+        NA: [(0.4, 0.9, 0.0)],
+    },
     "loss_choice": {
-        REP: [(COSTS,), (COSTS, 0.06)], CON: [(FREE,), ([0.0, 0.0, 0.04],), ([0.9] * 3,)], OPEN: [(TIE,), (COSTS, 0.05)],
-        NA: [(COSTS, 0.0)]},
+        REP: [(COSTS,), (COSTS, 0.06)],
+        CON: [(FREE,), ([0.0, 0.0, 0.04],), ([0.9] * 3,)],
+        OPEN: [(TIE,), (COSTS, 0.05)],
+        NA: [(COSTS, 0.0)],
+    },
     "training_time": {
-        REP: [(20, 10), (None, 10), (20, 18), (None, 5, 0.5, 0)], CON: [(20, 20), (10, 20), (5, None)], OPEN: [(20, 19), (20, 10, 0.05)],
-        NA: [(20, 10, 0.0), (None, None), (None, 5, 0.5, 1)]},
-}  # fmt: skip
+        REP: [(20, 10), (None, 10), (20, 18), (None, 5, 0.5, 0)],
+        CON: [(20, 20), (10, 20), (5, None)],
+        OPEN: [(20, 19), (20, 10, 0.05)],
+        NA: [(20, 10, 0.0), (None, None), (None, 5, 0.5, 1)],
+    },
+}
 CASES = [(claim, scores, word) for claim, row in ROWS.items() for word, cases in row.items() for scores in cases]
 
 
@@ -116,17 +161,25 @@ def test_every_claim_has_every_word_that_it_can_have():
     assert set(WORDS) == {REP, CON, OPEN, NA, "not run"}
 
 
-@pytest.mark.parametrize("claim, scores, words", [
-    ("base", (WIDE,), "fresh study would need about"), ("base", (0.05,), "no number of seeds"),
-    ("removal", (WIDE, 0.9), "whether there is a gain above 0.05 is open"),
-    ("removal", (0.9, 0.44), "less than half"), ("removal", (0.08, 0.045), "lies below 0.05"),
-    ("majorities", (0.08, 0.04), "not shown to gain 0.05 more"), ("majorities", (0.5, WIDE), "fresh study would need"),
-    ("sigmoid", (0.5, -0.2), "neither to exceed 0.05 nor to lie within it"), ("sigmoid", (0.06, 0.02), "not shown to gain"),
-    ("sigmoid", (0.5, np.array([0.3] + [0.0] * 59)), "large ones are not shown to be rare"),
-    ("ratio", (0.1, 0.1, 0.1, 0.5, 0.1, 0.1), "at 20 of 1000"), ("confidence", (0.9, 0.1), "confidence rises and NLL gets better"),
-    ("confidence", (0.4, 0.5), "confidence lower, NLL at training prevalence open"),
-    ("training_time", (None, None), "never reached the target"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "claim, scores, words",
+    [
+        ("base", (WIDE,), "fresh study would need about"),
+        ("base", (0.05,), "no number of seeds"),
+        ("removal", (WIDE, 0.9), "whether there is a gain above 0.05 is open"),
+        ("removal", (0.9, 0.44), "less than half"),
+        ("removal", (0.08, 0.045), "lies below 0.05"),
+        ("majorities", (0.08, 0.04), "not shown to gain 0.05 more"),
+        ("majorities", (0.5, WIDE), "fresh study would need"),
+        ("sigmoid", (0.5, -0.2), "neither to exceed 0.05 nor to lie within it"),
+        ("sigmoid", (0.06, 0.02), "not shown to gain"),
+        ("sigmoid", (0.5, np.array([0.3] + [0.0] * 59)), "large ones are not shown to be rare"),
+        ("ratio", (0.1, 0.1, 0.1, 0.5, 0.1, 0.1), "at 20 of 1000"),
+        ("confidence", (0.9, 0.1), "confidence rises and NLL gets better"),
+        ("confidence", (0.4, 0.5), "confidence lower, NLL at training prevalence open"),
+        ("training_time", (None, None), "never reached the target"),
+    ],
+)
 def test_reason(claim, scores, words):
     assert words in one(claim, CELLS[claim], *PUTS[claim](*scores)).reason
 
@@ -148,8 +201,10 @@ def test_holm_over_the_two_ways_to_contradict():
     def shifted(p, sign):
         return 0.5 + sign * (shape + stats.t.isf(p, 59) / np.sqrt(60))
 
-    words = [one("confidence", CELLS["confidence"], *confidence(shifted(a, 1), shifted(b, -1))).word for a, b in
-             ((0.04, 0.5), (0.04, 0.04), (0.02, 0.5), (0.5, 0.02))]  # fmt: skip
+    words = [
+        one("confidence", CELLS["confidence"], *confidence(shifted(a, 1), shifted(b, -1))).word
+        for a, b in ((0.04, 0.5), (0.04, 0.04), (0.02, 0.5), (0.5, 0.02))
+    ]
     assert words == [OPEN, OPEN, CON, CON]
 
 
@@ -187,7 +242,7 @@ def plain_intervals(D, level=0.95):
     found = st.pairwise(D, level)
     return {(i, j): (low, high) for (i, j), low, high in zip(found.pairs, found.low, found.high)} | {
         (j, i): (-high, -low) for (i, j), low, high in zip(found.pairs, found.low, found.high)
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -252,28 +307,40 @@ def noise(rng, n=20):
     return 0.08 * (rng.beta(2, 2, n) - 0.5)
 
 
-@pytest.mark.parametrize("claim, means, word", [
-    ("base", {"gain": 0.05}, REP), ("base", {"gain": 0.05}, CON),
-    ("removal", {"gain": 0.5, "removed_minus_plain": 0.3, "more_than_half_kept": 0.0}, REP),
-    ("removal", {"gain": 0.06, "removed_minus_plain": 0.05, "more_than_half_kept": 0.02}, REP),
-    ("removal", {"gain": 0.5, "removed_minus_plain": 0.3, "more_than_half_kept": 0.0}, CON),
-    ("majorities", {"gain": 0.5, "gain_two_majorities": 0.05, "one_minus_two": 0.45}, REP),
-    ("majorities", {"gain": 0.08, "gain_two_majorities": 0.03, "one_minus_two": 0.05}, REP),
-    ("majorities", {"gain": 0.5, "gain_two_majorities": 0.05, "one_minus_two": 0.45}, CON),
-    ("sigmoid", {"gain_sigmoid": 0.05, "softmax_minus_sigmoid": 0.4}, REP),
-    ("sigmoid", {"gain_sigmoid": -0.05, "softmax_minus_sigmoid": 0.4}, REP),
-    ("sigmoid", {"gain_sigmoid": 0.0, "softmax_minus_sigmoid": 0.05}, REP),
-    ("sigmoid", {"gain_sigmoid": 0.05, "softmax_minus_sigmoid": 0.4}, CON),
-    ("confidence", {"gain": 0.5, "confidence_train": 0.0, "nll_train": 0.2}, REP),
-    ("confidence", {"gain": 0.5, "confidence_train": -0.2, "nll_train": 0.0}, REP),
-    ("confidence", {"gain": 0.5, "confidence_train": 0.0, "nll_train": 0.0}, CON),
-    ("loss_choice", {"f1_at_least_loss_minus_last": -0.05}, REP), ("loss_choice", {"f1_at_least_loss_minus_last": -0.05}, CON),
-    ("training_time", {"epochs_saved": 1.0, "censored": 0.0}, REP), ("training_time", {"epochs_saved": 1.0, "censored": 0.0}, CON),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "claim, means, word",
+    [
+        ("base", {"gain": 0.05}, REP),
+        ("base", {"gain": 0.05}, CON),
+        ("removal", {"gain": 0.5, "removed_minus_plain": 0.3, "more_than_half_kept": 0.0}, REP),
+        ("removal", {"gain": 0.06, "removed_minus_plain": 0.05, "more_than_half_kept": 0.02}, REP),
+        ("removal", {"gain": 0.5, "removed_minus_plain": 0.3, "more_than_half_kept": 0.0}, CON),
+        ("majorities", {"gain": 0.5, "gain_two_majorities": 0.05, "one_minus_two": 0.45}, REP),
+        ("majorities", {"gain": 0.08, "gain_two_majorities": 0.03, "one_minus_two": 0.05}, REP),
+        ("majorities", {"gain": 0.5, "gain_two_majorities": 0.05, "one_minus_two": 0.45}, CON),
+        ("sigmoid", {"gain_sigmoid": 0.05, "softmax_minus_sigmoid": 0.4}, REP),
+        ("sigmoid", {"gain_sigmoid": -0.05, "softmax_minus_sigmoid": 0.4}, REP),
+        ("sigmoid", {"gain_sigmoid": 0.0, "softmax_minus_sigmoid": 0.05}, REP),
+        ("sigmoid", {"gain_sigmoid": 0.05, "softmax_minus_sigmoid": 0.4}, CON),
+        ("confidence", {"gain": 0.5, "confidence_train": 0.0, "nll_train": 0.2}, REP),
+        ("confidence", {"gain": 0.5, "confidence_train": -0.2, "nll_train": 0.0}, REP),
+        ("confidence", {"gain": 0.5, "confidence_train": 0.0, "nll_train": 0.0}, CON),
+        ("loss_choice", {"f1_at_least_loss_minus_last": -0.05}, REP),
+        ("loss_choice", {"f1_at_least_loss_minus_last": -0.05}, CON),
+        ("training_time", {"epochs_saved": 1.0, "censored": 0.0}, REP),
+        ("training_time", {"epochs_saved": 1.0, "censored": 0.0}, CON),
+    ],
+)
 def test_a_word_errs_at_most_as_often_as_its_level(claim, means, word):
     """At the edge of the null, where it errs most."""
-    margins = {"more_than_half_kept": 0.0, "confidence_train": 0.0, "nll_train": 0.0,
-               "f1_at_least_loss_minus_last": -0.05, "epochs_saved": 1.0, "censored": 0.5}  # fmt: skip
+    margins = {
+        "more_than_half_kept": 0.0,
+        "confidence_train": 0.0,
+        "nll_train": 0.0,
+        "f1_at_least_loss_minus_last": -0.05,
+        "epochs_saved": 1.0,
+        "censored": 0.5,
+    }
     rng = np.random.default_rng(len(claim) + len(word))
     n = 60 if claim == "sigmoid" else 20
     wrong = 0
@@ -283,11 +350,16 @@ def test_a_word_errs_at_most_as_often_as_its_level(claim, means, word):
     assert wrong / REPEATS <= LIMIT
 
 
-@pytest.mark.parametrize("claim, means, word", [
-    ("ratio", (0.3, 0.35, 0.3, 0.3, 0.3), REP), ("ratio", (0.3, 0.9, 0.85, 0.3, 0.85), REP),
-    ("ratio", (0.3, 0.35, 0.3, 0.3, 0.0), CON), ("batch_size", (0.3, 0.35, 0.3, 0.3, 0.3), REP),
-    ("batch_size", (0.3, 0.35, 0.3, 0.3, 0.3), CON),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "claim, means, word",
+    [
+        ("ratio", (0.3, 0.35, 0.3, 0.3, 0.3), REP),
+        ("ratio", (0.3, 0.9, 0.85, 0.3, 0.85), REP),
+        ("ratio", (0.3, 0.35, 0.3, 0.3, 0.0), CON),
+        ("batch_size", (0.3, 0.35, 0.3, 0.3, 0.3), REP),
+        ("batch_size", (0.3, 0.35, 0.3, 0.3, 0.3), CON),
+    ],
+)
 def test_a_word_of_curves_errs_at_most_as_often_as_its_level(claim, means, word):
     rng, wrong, name = np.random.default_rng(5), 0, {"ratio": "curve", "batch_size": "epochs"}[claim]
     for _ in range(150):

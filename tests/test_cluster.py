@@ -26,7 +26,9 @@ from replication.running.cluster import (
     parcel,
 )
 
-RUNS = [Run(network="logistic", final_norm=norm, epochs=2, seed=seed) for seed in range(100, 104) for norm in ("none", "bn")]
+RUNS = [
+    Run(network="logistic", final_norm=norm, epochs=2, seed=seed) for seed in range(100, 104) for norm in ("none", "bn")
+]
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +49,9 @@ def rows(path) -> dict:
 # --- Without Ray ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("text", "address"), [("ray", None), ("ray://10.0.0.1:6379", "10.0.0.1:6379"), ("ray://auto", "auto")])
+@pytest.mark.parametrize(
+    ("text", "address"), [("ray", None), ("ray://10.0.0.1:6379", "10.0.0.1:6379"), ("ray://auto", "auto")]
+)
 def test_addresses(text, address):
     assert address_of(text) == address
 
@@ -66,7 +70,9 @@ def test_ray_is_imported_only_when_asked_for():
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True).stdout == "False\n"
 
 
-@pytest.mark.parametrize(("n", "room", "sizes"), [(10, 1, [2] * 5), (1000, 2, [CHUNK] * 31 + [8]), (3, 8, [1] * 3), (0, 1, [])])
+@pytest.mark.parametrize(
+    ("n", "room", "sizes"), [(10, 1, [2] * 5), (1000, 2, [CHUNK] * 31 + [8]), (3, 8, [1] * 3), (0, 1, [])]
+)
 def test_chunks_are_the_runs_in_order(n, room, sizes):
     runs = [Run(seed=100 + i) for i in range(n)]
     found = chunks_of(runs, "cpu", "auto", room)
@@ -90,7 +96,9 @@ def test_a_lost_chunk_goes_on_without_what_was_finished_and_its_first_run_is_giv
         assert all(c.avoid == chunk.node for c in again)
         todo = again + todo
         given_up = list(driver.failed)
-    assert given_up == [RUNS[1]] and driver.failed[RUNS[1]] == ("its worker was lost", ATTEMPTS + 1) and tries == ATTEMPTS
+    assert (
+        given_up == [RUNS[1]] and driver.failed[RUNS[1]] == ("its worker was lost", ATTEMPTS + 1) and tries == ATTEMPTS
+    )
 
 
 def test_parcels_bring_folders_and_files_once(tmp_path, monkeypatch):
@@ -105,7 +113,9 @@ def test_parcels_bring_folders_and_files_once(tmp_path, monkeypatch):
     for _ in range(2):
         for one in parcels:
             one.unpack()
-    assert (home() / "packs" / "x" / "deep" / "a").read_bytes() == b"\0\1\2" and (home() / "packs" / "x" / "b").read_bytes() == b""
+    assert (home() / "packs" / "x" / "deep" / "a").read_bytes() == b"\0\1\2" and (
+        home() / "packs" / "x" / "b"
+    ).read_bytes() == b""
     assert (home() / "file.pt").read_bytes() == b"weights"
 
 
@@ -152,7 +162,9 @@ def test_rows_are_those_of_the_local_backend(connected, tmp_path):
         [told] = store.provenance().values()
     with Store(tmp_path / "local.sqlite") as store:
         assert told == next(iter(store.provenance().values()))
-    assert rows(tmp_path / "ray.sqlite") == rows(tmp_path / "local.sqlite") and len(rows(tmp_path / "ray.sqlite")) == len(RUNS)
+    assert rows(tmp_path / "ray.sqlite") == rows(tmp_path / "local.sqlite") and len(
+        rows(tmp_path / "ray.sqlite")
+    ) == len(RUNS)
     assert not cluster.failures_of(store).exists()
 
 

@@ -1,22 +1,28 @@
 """Which images a run gets, what names a result, and which runs the claims ask for."""
 
+import contextlib
 import dataclasses
+import functools
 import os
+from unittest import mock
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from replication.claims import majorities, registry
 from replication.data.augmentation import Augmented, draws, reach
 from replication.data.loading import load
 from replication.data.settings import SETTINGS, Setting, setting
 from replication.data.sources import Source, digest
 from replication.data.splits import data_digest, framed, indices, split
 from replication.paths import root
+from replication.results import published
+from replication.results.shelf import group_of
 from replication.run import CONFIRMATORY, FACTORS, PROTOCOL, Run, entropy, grid
-from replication.study import arms, designs, rates
+from replication.study import arms, design, rates
+from replication.study.networks import network
 
 DIGITS = load("digits")
 OF_DIGITS = [name for name, s in SETTINGS.items() if s.source == "digits"]
@@ -68,9 +74,7 @@ def test_a_split_holds_the_images_of_its_classes(name, n_majority, n_minority, s
 @quick
 @given(**drawn)
 def test_same_seed_same_split_and_another_seed_another(name, n_majority, n_minority, seed):
-    one, again, other = (
-        indices(DIGITS, setting(name), n_majority, n_minority, s) for s in (seed, seed, seed + 10)
-    )
+    one, again, other = (indices(DIGITS, setting(name), n_majority, n_minority, s) for s in (seed, seed, seed + 10))
     for part in one:
         assert flat(one[part]) == flat(again[part])
     assert flat(one["test"]) != flat(other["test"])  # of the same classes: the minority is seed mod 10
@@ -105,8 +109,9 @@ def test_class_map_covers_what_the_setting_says(name, seed):
 def test_majorities_settings_draw_from_the_same_eight_digits(seed):
     pools = {
         name: sorted(c for pool in s.class_map(seed, DIGITS)[: s.majorities] for c in pool)
-        for name, s in SETTINGS.items() if name in OF_DIGITS[1:]
-    }  # fmt: skip
+        for name, s in SETTINGS.items()
+        if name in OF_DIGITS[1:]
+    }
     assert len(pools) == 4 and len({tuple(pool) for pool in pools.values()}) == 1
     assert len(pools["digits/1v1"]) == 8
 
@@ -156,9 +161,10 @@ DATA = "0123456789abcdef"
 GOLDEN = {
     "7b061a0978d508dd": Run(),
     "1b403cdcda1e0973": Run(setting="digits/2v1", final_norm="bn", n_majority=50, learning_rate=0.01, seed=7),
-    "12aa86d8c4004daa": Run(network="mlp", output="sigmoids", schedule="constant", epochs=100, stop_f1=0.8,
-                            updates=150, batch_size=8),
-}  # fmt: skip
+    "12aa86d8c4004daa": Run(
+        network="mlp", output="sigmoids", schedule="constant", epochs=100, stop_f1=0.8, updates=150, batch_size=8
+    ),
+}
 
 
 @pytest.mark.parametrize("key", GOLDEN)
@@ -210,8 +216,16 @@ def photographs(n=600, classes=("sick", "well"), groups=SHOT) -> Source:
     """Made-up images of 16 pixels whose labels alternate by leaf."""
     rng = np.random.default_rng(0)
     labels = (groups[:n] % len(classes)).astype(np.int64)
-    return Source("photographs", rng.integers(0, 256, (n, 3, 16, 16), dtype=np.uint8), labels, groups[:n], classes,
-                  "made up", "", "")  # fmt: skip
+    return Source(
+        "photographs",
+        rng.integers(0, 256, (n, 3, 16, 16), dtype=np.uint8),
+        labels,
+        groups[:n],
+        classes,
+        "made up",
+        "",
+        "",
+    )
 
 
 TWO = Setting("two", "photographs", test=22, validation=(18, 13), classes=(("well",), ("sick",)))
@@ -222,7 +236,14 @@ TWO = Setting("two", "photographs", test=22, validation=(18, 13), classes=(("wel
 def test_a_group_stays_in_one_part(n_majority, n_minority, seed):
     source = photographs()
     parts = indices(source, TWO, n_majority, n_minority, seed)
-    assert [len(c) for c in parts["test"] + parts["validation"] + parts["train"]] == [22, 22, 18, 13, n_majority, n_minority]
+    assert [len(c) for c in parts["test"] + parts["validation"] + parts["train"]] == [
+        22,
+        22,
+        18,
+        13,
+        n_majority,
+        n_minority,
+    ]
     groups = {name: set(source.groups[flat(part)]) for name, part in parts.items()}
     assert not groups["test"] & groups["validation"] and not (groups["test"] | groups["validation"]) & groups["train"]
     assert len(groups["test"]) == 2 * 5  # as few as hold 22 images a class
@@ -241,7 +262,9 @@ def test_groups_of_one_image_are_split_as_without_groups():
 
 
 def test_what_the_groups_leave_is_what_can_be_asked_for():
-    with pytest.raises(ValueError, match=r"class 0 has 300 images of which 40 are held out, .* so at most 255 are allowed"):
+    with pytest.raises(
+        ValueError, match=r"class 0 has 300 images of which 40 are held out, .* so at most 255 are allowed"
+    ):
         indices(photographs(), TWO, 256, 10, seed=0)  # 25 in five groups for 22, 20 in four for 18
     assert len(indices(photographs(), TWO, 255, 10, seed=0)["train"][0]) == 255
 
@@ -278,47 +301,87 @@ def test_a_setting_can_be_had_at_other_sizes():
     large, small = setting("plantvillage/apple@64"), setting("plantvillage/apple")
     assert dataclasses.replace(large, name=small.name, pixels=32, label=small.label) == small and large.pixels == 64
     assert setting("folder:/some/where@48").source == "folder:/some/where" and setting("folder:/some/where").largest
-    for name, words in (("digits@64", "its own size only"), ("cracks@4", "sizes from 8"), ("cracks@x", "unknown setting")):
+    for name, words in (
+        ("digits@64", "its own size only"),
+        ("cracks@4", "sizes from 8"),
+        ("cracks@x", "unknown setting"),
+    ):
         with pytest.raises(ValueError, match=words):
             setting(name)
 
 
-@pytest.mark.parametrize("name, canonical", [
-    ("plantvillage/apple@160/2v1", "plantvillage/apple/2v1@160"), ("plantvillage/apple/2v1@160", "plantvillage/apple/2v1@160"),
-    ("plantvillage/apple@064", "plantvillage/apple@64"), ("plantvillage/apple@32", "plantvillage/apple"),
-    ("cifar10@96/1v1", "cifar10/1v1@96"), ("plantvillage/tomato@160/border", "plantvillage/tomato/border@160"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, canonical",
+    [
+        ("plantvillage/apple@160/2v1", "plantvillage/apple/2v1@160"),
+        ("plantvillage/apple/2v1@160", "plantvillage/apple/2v1@160"),
+        ("plantvillage/apple@064", "plantvillage/apple@64"),
+        ("plantvillage/apple@32", "plantvillage/apple"),
+        ("cifar10@96/1v1", "cifar10/1v1@96"),
+        ("plantvillage/tomato@160/border", "plantvillage/tomato/border@160"),
+    ],
+)
 def test_a_setting_has_one_name(name, canonical):
     assert setting(name) == setting(canonical) and setting(name).name == canonical == setting(canonical).name
 
 
-@pytest.mark.parametrize("name", [
-    "plantvillage/tomato@160", "plantvillage/tomato@128", "plantvillage/apple@160", "cracks@128", "skin@160", "cifar10/1v1",
-    "plantvillage/tomato/1v1", "plantvillage/tomato/2v1", "plantvillage/tomato/border",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "plantvillage/tomato@160",
+        "plantvillage/tomato@128",
+        "plantvillage/apple@160",
+        "cracks@128",
+        "skin@160",
+        "cifar10/1v1",
+        "plantvillage/tomato/1v1",
+        "plantvillage/tomato/2v1",
+        "plantvillage/tomato/border",
+    ],
+)
 def test_settings_of_the_design_are_there(name):
     assert setting(name).name == name
 
 
-@pytest.mark.parametrize("name, words", [
-    ("", "unknown setting ''"), ("@64", "unknown setting '@64'"), ("cracks@६४", "unknown setting"), ("cracks@²", "unknown setting"),
-    ("cracks@5000", "sizes from 8 to 1024"), ("cracks@" + "9" * 5000, "unknown setting"), ("cracks@64@64", "unknown setting"),
-    ("folder:", "unknown setting 'folder:'"), ("folder: ", "names no folder"), ("folder:@64", "names no folder"),
-    ("folder:a\0b", "names no folder"), ("plantvillage/apple@160/3v1", "unknown setting"), ("digits@8/1v1", "its own size only"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("", "unknown setting ''"),
+        ("@64", "unknown setting '@64'"),
+        ("cracks@६४", "unknown setting"),
+        ("cracks@²", "unknown setting"),
+        ("cracks@5000", "sizes from 8 to 1024"),
+        ("cracks@" + "9" * 5000, "unknown setting"),
+        ("cracks@64@64", "unknown setting"),
+        ("folder:", "unknown setting 'folder:'"),
+        ("folder: ", "names no folder"),
+        ("folder:@64", "names no folder"),
+        ("folder:a\0b", "names no folder"),
+        ("plantvillage/apple@160/3v1", "unknown setting"),
+        ("digits@8/1v1", "its own size only"),
+    ],
+)
 def test_nothing_and_nonsense_are_no_setting(name, words):
     with pytest.raises(ValueError, match=words):
         setting(name)
 
 
 LABELS = {
-    "digits": "digits", "digits/2v1": "digits, two classes against one", "plantvillage/apple": "apple leaves",
-    "plantvillage/pepper": "pepper leaves", "plantvillage/tomato": "tomato leaves", "cracks": "concrete cracks",
-    "skin": "skin lesions", "cifar10": "CIFAR-10, one class against nine", "cifar10/1v1": "CIFAR-10, one class against another",
-    "plantvillage/apple@64": "apple leaves, 64 px", "plantvillage/apple/border": "apple leaves, the border alone",
+    "digits": "digits",
+    "digits/2v1": "digits, two classes against one",
+    "plantvillage/apple": "apple leaves",
+    "plantvillage/pepper": "pepper leaves",
+    "plantvillage/tomato": "tomato leaves",
+    "cracks": "concrete cracks",
+    "skin": "skin lesions",
+    "cifar10": "CIFAR-10, one class against nine",
+    "cifar10/1v1": "CIFAR-10, one class against another",
+    "plantvillage/apple@64": "apple leaves, 64 px",
+    "plantvillage/apple/border": "apple leaves, the border alone",
     "plantvillage/apple/ungrouped": "apple leaves, neighbouring photographs parted",
-    "plantvillage/apple@160/2v1": "apple leaves, two classes against one, 160 px", "folder:/some/leaves": "photographs in leaves",
-}  # fmt: skip
+    "plantvillage/apple@160/2v1": "apple leaves, two classes against one, 160 px",
+    "folder:/some/leaves": "photographs in leaves",
+}
 
 
 def test_every_setting_has_a_name_for_readers():
@@ -327,35 +390,52 @@ def test_every_setting_has_a_name_for_readers():
     assert [name for name, s in SETTINGS.items() if s.embedded] == OF_DIGITS
 
 
-def _published():
-    return sorted(str(p.parent.relative_to(root() / "results")) for p in (root() / "results").rglob("*.parquet")
-                  if "predictions" not in p.name)  # fmt: skip
+def published_settings() -> list[str]:
+    files = published.manifest(root() / "results")["files"]
+    return sorted({group_of(name, entry).setting for name, entry in files.items()} - {""})
 
 
-@pytest.mark.parametrize("name", sorted(set(_published())))
+@pytest.mark.parametrize("name", published_settings())
 def test_published_names_are_the_settings_own(name):
     assert setting(name).name == name
 
 
+@pytest.fixture(scope="module")
+def packs(tmp_path_factory):
+    """A home of their own for the packs that these tests make."""
+    home = tmp_path_factory.mktemp("home")
+    for cached in (load, data_digest):
+        cached.cache_clear()
+    with mock.patch.dict(os.environ, REPLICATION_HOME=str(home)):
+        yield home
+    for cached in (load, data_digest):
+        cached.cache_clear()
+
+
 @pytest.mark.data
 @pytest.mark.skipif(not os.environ.get("REPLICATION_DATA"), reason="REPLICATION_DATA is not set")
-@pytest.mark.parametrize("name", ["plantvillage/apple", "plantvillage/apple@64", "plantvillage/pepper/border", "cracks", "skin"])
-def test_data_of_published_results_is_what_the_images_give(name, tmp_path, monkeypatch):
-    monkeypatch.setenv("REPLICATION_HOME", str(tmp_path))
-    published = pq.read_table(root() / "results" / name / "simple_cnn.parquet", columns=["data"])
-    for cached in (load, data_digest):
-        cached.cache_clear()
-    assert {data_digest(name)} == set(published["data"].to_pylist())
-    for cached in (load, data_digest):
-        cached.cache_clear()
+@pytest.mark.parametrize("name", ["plantvillage/apple", "plantvillage/pepper/border", "cracks", "skin"])
+def test_data_of_published_results_is_what_the_images_give(name, packs):
+    rows = published.read([name], root() / "results")
+    assert {data_digest(name)} == set(rows.loc[rows["setting"] == name, "data"])
 
 
 def test_digest_of_the_data_sees_what_the_setting_declares(monkeypatch):
     source = photographs()
     monkeypatch.setattr("replication.data.splits.load", lambda name, pixels: source)
-    seen = [TWO, *(dataclasses.replace(TWO, **c) for c in (
-        {"border": True}, {"augment": True}, {"grouped": False}, {"test": 21}, {"classes": (("sick",), ("well",))},
-    ))]  # fmt: skip
+    seen = [
+        TWO,
+        *(
+            dataclasses.replace(TWO, **c)
+            for c in (
+                {"border": True},
+                {"augment": True},
+                {"grouped": False},
+                {"test": 21},
+                {"classes": (("sick",), ("well",))},
+            )
+        ),
+    ]
     digests = []
     for s in seen:
         monkeypatch.setattr("replication.data.splits.setting", lambda name, s=s: s)
@@ -395,7 +475,7 @@ def test_draws_belong_to_seed_epoch_and_image():
 
 # --- Designs --------------------------------------------------------------------------------------
 
-# arms x rates x levels and seeds, as the design page has them; each line counts entries, not trainings
+# arms x rates x levels and seeds of the cells published first, as the design page has them; entries, not trainings
 DIGIT_ENTRIES = {
     "base": 60 * (2 * 3 + 2) + 20 * 2 * (2 * 3),
     "removal": 60 * 2 * 3,
@@ -404,7 +484,8 @@ DIGIT_ENTRIES = {
     "generality": 60 * 3 * 2 * 3,
     "majorities": 60 * 2 * 2 * 2 * 2 * 2,
     "sigmoid": 60 * 6 * 3,
-    "uncertainty": 60 * 2 * 3,
+    "confidence": 60 * 2 * 3,
+    "loss_choice": 60 * 2 * 3,
     "training_time": 20 * 2 * 2 * 2,
     "mechanism": 20 * 8,
     "remedies": 20 * 10,
@@ -421,157 +502,255 @@ IMAGE_ENTRIES = {
     "generality": 5 * 10 * 2 * 3,
     "majorities": 10 * 2 * 2 * 2 * 2 * (2 + 1 + 2),
     "sigmoid": 5 * 10 * 6 * 3,
-    "uncertainty": 5 * 10 * 2 * 3 + RESNETS,
+    "confidence": 5 * 10 * 2 * 3 + RESNETS,
+    "loss_choice": 5 * 10 * 2 * 3 + RESNETS,
     "training_time": 0,
     "mechanism": 0,
     "remedies": 0,
     "controls": 5 * 10 * 2 * 2,
     "performance": 10 * 2 * 2 * 2,
 }
-JUDGED = [claim for claim in DIGIT_ENTRIES if claim not in ("mechanism", "remedies", "controls", "performance")]
+
+
+def comparisons(claim, version=None):
+    """(cell, comparison) of a claim's plan; of version 0 are those published before there was a registration."""
+    cells = [c for c in registry.PLANS[claim].cells if version is None or c.version == version]
+    return [(cell, c) for cell in cells for c in registry.PLANS[claim].design(cell)]
+
+
+@functools.cache
+def entries(claim, version=None):
+    """(comparison, entry) of every comparison of a claim whose learning rates have been chosen."""
+    found = []
+    for _, c in comparisons(claim, version):
+        with contextlib.suppress(ValueError):
+            found += [(c, e) for e in c.entries()]
+    return found
 
 
 @pytest.mark.parametrize("claim", DIGIT_ENTRIES)
-def test_every_claim_has_its_entries(claim):
-    assert [*designs.DESIGNS] == [*DIGIT_ENTRIES]
-    entries = designs.entries(claim)
-    on_digits = sum(designs.embedded(setting) for (setting, _), _ in entries)
-    assert (on_digits, len(entries) - on_digits) == (DIGIT_ENTRIES[claim], IMAGE_ENTRIES[claim])
+def test_every_claim_has_the_entries_that_were_published_first(claim):
+    found = [c.place.setting in OF_DIGITS for c, e in entries(claim, 0) if e.rate != "default"]  # which came later
+    assert (sum(found), len(found) - sum(found)) == (DIGIT_ENTRIES[claim], IMAGE_ENTRIES[claim])
 
 
-@pytest.mark.parametrize("claim", DIGIT_ENTRIES)
+def test_claims_and_questions_are_those_of_the_book():
+    assert [*registry.CLAIMS] == [
+        "base",
+        "removal",
+        "ratio",
+        "batch_size",
+        "generality",
+        "majorities",
+        "sigmoid",
+        "confidence",
+        "loss_choice",
+        "training_time",
+    ]
+    assert {*DIGIT_ENTRIES} <= {*registry.PLANS} == {*registry.CLAIMS, *registry.BEYOND}
+    assert all(name == plan.id for name, plan in registry.PLANS.items())
+
+
+@pytest.mark.parametrize("claim", registry.PLANS)
 def test_arms_share_confirmatory_seeds(claim):
-    seeds = {}
-    for place, e in designs.entries(claim):
-        seeds.setdefault((place, e.variant, e.rate, e.arm, e.level), []).append(e.run.seed)
-    for ((name, _), *_, level), found in seeds.items():
-        n = designs.n_seeds(claim, name)
-        if designs.embedded(name):
-            assert n >= (60 if claim in ("removal", "majorities", "sigmoid", "uncertainty") else 20)
-        expected = list(range(CONFIRMATORY, CONFIRMATORY + n))
-        assert found == (expected[:20] if claim == "base" and level > 10 else expected)
-    assert CONFIRMATORY == 100 and designs.IMAGE_SEEDS == 10
+    for cell, c in comparisons(claim):
+        assert c.seeds == range(CONFIRMATORY, CONFIRMATORY + len(c.seeds)) and len(c.seeds) <= cell.seeds
+        assert len(c.seeds) >= (20 if c.place.setting in OF_DIGITS or ":head" in c.place.network else 10)
+    by_arm = {}
+    for c, e in entries(claim):
+        by_arm.setdefault((c, e.rate, e.arm, e.level), []).append(e.run.seed)
+    assert all(seeds == [*c.seeds] for (c, *_), seeds in by_arm.items())
 
 
-@pytest.mark.parametrize("claim", DIGIT_ENTRIES)
+@pytest.mark.parametrize("claim", registry.PLANS)
 def test_arms_differ_from_plain_in_nothing_but_the_arm_and_its_rate(claim):
-    groups = {}
-    for (s, network), e in designs.entries(claim):
-        place = f"{setting(s).source}/{network}" if claim != "majorities" else f"{s.split('/')[0]}/{network}"
-        best = rates.chosen_rates("wide" if e.rate == "wide" else "grid")[place]
-        assert e.run.learning_rate == best[arms.reference(e.arm) if e.rate == "shared" else e.arm]
-        assert {name: getattr(e.run, name) for name in arms.ARMS[e.arm]} == arms.ARMS[e.arm]
-        neutral = {name: getattr(Run(), name) for name in arms.ARMS[e.arm]}
-        rest = dataclasses.replace(e.run, learning_rate=1.0, **neutral)
-        groups.setdefault((s, network, e.variant, e.level, e.run.seed), set()).add(rest)
-    assert all(len(rest) == 1 for rest in groups.values())
+    for c, e in entries(claim):
+        factors = arms.arm(e.arm).factors
+        if claim != "rate_profile":
+            arm = arms.arm(e.arm).reference if e.rate == "shared" else e.arm
+            best = rates.chosen_rates("wide" if e.rate == "wide" else "grid")
+            place = dataclasses.replace(c.place, at=()) if e.rate == "base" else c.place
+            here = best.get(str(place)) or best.get(place.source, {})
+            assert e.run.learning_rate == (rates.DEFAULT_RATE if e.rate == "default" else here[arm])
+        neutral = {name: getattr(Run(), name) for name in factors} | {"learning_rate": 1.0, "seed": CONFIRMATORY}
+        shared = network(c.place.network).factors(c.place.setting) | dict(c.factors) | {"setting": c.place.setting}
+        assert {name: getattr(e.run, name) for name in factors} == dict(factors)
+        assert dataclasses.replace(e.run, **neutral) == Run(**shared | {"learning_rate": 1.0})
 
 
-@pytest.mark.parametrize("claim", JUDGED)
-def test_judged_claims_have_the_pair_at_both_rates(claim):
+@pytest.mark.parametrize("claim", registry.CLAIMS)
+def test_claims_have_the_pair_at_own_rates(claim):
     found = {}
-    for place, e in designs.entries(claim):
-        found.setdefault((place, e.variant, e.level, e.run.seed), set()).add((e.rate, e.arm))
-    pair = {(rate, arm) for rate in ("own", "shared") for arm in ("plain", "final_bn")}
-    assert all(pair <= there for there in found.values())
+    for _, c in comparisons(claim):
+        if c.variant != "forms":
+            found.setdefault((c.place, c.variant, c.level), set()).update(
+                (kind, arm) for kind in c.kinds for arm in c.arms
+            )
+    assert all({("own", arm) for arm in design.PAIR} <= there for there in found.values())
 
 
 def test_each_run_is_wanted_once_seed_by_seed():
-    runs = designs.runs()
-    assert len(runs) == len(set(runs))
-    assert set(runs) == {e.run for claim in DIGIT_ENTRIES for _, e in designs.entries(claim)}
+    names = [*DIGIT_ENTRIES]
+    runs = registry.runs(names, settings=["digits"], networks=["simple_cnn"])
+    assert len(runs) == len(set(runs)) == len({run.key(DIGITS.digest) for run in runs})
+    planned = {e.run for name in names for c, e in entries(name, 0) if str(c.place.network) == "simple_cnn"}
+    assert {run for run in runs if run.setting == "digits"} >= {run for run in planned if run.setting == "digits"}
     assert [run.seed for run in runs] == sorted(run.seed for run in runs) and runs[0].seed == CONFIRMATORY
-    assert len({run.key(DIGITS.digest) for run in runs}) == len(runs)
-    assert set(designs.runs(seeds=2)) == {run for run in runs if run.seed < 102}
+    fewer = registry.runs(names, settings=["digits"], networks=["simple_cnn"], seeds=2)
+    assert set(fewer) == {run for run in runs if run.seed < CONFIRMATORY + 2}
+
+
+def test_one_kind_of_rate_can_be_asked_for():
+    both = registry.runs(["removal"], ["digits"], ["simple_cnn"], seeds=1, kinds=["own", "shared"])
+    own = registry.runs(["removal"], ["digits"], ["simple_cnn"], seeds=1, kinds=["own"])
+    assert set(own) < set(both) and {run.learning_rate for run in own} == {
+        rates.chosen_rates()["digits/simple_cnn"][arm] for arm in design.PAIR
+    }
 
 
 def test_levels_are_the_factor_on_the_axis():
     for claim, factor, levels in [
-        ("ratio", lambda e: e.run.n_minority if e.variant == "minority varied" else e.run.n_majority,
-         {2, 5, 10, 20, 40, 80, 160, 320, 100, 200, 500, 1000}),
-        ("batch_size", lambda e: e.run.batch_size, {8, 16, 32, 64, 128, 256, 512}),
-        ("base", lambda e: e.run.epochs, {10, 30, 100}),
-        ("training_time", lambda e: e.run.epochs, {10, 100}),
-        ("majorities", lambda e: setting(e.run.setting).majorities, {1, 2}),
-    ]:  # fmt: skip
-        found = [e for _, e in designs.entries(claim, seeds=1)]
-        assert {e.level for e in found} == levels and all(e.level == factor(e) for e in found)
-    assert {
-        e.run.updates for _, e in designs.entries("batch_size", seeds=1) if e.variant == "equal updates"
-    } == {150}
-    assert {(e.run.schedule, e.run.stop_f1) for _, e in designs.entries("training_time", seeds=1)} == {
-        ("constant", 0.8), ("one_cycle", 0.0),
-    }  # fmt: skip
+        (
+            "ratio",
+            lambda f: f["n_minority"] if "n_minority" in f else f["n_majority"],
+            {2, 5, 10, 20, 40, 80, 160, 320, 100, 200, 500, 1000},
+        ),
+        ("batch_size", lambda f: f["batch_size"], {8, 16, 32, 64, 128, 256, 512}),
+        ("training_time", lambda f: f["epochs"], {10, 100}),
+    ]:
+        found = [c for _, c in comparisons(claim)]
+        assert {c.level for c in found} == levels
+        assert all(c.level == factor({"epochs": 10, "batch_size": 64} | dict(c.factors)) for c in found)
+    assert {c.level for _, c in comparisons("base")} == {10, 30, 100}
+    assert all(dict(c.factors).get("epochs", 10) == c.level for _, c in comparisons("base"))
+    assert all(setting(c.place.setting).majorities == c.level for _, c in comparisons("majorities"))
+    equal = [dict(c.factors)["updates"] for _, c in comparisons("batch_size") if c.variant == "equal updates"]
+    assert equal and set(equal) == {150}
+    assert {(e.run.schedule, e.run.stop_f1) for _, e in entries("training_time", 0)} == {
+        ("constant", 0.8),
+        ("one_cycle", 0.0),
+    }
 
 
 def test_majorities_fix_the_total_or_the_class():
-    for (name, _), e in designs.entries("majorities", seeds=1):
+    for _, e in entries("majorities", 0):
         s = setting(e.run.setting)
-        total = s.majorities * e.run.n_majority
-        fixed = 500 if name.startswith("plantvillage") else 1000
-        assert e.run.n_minority == 10
-        assert total == fixed if e.variant.endswith("in total") else e.run.n_majority == fixed // 2
-        assert e.variant.split(", ")[1].startswith(f"{fixed} majority" if total == fixed and e.variant.endswith("in total")
-                                                   else f"{fixed // 2} images")  # fmt: skip
-        assert e.variant.startswith("1 minority," if s.minorities == 1 else "2 minorities,")
+        total = 500 if e.run.setting.startswith("plantvillage") else 1000
+        assert e.run.n_minority == 10 and e.variant in majorities.VARIANTS
+        fixed_in_total = e.variant.endswith(majorities.IN_TOTAL)
+        assert e.run.n_majority == (total // s.majorities if fixed_in_total else total // 2)
+        assert e.variant.startswith(majorities.ONE if s.minorities == 1 else majorities.TWO)
 
 
 def test_pilots_share_no_seed_with_the_designs():
-    pilots = designs.pilots()
-    runs = [run for *_, run in pilots]
-    on_digits = [run for run in runs if run.setting == "digits"]
-    assert len(runs) == len(set(runs)) and len(on_digits) == 10 * 7 * (len(arms.ARMS) + 2 * 2)
-    assert len(runs) - len(on_digits) == 3 * 7 * (4 * 6 + 2 + 2 * 2)
-    assert {run.seed for run in runs} == set(range(10)) and not {run.seed for run in designs.runs()} & set(range(100))
-    assert {run.learning_rate for run in runs} == set(rates.PILOT_RATES) > set(rates.RATE_GRID)
-    for place, arm, run in pilots:
-        assert place in {f"{setting(run.setting).source}/{run.network}{init}" for init in ("", f":{run.init}")}
-        assert run.changed().keys() <= {*arms.ARMS[arm], "setting", "network", "init", "learning_rate", "seed"}
+    seeds = {seed for name in registry.PLANS for _, c in comparisons(name) for seed in c.seeds}
+    assert min(seeds) == CONFIRMATORY == 100
+    assert {run.seed for run in registry.pilots()} == set(range(10))
+    assert {run.learning_rate for run in registry.pilots()} <= set(rates.LADDER)
 
 
-@pytest.mark.parametrize(("name", "choice"), [("grid", rates.RATE_GRID), ("wide", rates.PILOT_RATES)])
-def test_a_rate_is_chosen_for_every_arm_in_use(name, choice):
-    chosen = rates.chosen_rates(name)
-    tuned = {(place, arm) for place, arm, _ in designs.pilots()}
-    assert {(place, arm) for place, arms in chosen.items() for arm in arms} == tuned
-    assert {rate for arms in chosen.values() for rate in arms.values()} <= set(choice)
-    used = {
-        (f"{s.split('/')[0]}/{n}", e.arm)
-        for claim in DIGIT_ENTRIES
-        for (s, n), e in designs.entries(claim, seeds=1)
-    }
-    assert used <= tuned
+def test_pilots_differ_from_the_runs_that_they_tune_in_seed_and_rate_alone():
+    place = rates.Place("plantvillage/tomato@160", "efficientnet_lite0:imagenet:head", (("n_minority", 40),))
+    runs = design.pilot_runs(place, "final_bn", rates.RATE_GRID, design.pilot_seeds(place.network))
+    shared = network(place.network).factors(place.setting) | {"n_minority": 40, "final_norm": "bn"}
+    assert runs == grid(setting=place.setting, learning_rate=rates.RATE_GRID, seed=range(10), **shared)
+    assert set(runs) <= registry.pilots()
+    large = "resnet_cntk:imagenet"
+    assert (design.pilot_seeds(large), rates.grid_of(large)) == (range(5), rates.FINE_TUNING_GRID)
+
+
+def test_grids_grow_by_half_decades_at_their_ends():
+    assert rates.extended((1e-3, 3e-3), 3e-3) == (1e-3, 3e-3, 1e-2)
+    assert rates.extended((1e-3, 3e-3), 1e-3) == (3e-4, 1e-3, 3e-3)
+    assert rates.extended((1e-3, 3e-3, 1e-2), 3e-3) == (1e-3, 3e-3, 1e-2)
+    for end in (rates.LADDER[0], rates.LADDER[-1]):
+        assert rates.extended(rates.LADDER, end) == rates.LADDER
+
+
+def test_a_rate_is_looked_for_at_the_place_then_where_the_data_set_was_tuned_first():
+    chosen = rates.chosen_rates()
+    apple = chosen["plantvillage/simple_cnn"]
+    border = rates.Place("plantvillage/apple/border", "simple_cnn")
+    assert rates.learning_rate(border, "final_bn") == apple["final_bn"]
+    assert rates.learning_rate(border, "final_bn", "shared") == apple["plain"]
+    assert rates.learning_rate(border, "final_bn", "default") == 1e-3
+    level = dataclasses.replace(border, at=(("n_minority", 40),))
+    assert rates.learning_rate(level, "final_bn", "base") == apple["final_bn"]
+    with pytest.raises(ValueError, match="no learning rate chosen for arm 'final_bn' on .* n_minority=40'"):
+        rates.learning_rate(level, "final_bn")  # a level has rates of its own
 
 
 def test_an_arm_is_compared_with_its_own_plain_form():
-    assert {arm: arms.reference(arm) for arm in designs.PAIR} == {"plain": "plain", "final_bn": "plain"}
-    assert arms.reference("final_bn_sigmoids") == "plain_sigmoids"
-    assert arms.reference("final_bn_logit_adjusted_loss") == "plain_logit_adjusted_loss"
-    assert all(arms.reference(arm) in arms.ARMS for arm in arms.ARMS)
+    assert {name: arms.arm(name).reference for name in design.PAIR} == {"plain": "plain", "final_bn": "plain"}
+    assert arms.arm("final_bn_sigmoids").reference == "plain_sigmoids"
+    assert arms.arm("final_bn_logit_adjusted_loss").reference == "plain_logit_adjusted_loss"
+    for name, arm in arms.ARMS.items():
+        reference = arms.arm(arm.reference)
+        assert arm.name == name and reference.reference == reference.name
+        rest = {f: v for f, v in arm.factors.items() if f not in ("final_norm", "shift")}
+        assert rest == reference.factors
+    assert len({arm.label for arm in arms.ARMS.values()}) == len(arms.ARMS)
 
 
-@pytest.mark.parametrize(("claim", "asked", "words"), [
-    ("nope", {}, "unknown claim 'nope': allowed are base, removal, ratio"),
-    ("base", {"settings": ["cats"]}, "unknown setting 'cats': allowed are digits"),
-    ("base", {"networks": ["vgg"]}, "unknown network 'vgg': allowed are simple_cnn, mlp, logistic"),
-    ("base", {"seeds": 0}, "seeds = 0 is not allowed: at least 1"),
-    ("sigmoid", {"networks": ["mlp"]}, "no learning rate chosen for arm 'plain_sigmoid' on 'digits/mlp'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("claim", "asked", "words"),
+    [
+        ("nope", {}, "unknown claim 'nope': allowed are base, removal, ratio"),
+        ("base", {"settings": ["cats"]}, "unknown setting 'cats': allowed are digits"),
+        ("base", {"networks": ["vgg"]}, "unknown network 'vgg': allowed are simple_cnn, mlp, logistic"),
+        ("base", {"seeds": 0}, "seeds = 0 is not allowed: at least 1"),
+        ("sigmoid", {"networks": ["mlp"]}, "claim 'sigmoid' has no cell of network mlp: name settings too"),
+        (
+            "sigmoid",
+            {"networks": ["mlp"], "settings": ["digits"]},
+            "no learning rate chosen for arm 'plain_sigmoid' on 'digits/mlp'",
+        ),
+    ],
+)
 def test_what_no_design_has_is_refused(claim, asked, words):
     with pytest.raises(ValueError, match=words):
-        designs.entries(claim, **asked)
+        registry.runs([claim], **asked)
 
 
-@pytest.mark.parametrize("name, factors", [
-    ("simple_cnn", ("simple_cnn", "linear", "random")), ("resnet34", ("resnet34", "linear", "imagenet")),
-    ("mlp:a+b.pt", ("mlp", "linear", "a+b.pt")), ("resnet34+fastai", ("resnet34", "fastai", "imagenet")),
-    ("vgg19_bn+fastai:random", ("vgg19_bn", "fastai", "random")),
-])  # fmt: skip
+def test_a_cell_beyond_the_plan_can_be_asked_for_and_stays_outside_counts():
+    (cell,) = registry.cells("removal", ["plantvillage/tomato@64"], seeds=3)
+    assert (cell.network, cell.role, cell.seeds) == ("simple_cnn", design.EXPLORATORY, 3)
+    assert cell not in registry.PLANS["removal"].cells
+    (beside,) = registry.cells("removal", ["digits"], ["mlp"])
+    assert (beside.network, beside.role) == ("mlp", design.EXPLORATORY)
+    assert {c.network for c in registry.cells("removal", ["digits"])} == {
+        c.network for c in registry.PLANS["removal"].cells if c.setting == "digits"
+    }
+
+
+@pytest.mark.parametrize(
+    "name, factors",
+    [
+        ("simple_cnn", ("simple_cnn", "linear", "random", "all")),
+        ("resnet34", ("resnet34", "linear", "imagenet", "all")),
+        ("mlp:a+b.pt", ("mlp", "linear", "a+b.pt", "all")),
+        ("resnet34+fastai", ("resnet34", "fastai", "imagenet", "all")),
+        ("vgg19_bn+fastai:random", ("vgg19_bn", "fastai", "random", "all")),
+        ("resnet18:imagenet:head+fastai", ("resnet18", "fastai", "imagenet", "head")),
+        ("timm/resnet10t:random", ("timm/resnet10t", "linear", "random", "all")),
+    ],
+)
 def test_a_network_is_named_with_head_and_initial_weights(name, factors):
-    assert designs.body(name) == dict(zip(("network", "head", "init"), factors))
+    found = network(name)
+    assert (found.body, found.head, found.init, found.trained) == factors
+    assert network(str(found)) == found
+    assert {f: getattr(Run(**found.factors("skin")), f) for f in ("network", "head", "init", "trained")} == dict(
+        zip(("network", "head", "init", "trained"), factors)
+    )
 
 
-@pytest.mark.parametrize("name", ["resnet", "resnet34+", "resnet34+linear", "+fastai", ""])
+@pytest.mark.parametrize("name, side", [("digits", 96), ("cifar10/1v1", 96), ("cracks@128", 160), ("skin@160", 0)])
+def test_only_bodies_that_know_imagenet_see_images_enlarged(name, side):
+    assert network("resnet_cntk:imagenet:head").factors(name).get("input_side", 0) == side
+    assert "input_side" not in network("resnet18:random").factors(name)
+
+
+@pytest.mark.parametrize("name", ["resnet", "resnet34+", "resnet34+mlp", "+fastai", ""])
 def test_an_unknown_network_or_head_is_one_sentence(name):
     with pytest.raises(ValueError, match="^unknown network .*: allowed are simple_cnn, .* as NAME\\+fastai$"):
-        designs.body(name)
+        network(name)

@@ -65,7 +65,17 @@ def test_lock_is_made_of_the_package_and_the_extras_that_tests_need():
 
 
 def test_readers_need_no_tools_of_the_tests():
-    tools = {"pytest", "pytest-xdist", "hypothesis", "torchmetrics", "import-linter", "selenium", "ruff", "pyright", "onnx"}
+    tools = {
+        "pytest",
+        "pytest-xdist",
+        "hypothesis",
+        "torchmetrics",
+        "import-linter",
+        "selenium",
+        "ruff",
+        "pyright",
+        "onnx",
+    }
     assert tools <= {Requirement(text).name for text in EXTRAS["test"]}
     assert not tools & {wanted.name for wanted in RUNTIME}
 
@@ -112,7 +122,9 @@ def test_import_is_light(module):
     assert not loaded(module)
 
 
-@pytest.mark.parametrize("module", ["replication.claims.claims", "replication.study.designs", "replication.running.local"])
+@pytest.mark.parametrize(
+    "module", ["replication.claims.registry", "replication.study.design", "replication.running.local"]
+)
 def test_import_needs_no_torch(module):
     assert not loaded(module) & {"torch", "torchvision"}
 

@@ -57,7 +57,9 @@ def world(tmp_path, monkeypatch):
         os.chdir(tmp_path)
 
 
-@pytest.mark.parametrize(("kind", "n"), [("kills", 12), ("flips", 60), ("read_only", None), ("at_once", None), ("full_disk", None)])
+@pytest.mark.parametrize(
+    ("kind", "n"), [("kills", 12), ("flips", 60), ("read_only", None), ("at_once", None), ("full_disk", None)]
+)
 def test_a_sample_of_faults(world, kind, n):
     examples: list = []
     counts = FAULTS[kind](world, *([n] if n else []), examples)
@@ -83,7 +85,9 @@ def test_the_counter_of_faults_notices_what_is_wrong(world, monkeypatch):
 
 PARENT = """import sys
 from replication.running.children import Children
-code = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True); print('up', flush=True); time.sleep(600)"
+code = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'],"
+code += " start_new_session=True)"
+code += "; print('up', flush=True); time.sleep(600)"
 children = Children()
 try:
     children.run([sys.executable, "-c", code], None)
@@ -143,7 +147,9 @@ def test_a_recipe_that_has_changed_is_not_trained_with(tmp_path, monkeypatch):
     for _ in range(2):
         initial.make([run])
     path.write_bytes(b"as it was mabe")
-    with pytest.raises(ValueError, match="weights.pt has changed since it was written .*: delete it, and it is made again"):
+    with pytest.raises(
+        ValueError, match="weights.pt has changed since it was written .*: delete it, and it is made again"
+    ):
         initial.make([run])
 
 
@@ -189,7 +195,9 @@ def test_what_a_rar_leaves_is_plain(tmp_path):
     (tmp_path / "a" / "x.jpg").touch()
     (tmp_path / "a" / "x.jpg").chmod(0o6777)
     _make_plain(tmp_path, "x.rar")
-    assert (tmp_path / "a" / "x.jpg").stat().st_mode & 0o7777 == 0o644 and (tmp_path / "a").stat().st_mode & 0o7777 == 0o755
+    assert (tmp_path / "a" / "x.jpg").stat().st_mode & 0o7777 == 0o644 and (
+        tmp_path / "a"
+    ).stat().st_mode & 0o7777 == 0o755
     os.mkfifo(tmp_path / "a" / "pipe")
     with pytest.raises(ValueError, match="x.rar holds a device or a pipe, 'pipe': nothing was unpacked"):
         _make_plain(tmp_path, "x.rar")
@@ -202,9 +210,19 @@ def test_what_a_rar_leaves_is_plain(tmp_path):
 # --- Shapes, limits, nothing ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("content", ["[]", "null", "{", "3", '{"provenance": 3}', '{"provenance": {}, "operations": []}',
-                                     '{"provenance": {}, "operations": {}, "ceilings": [3], "measurements": [], "curves": []}',
-                                     "[" * 100_000])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        "null",
+        "{",
+        "3",
+        '{"provenance": 3}',
+        '{"provenance": {}, "operations": []}',
+        '{"provenance": {}, "operations": {}, "ceilings": [3], "measurements": [], "curves": []}',
+        "[" * 100_000,
+    ],
+)
 def test_what_is_no_file_of_measurements_is_refused(tmp_path, content):
     (tmp_path / "bench.json").write_text(content)
     with pytest.raises(ValueError, match="is no file of measurements"):
@@ -216,30 +234,46 @@ def test_more_rounds_than_anybody_needs_are_refused(tmp_path):
         bench(tmp_path / "bench.json", (), (), 10**9, "cpu")
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["run", "base", "--settings", ""], "argument --settings: it names nothing"),
-    (["run", "base", "--settings", ","], "argument --settings: it names nothing"),
-    (["run", "base", "--data", ""], "argument --data: it names no file or folder"),
-    (["run", "base", "--out", " "], "argument --out: it names no file or folder"),
-    (["run", "base", "--seeds", "٣"], "'٣' is no whole number in the digits 0 to 9"),
-    (["run", "base", "--seeds", "1_0"], "'1_0' is no whole number in the digits 0 to 9"),
-    (["run", "base", "--time-budget", "٣"], "'٣' is no number in the digits 0 to 9"),
-    (["run", "base", "--workers", "1000000000"], "workers = 1000000000 is not allowed: at least 1 and at most 1024"),
-    (["run", "base", "--settings", "folder:/nowhere/at/all"], "no images at /nowhere/at/all: name a folder"),
-    (["tune", "base", "--networks", "simple_cnn:/nowhere.pt"], "no checkpoint at /nowhere.pt: name a file"),
-    (["pretrain", "simple_cnn", "--sources", "digits", "--epochs", "1000000000", "--out", "x.pt"],
-     "epochs = 1000000000 is not allowed: at least 1 and at most 10000"),
-    (["pretrain", "simple_cnn", "--sources", "digits", "--pixels", "1000", "--out", "x.pt"],
-     "pixels = 1000 is not allowed: images of digits have 8 pixels and no other size"),
-    (["pretrain", "simple_cnn", "--sources", "digits", "--out", "PIPE"], "is no file that could be written"),
-    (["bench", "--out", "PIPE"], "is no file that could be written"),
-    (["run", "base", "--settings", "digits", "--networks", "logistic", "--out", "PIPE"], "it is a device or a pipe"),
-    (["execute", "base", "--out", "PIPE"], "is a file, device or pipe, name another"),
-    (["publish", "--to", "PIPE"], "is a file, device or pipe, name another"),
-    (["weights", "efficientnet_lite0", "--out", "PIPE"], "is no file that could be written"),
-    (["merge", "PIPE"], "no results file to merge at"),
-    (["run", "base", "--settings", "digits", "--networks", "logistic", "--on", "mars"], "--on 'mars' is not allowed: ray"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "base", "--settings", ""], "argument --settings: it names nothing"),
+        (["run", "base", "--settings", ","], "argument --settings: it names nothing"),
+        (["run", "base", "--data", ""], "argument --data: it names no file or folder"),
+        (["run", "base", "--out", " "], "argument --out: it names no file or folder"),
+        (["run", "base", "--seeds", "٣"], "'٣' is no whole number in the digits 0 to 9"),
+        (["run", "base", "--seeds", "1_0"], "'1_0' is no whole number in the digits 0 to 9"),
+        (["run", "base", "--time-budget", "٣"], "'٣' is no number in the digits 0 to 9"),
+        (
+            ["run", "base", "--workers", "1000000000"],
+            "workers = 1000000000 is not allowed: at least 1 and at most 1024",
+        ),
+        (["run", "base", "--settings", "folder:/nowhere/at/all"], "no images at /nowhere/at/all: name a folder"),
+        (["tune", "base", "--networks", "simple_cnn:/nowhere.pt"], "no checkpoint at /nowhere.pt: name a file"),
+        (
+            ["pretrain", "simple_cnn", "--sources", "digits", "--epochs", "1000000000", "--out", "x.pt"],
+            "epochs = 1000000000 is not allowed: at least 1 and at most 10000",
+        ),
+        (
+            ["pretrain", "simple_cnn", "--sources", "digits", "--pixels", "1000", "--out", "x.pt"],
+            "pixels = 1000 is not allowed: images of digits have 8 pixels and no other size",
+        ),
+        (["pretrain", "simple_cnn", "--sources", "digits", "--out", "PIPE"], "is no file that could be written"),
+        (["bench", "--out", "PIPE"], "is no file that could be written"),
+        (
+            ["run", "base", "--settings", "digits", "--networks", "logistic", "--out", "PIPE"],
+            "it is a device or a pipe",
+        ),
+        (["execute", "base", "--out", "PIPE"], "is a file, device or pipe, name another"),
+        (["publish", "--to", "PIPE"], "is a file, device or pipe, name another"),
+        (["weights", "efficientnet_lite0", "--out", "PIPE"], "is no file that could be written"),
+        (["merge", "PIPE"], "no results file to merge at"),
+        (
+            ["run", "base", "--settings", "digits", "--networks", "logistic", "--on", "mars"],
+            "--on 'mars' is not allowed: ray",
+        ),
+    ],
+)
 def test_nothing_and_nonsense_are_refused(capsys, tmp_path, monkeypatch, arguments, words):
     monkeypatch.chdir(tmp_path)
     os.mkfifo("PIPE")
@@ -311,7 +345,10 @@ def test_eight_shards_merged_are_one_run_to_the_bit(capsys, tmp_path, own_store)
     assert cli.main(["merge", *map(str, shards)]) == 2
     said = capsys.readouterr()
     assert said.out == f"8 runs added to {own_store}\n"
-    assert said.err.startswith("replication: 2 of 8 files were not merged, all others were: ") and said.err.count("\n") == 1
+    assert (
+        said.err.startswith("replication: 2 of 8 files were not merged, all others were: ")
+        and said.err.count("\n") == 1
+    )
     assert "shard-4.sqlite (no results file to merge" in said.err and "shard-6.sqlite is no results store" in said.err
     (tmp_path / "kept").rename(shards[3])
     shards[5].unlink()

@@ -159,8 +159,9 @@ def server(tmp_path, monkeypatch):
 
 
 LEAVES = {  # ours -> theirs
-    "Apple___healthy": "Apple___healthy", "Pepper_bell___Bacterial_spot": "Pepper,_bell___Bacterial_spot",
-}  # fmt: skip
+    "Apple___healthy": "Apple___healthy",
+    "Pepper_bell___Bacterial_spot": "Pepper,_bell___Bacterial_spot",
+}
 
 
 def leaves(server, keep=lambda c, i: True):
@@ -196,10 +197,12 @@ DIAGNOSES = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
 LESIONS = [  # image, lesion, diagnosis, how it was confirmed
     ("ISIC_0024306", "HAM_1", "NV", "serial imaging showing no change"),
     ("ISIC_0024307", "HAM_2", "NV", "histopathology"),
-    ("ISIC_0024308", "HAM_3", "MEL", "histopathology"), ("ISIC_0024309", "HAM_3", "MEL", "histopathology"),
-    ("ISIC_0024310", "HAM_4", "AKIEC", "histopathology"), ("ISIC_0024311", "HAM_5", "BCC", "histopathology"),
+    ("ISIC_0024308", "HAM_3", "MEL", "histopathology"),
+    ("ISIC_0024309", "HAM_3", "MEL", "histopathology"),
+    ("ISIC_0024310", "HAM_4", "AKIEC", "histopathology"),
+    ("ISIC_0024311", "HAM_5", "BCC", "histopathology"),
     ("ISIC_0024312", "HAM_6", "DF", "histopathology"),
-]  # fmt: skip
+]
 
 
 def lesions(server):
@@ -213,10 +216,13 @@ def lesions(server):
     jpegs = {f"ISIC2018_Task3_Training_Input/{name}.jpg": jpeg(image) for name, image in images.items()}
     extra = {"ISIC2018_Task3_Training_Input/LICENSE.txt": b"CC BY-NC"}
     table = {"ISIC2018_Task3_Training_GroundTruth/ISIC2018_Task3_Training_GroundTruth.csv": truth.encode()}
-    server.want("skin", {
-        "benign": {"ISIC_0024307.jpg": images["ISIC_0024307"]},
-        "malignant": {f"{n}.jpg": images[n] for n in ("ISIC_0024308", "ISIC_0024311")},
-    })  # fmt: skip
+    server.want(
+        "skin",
+        {
+            "benign": {"ISIC_0024307.jpg": images["ISIC_0024307"]},
+            "malignant": {f"{n}.jpg": images[n] for n in ("ISIC_0024308", "ISIC_0024311")},
+        },
+    )
     server.serve("skin", zipped(table), groups.encode(), zipped(jpegs | extra))
     return {Path(name).stem: content for name, content in jpegs.items()}
 
@@ -318,8 +324,9 @@ def test_skin_by_diagnosis(server):
 def test_all_of_skin_is_one_image_of_every_lesion_confirmed_by_histopathology(server):
     lesions(server)
     assert {c: sorted(files) for c, files in fetched("skin", "--all").items()} == {
-        "benign": ["ISIC_0024307.jpg", "ISIC_0024312.jpg"], "malignant": ["ISIC_0024308.jpg", "ISIC_0024311.jpg"]
-    }  # fmt: skip
+        "benign": ["ISIC_0024307.jpg", "ISIC_0024312.jpg"],
+        "malignant": ["ISIC_0024308.jpg", "ISIC_0024311.jpg"],
+    }
 
 
 @pytest.mark.filterwarnings("error")
@@ -413,13 +420,17 @@ def test_hostile_zip(server, tmp_path, capsys, evil):
 
 
 @needs_bsdtar
-@pytest.mark.parametrize("archive, said", [
-    (rar({"../../evil.jpg": b"x"}), "leads outside its folder"),
-    (rar({"/tmp/evil-fetched.jpg": b"x"}), "leads outside its folder"),
-    (rar({"Negative/a.jpg": b"x"}, {"Positive": b"/etc"}), "holds a link, 'Positive'"),
-    (rar({}), "no file was found in it"),
-    (rar({"Negative/a.jpg": bytes(1000)})[:500], "cracks.rar cannot be unpacked: bsdtar: Truncated input file"),
-], ids=["parent", "absolute", "link", "empty", "cut"])  # fmt: skip
+@pytest.mark.parametrize(
+    "archive, said",
+    [
+        (rar({"../../evil.jpg": b"x"}), "leads outside its folder"),
+        (rar({"/tmp/evil-fetched.jpg": b"x"}), "leads outside its folder"),
+        (rar({"Negative/a.jpg": b"x"}, {"Positive": b"/etc"}), "holds a link, 'Positive'"),
+        (rar({}), "no file was found in it"),
+        (rar({"Negative/a.jpg": bytes(1000)})[:500], "cracks.rar cannot be unpacked: bsdtar: Truncated input file"),
+    ],
+    ids=["parent", "absolute", "link", "empty", "cut"],
+)
 def test_hostile_and_broken_rar(server, tmp_path, capsys, archive, said):
     server.want("cracks", {"negative": {"1.jpg": picture()}, "positive": {"1.jpg": picture()}})
     server.serve("cracks", archive)
@@ -459,11 +470,16 @@ class Evil:
         return os.mkdir, ("evil",)
 
 
-@pytest.mark.parametrize("content, said", [
-    (pickled({b"label_names": Evil()}), "it asks for posix.mkdir"), (b"\x80\x02}q", "cannot be read"),
-    (pickled({b"other": 1}), "KeyError"),
-    (pickled({b"label_names": [b"leaf"]}), "have classes leaf: expected airplane, "),
-], ids=["call", "cut", "key", "classes"])  # fmt: skip
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (pickled({b"label_names": Evil()}), "it asks for posix.mkdir"),
+        (b"\x80\x02}q", "cannot be read"),
+        (pickled({b"other": 1}), "KeyError"),
+        (pickled({b"label_names": [b"leaf"]}), "have classes leaf: expected airplane, "),
+    ],
+    ids=["call", "cut", "key", "classes"],
+)
 def test_a_pickle_can_only_hold_data(server, tmp_path, capsys, monkeypatch, content, said):
     monkeypatch.chdir(tmp_path)
     server.serve("cifar10", batches(**{"batches.meta": content})[0])
@@ -595,10 +611,15 @@ def test_committed_lists_are_those_of_the_data(name):
 
 @pytest.mark.data
 @needs_data
-@pytest.mark.parametrize("name, c, scale", [
-    ("plantvillage", "Tomato___Late_blight", 1.6), ("plantvillage", "Potato___healthy", 1.6),
-    ("cracks", "positive", 1.77), ("skin", "malignant", 3),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, c, scale",
+    [
+        ("plantvillage", "Tomato___Late_blight", 1.6),
+        ("plantvillage", "Potato___healthy", 1.6),
+        ("cracks", "positive", 1.77),
+        ("skin", "malignant", 3),
+    ],
+)
 def test_real_images_are_found_again_at_the_official_size_under_other_names(name, c, scale):
     files = dict(encoded(classes(given(name))[c]))
 

@@ -76,7 +76,7 @@ def test_threads_and_processes_that_replace_one_folder_leave_one_whole(tmp_path)
                 for name in ("a", "b"):
                     (folder / name).write_text(word)
 
-    code = "import sys; from pathlib import Path; from replication.files import whole\nfor _ in range(20):\n with whole(Path(sys.argv[1])) as f:\n  [(f / n).write_text('other') for n in 'ab']"
+    code = "import sys; from pathlib import Path; from replication.files import whole\nfor _ in range(20):\n with whole(Path(sys.argv[1])) as f:\n  [(f / n).write_text('other') for n in 'ab']"  # noqa: E501
     other = subprocess.Popen([sys.executable, "-c", code, place])
     threads = [threading.Thread(target=replace, args=(word,)) for word in ("one", "two")]
     for thread in threads:
@@ -120,8 +120,10 @@ def test_write_refuses_devices_pipes_and_folders(tmp_path):
 
 
 def test_what_a_killed_writer_left_goes_with_the_next(tmp_path):
-    code = ("import os, signal, sys; from pathlib import Path; from replication.files import write\n"
-            "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\nwrite(Path(sys.argv[1]), 'new')")  # fmt: skip
+    code = (
+        "import os, signal, sys; from pathlib import Path; from replication.files import write\n"
+        "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\nwrite(Path(sys.argv[1]), 'new')"
+    )
     write(tmp_path / "file", "old")
     assert subprocess.run([sys.executable, "-c", code, tmp_path / "file"]).returncode == -signal.SIGKILL
     assert (tmp_path / "file").read_text() == "old" and len(list(tmp_path.iterdir())) == 2

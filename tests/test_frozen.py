@@ -28,11 +28,18 @@ from replication.training.engines.examples import Examples, examples
 from replication.training.engines.heads import train_heads
 from replication.training.features import Features, labels_of
 from replication.training.heads import (
-    BEFORE, CENTRING, FINAL_NORMS, SHIFTED, GhostBatchNorm, MaxAvgPool, build, head_of,
-)  # fmt: skip
-from replication.training.losses import LOSSES, as_softmax, loss_of
+    BEFORE,
+    CENTRING,
+    FINAL_NORMS,
+    SHIFTED,
+    GhostBatchNorm,
+    MaxAvgPool,
+    build,
+    head_of,
+)
 from replication.training.loop import PRECISIONS, schedule
-from replication.training.readouts import readouts
+from replication.training.losses import LOSSES, as_softmax, loss_of
+from replication.training.readouts import learned, readouts
 
 WIDTH = 24
 
@@ -58,9 +65,7 @@ def made_up(run: Run, classes: int = 2, head: str = "linear", held: int = 60) ->
     labels = np.repeat(np.arange(classes), [run.n_majority] + [run.n_minority] * (classes - 1))
     test = np.arange(held) % classes
     sizes = {"train": np.arange(len(labels)), "validation": np.arange(20), "test": np.arange(20, held)}
-    features = {
-        view: rng.normal(size=(max(len(labels), held), width)) + 0.3 * view for view in range(2)
-    }
+    features = {view: rng.normal(size=(max(len(labels), held), width)) + 0.3 * view for view in range(2)}
 
     def rows(view: int, numbers: np.ndarray) -> np.ndarray:
         truth = labels if len(numbers) == len(labels) else test
@@ -115,12 +120,18 @@ def twin(run: Run, e: Examples, updates: int | None = None) -> dict[str, np.ndar
     model = nn.Sequential(OrderedDict(body=nn.Identity(), head=head))
     with torch.no_grad():
         read = dict(readouts(model, held, e.n_validation, torch.from_numpy(e.train[0]).to(dtype)))
-    return {"history": np.stack(history)} | {name: as_softmax(z.numpy(), run.output) for name, z in read.items()}
+    found = {name: as_softmax(z.numpy(), run.output) for name, z in read.items()}
+    return {"history": np.stack(history)} | found | facts(learned(loop.final_norm(model)))
+
+
+def facts(told: dict[str, float]) -> dict[str, np.ndarray]:
+    """What a final norm has learned, as arrays."""
+    return {f"learned {name}": np.array([value]) for name, value in told.items()}
 
 
 def found(outcome) -> dict[str, np.ndarray]:
     """An outcome as the twin tells it."""
-    return {"history": np.concatenate([outcome.validation, outcome.test], 1)} | outcome.readouts
+    return {"history": np.concatenate([outcome.validation, outcome.test], 1)} | outcome.readouts | facts(outcome.facts)
 
 
 def agree(runs: list[Run], tolerance: float = 1e-10, **options) -> None:
@@ -194,9 +205,15 @@ def test_a_shift_has_a_rate_of_its_own(norm):
     assert np.abs(ends[0] - ends[2]).max() > 1e-2
 
 
-@pytest.mark.parametrize("factors", [
-    {"sampling": "oversample"}, {"schedule": "constant"}, {"batch_size": 16}, {"updates": 7, "epochs": 3},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "factors",
+    [
+        {"sampling": "oversample"},
+        {"schedule": "constant"},
+        {"batch_size": 16},
+        {"updates": 7, "epochs": 3},
+    ],
+)
 def test_orders_and_schedules_equal_the_plain_loop(factors):
     agree([small(final_norm=norm, seed=s, **factors) for norm in ("none", "bn") for s in (100, 101)])
 
@@ -233,6 +250,7 @@ def test_a_run_that_stops_is_read_where_it_stopped(head):
     assert np.abs(stopped.readouts["as_trained"] - last).max() < 1e-12
     assert np.abs(stopped.test - long.test[: stopped.epochs]).max() < 1e-12
     assert np.abs(stopped.readouts["bn_removed"] - long.readouts["bn_removed"]).max() > 1e-3
+    assert 0 < -stopped.facts["shift"] < -long.facts["shift"]  # as it was where it stopped
 
 
 @pytest.mark.parametrize("head", ["linear", "fastai"])
@@ -249,16 +267,19 @@ def test_divergence_stays_with_the_run(head):
     assert np.isfinite(outcomes[3].test).all()
 
 
-@pytest.mark.parametrize("factors, told", [
-    ({"optimizer": "lamb"}, "unknown optimizer 'lamb'"),
-    ({"weight_decay": 0.1}, "needs optimizer 'adamw' or 'sgd'"),
-    ({"precision": "bfloat16"}, "not for frozen bodies"),
-    ({"shift_rate": 2.0}, "shift_rate = 2 needs a final norm whose shift is trained"),
-    ({"final_norm": "bn", "ghost_batch": 24}, "does not divide a batch of 64"),
-    ({"final_norm": "affine", "ghost_batch": 32}, "needs a final norm with batch statistics"),
-    ({"loss": "hinge"}, "unknown loss 'hinge'"),
-    ({"final_norm": "softplus"}, "unknown final norm"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "factors, told",
+    [
+        ({"optimizer": "lamb"}, "unknown optimizer 'lamb'"),
+        ({"weight_decay": 0.1}, "needs optimizer 'adamw' or 'sgd'"),
+        ({"precision": "bfloat16"}, "not for frozen bodies"),
+        ({"shift_rate": 2.0}, "shift_rate = 2 needs a final norm whose shift is trained"),
+        ({"final_norm": "bn", "ghost_batch": 24}, "does not divide a batch of 64"),
+        ({"final_norm": "affine", "ghost_batch": 32}, "needs a final norm with batch statistics"),
+        ({"loss": "hinge"}, "unknown loss 'hinge'"),
+        ({"final_norm": "softplus"}, "unknown final norm"),
+    ],
+)
 def test_what_does_not_fit_is_refused_in_one_sentence(factors, told):
     e = made_up(small())
     with pytest.raises(ValueError, match=told):

@@ -7,16 +7,16 @@ import pytest
 from PIL import Image
 
 from replication import cli
-from replication.study import rates
-from replication.running import local
-from replication.study import designs
-from replication.data.settings import SETTINGS, setting
+from replication.claims import registry
 from replication.data.loading import load
+from replication.data.settings import SETTINGS, setting
 from replication.data.splits import data_digest, indices, split
+from replication.paths import root
 from replication.results import published
 from replication.results.store import Store
-from replication.paths import root
 from replication.run import FACTORS, Run
+from replication.running import local
+from replication.study import design, rates
 
 REAL = [name for name, s in SETTINGS.items() if s.source != "digits"]
 
@@ -70,58 +70,66 @@ def test_other_images_in_the_folder_are_other_data(folder):
     assert data_digest(name) != before
 
 
+def chosen_at(setting, network, kind="own"):
+    return [rates.learning_rate(rates.Place(setting, network), arm, kind) for arm in design.PAIR]
+
+
 def test_rates_of_a_folder_are_kept_by_this_machine(folder, own_home, own_store, made_up, monkeypatch, capsys):
-    name = f"folder:{folder}"
+    name = setting(f"folder:{folder}").name
     with pytest.raises(ValueError, match="no learning rate chosen for arm 'plain' on 'folder:"):
-        designs.runs(["base"], [name], seeds=1)
+        registry.runs(["base"], [name], seeds=1)
 
     def carry_out_all(runs, store, *_):
         for run in runs:
             store.add(made_up(run, data=data_digest(name), validation_f1_macro=1 - abs(run.learning_rate - 1e-2)))
 
     monkeypatch.setattr(local, "carry_out_all", carry_out_all)
-    before = rates.PUBLISHED_RATES.read_text()
-    assert cli.main(["tune", "--settings", name]) == 0
-    assert rates.PUBLISHED_RATES.read_text() == before
-    assert capsys.readouterr().out == f"chosen learning rates written to {own_home / 'rates.json'}\n"
-    assert rates.learning_rate(name, "simple_cnn", "final_bn_sigmoid", "shared") == 1e-2
-    assert {run.learning_rate for run in designs.runs(["base", "sigmoid"], [name], seeds=1)} == {1e-2}
-    assert rates.chosen_rates()["digits/simple_cnn"]["plain"] == 3e-2
+    before, book = rates.published_rates().read_text(), chosen_at("digits", "simple_cnn")
+    assert cli.main(["tune", "base", "sigmoid", "--settings", name]) == 0
+    assert rates.published_rates().read_text() == before
+    assert capsys.readouterr().out.startswith(f"chosen learning rates written to {own_home / 'rates.json'}\n")
+    place = rates.Place(name, "simple_cnn")
+    assert rates.learning_rate(place, "final_bn_sigmoid", "shared") == 1e-2 and not rates.at_grid_end(place, "plain")
+    wanted = registry.runs(["base", "sigmoid"], [name], seeds=1, kinds=["own", "shared"])
+    assert {run.learning_rate for run in wanted} == {1e-2} and {run.setting for run in wanted} == {name}
+    assert chosen_at("digits", "simple_cnn") == book
 
 
-def test_rates_of_another_size_or_network_leave_the_books_alone(own_home, own_store, made_up, monkeypatch, capsys):
+def test_rates_of_a_cell_that_no_claim_plans_leave_the_books_alone(own_home, own_store, made_up, monkeypatch, capsys):
     def carry_out_all(runs, store, *_):
         for run in runs:
-            store.add(made_up(run, data="made up", validation_f1_macro=1 - abs(run.learning_rate - 3e-2)))
+            store.add(made_up(run, data="made up", validation_f1_macro=1 - abs(run.learning_rate - 3e-3)))
 
     monkeypatch.setattr(local, "carry_out_all", carry_out_all)
     monkeypatch.setattr(local, "data_digest", lambda name: "made up")
-    apple, before = "plantvillage/apple", rates.PUBLISHED_RATES.read_text()
-    for setting, network in ((f"{apple}@64", "simple_cnn"), ("plantvillage/pepper", "simple_cnn"), (apple, "resnet34")):
-        book = [rates.learning_rate(apple, "simple_cnn", arm) for arm in designs.PAIR]
-        assert cli.main(["tune", "--settings", setting, "--networks", network]) == 0
-        assert rates.PUBLISHED_RATES.read_text() == before
+    monkeypatch.setattr(local, "weights_digest", lambda run: "made up")
+    monkeypatch.setattr(
+        "replication.running.tuning.pilot_scores",
+        lambda store, runs: {run: (1 - abs(run.learning_rate - 3e-3), 1.0) for run in runs},
+    )
+    before, apple = rates.published_rates().read_text(), chosen_at("plantvillage/apple", "simple_cnn")
+    for name, network in (("plantvillage/tomato@64", "simple_cnn"), ("plantvillage/pepper", "resnet34:random")):
+        assert (rates.Place(name, network), "plain") not in registry.places()
+        assert cli.main(["tune", "base", "--settings", name, "--networks", network]) == 0
+        assert rates.published_rates().read_text() == before
         assert f"{own_home / 'rates.json'}" in capsys.readouterr().out
-        assert rates.learning_rate(setting, network, "plain") == 3e-2
-        assert [rates.learning_rate(apple, "simple_cnn", arm) for arm in designs.PAIR] == book
-    assert designs.cells("base", networks=["resnet34"]) == [(apple, "resnet34")]
+        assert chosen_at(name, network) == [3e-3, 3e-3] != chosen_at("plantvillage/apple", network)
+        assert chosen_at("plantvillage/apple", "simple_cnn") == apple
     (own_home / "rates.json").write_text('{"grid": ')
     with pytest.raises(ValueError, match="rates.json holds no learning rates: .*delete it"):
         rates.chosen_rates()
 
 
-def test_networks_alone_mean_what_they_are_tuned_for():
-    assert designs.cells("base", networks=["resnet34:random"]) == [("plantvillage/apple", "resnet34:random")]
-    assert designs.cells("removal", networks=["mlp"]) == [("digits", "mlp")]
-    assert ("plantvillage/pepper", "simple_cnn") in designs.cells("base", networks=["simple_cnn"])
-    for ask in (
-        lambda: designs.cells("base", networks=["vgg19"]), lambda: designs.runs(["controls"], networks=["mlp"]),
-        lambda: designs.runs(networks=["vgg19"]),
-    ):  # fmt: skip
-        with pytest.raises(ValueError, match="has no learning rates on a setting of .*: name settings too"):
-            ask()
-    with pytest.raises(ValueError, match="no pilots are planned for network vgg19: name settings too"):
-        designs.pilots(networks=["vgg19"])
+def test_networks_alone_mean_the_settings_that_are_planned():
+    def found(claim, network):
+        return {cell.setting for cell in registry.cells(claim, networks=[network])}
+
+    assert found("base", "resnet34:random") == {"plantvillage/apple"} and found("generality", "mlp") == {"digits"}
+    assert "plantvillage/pepper" in found("base", "simple_cnn")
+    for claim, network in (("base", "vgg19:random"), ("controls", "mlp")):
+        with pytest.raises(ValueError, match=f"claim '{claim}' has no cell of network {network}: name settings too"):
+            registry.runs([claim], networks=[network])
+    assert registry.places(networks=["vgg19:random"]) == []
 
 
 @pytest.mark.parametrize("name", ["folder:/no/such/folder", "cracks"])
@@ -139,7 +147,7 @@ def test_images_that_are_not_here_are_one_sentence(name, own_home, tmp_path, mon
 
 def test_what_is_published_need_not_be_trained_again(own_store, tmp_path, made_up, monkeypatch, capsys):
     monkeypatch.setenv("REPLICATION_RESULTS", str(tmp_path / "results"))
-    runs = designs.runs(["generality"], networks=["logistic"], seeds=2)
+    runs = registry.runs(["generality"], networks=["logistic"], seeds=2)
     with Store(own_store) as store:
         store.add_provenance({"id": "made up", "versions": {}, "hardware": "none", "device": "cpu"})
         for run in runs[:-1]:
@@ -164,9 +172,16 @@ def data():
 def test_every_planned_split_can_be_drawn(name, data):
     s = setting(name)
     source = load(s.source, s.pixels)
-    runs = {r for r in designs.runs() if r.setting == name}
-    sizes = {(r.n_majority, r.n_minority, r.seed) for r in runs}
-    assert sizes or name == "plantvillage/tomato"
+    sizes = {
+        (n("n_majority"), n("n_minority"), seed)
+        for plan in registry.PLANS.values()
+        for cell in plan.cells
+        for c in plan.design(cell)
+        if c.place.setting == name or c.place.setting.partition("@")[0] == name
+        for n in [dict(vars(Run()) | dict(c.factors)).get]
+        for seed in c.seeds
+    }
+    assert sizes or name in ("plantvillage/apple/ungrouped", "plantvillage/tomato/border")
     for n_majority, n_minority, seed in sizes:
         parts = indices(source, s, n_majority, n_minority, seed)
         numbers = [set(np.concatenate(part)) for part in parts.values()]

@@ -155,14 +155,21 @@ def at_rates(**gains):
     return [arm(GAINS[k], rate=kind) for kind, k in gains.items()]
 
 
-@pytest.mark.parametrize("gains, word, said", [
-    ({"own": "r", "shared": "r", "default": "r"}, REP, None),
-    ({"own": "r", "shared": "c", "default": "r"}, REP, "contradicted at both arms at plain's best"),
-    ({"own": "r", "shared": "u", "default": "c"}, REP, "contradicted at both arms at 0.001"),
-    ({"own": "c", "shared": "r", "default": "r"}, CON, "replicated at both arms at plain's best and both arms at 0.001"),
-    ({"own": "r", "shared": "u", "default": "u"}, REP, None),
-    ({"own": "u", "shared": "c", "default": "r"}, OPEN, None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "gains, word, said",
+    [
+        ({"own": "r", "shared": "r", "default": "r"}, REP, None),
+        ({"own": "r", "shared": "c", "default": "r"}, REP, "contradicted at both arms at plain's best"),
+        ({"own": "r", "shared": "u", "default": "c"}, REP, "contradicted at both arms at 0.001"),
+        (
+            {"own": "c", "shared": "r", "default": "r"},
+            CON,
+            "replicated at both arms at plain's best and both arms at 0.001",
+        ),
+        ({"own": "r", "shared": "u", "default": "u"}, REP, None),
+        ({"own": "u", "shared": "c", "default": "r"}, OPEN, None),
+    ],
+)
 def test_rate_dependent_is_the_opposite_word_at_another_kind_of_rate(gains, word, said):
     found = one("base", dataclasses.replace(FROZEN, kinds=("own", "shared", "default")), *at_rates(**gains))
     said_there = [q for q in found.qualifiers if q.startswith("rate-dependent")]
@@ -190,11 +197,18 @@ def test_curves_are_tuned_at_every_level_and_published_ones_at_1000_to_10():
             assert rates["shared", "final_bn", 20] == rates["own", "plain", 20]
 
 
-@pytest.mark.parametrize("late, later, said", [
-    (0.5, 0.5, set()), (0.0, 0.5, {"gone at 30 epochs"}), (0.0, 0.04, {"gone at 30 epochs", "gone at 100 epochs"}),
-    (0.05, WIDE, set()), (np.nan, 0.0, {"gone at 100 epochs"}), (0.5, np.nan, {"not trained beyond 30 epochs"}),
-    (np.nan, np.nan, {"not trained beyond 10 epochs"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "late, later, said",
+    [
+        (0.5, 0.5, set()),
+        (0.0, 0.5, {"gone at 30 epochs"}),
+        (0.0, 0.04, {"gone at 30 epochs", "gone at 100 epochs"}),
+        (0.05, WIDE, set()),
+        (np.nan, 0.0, {"gone at 100 epochs"}),
+        (0.5, np.nan, {"not trained beyond 30 epochs"}),
+        (np.nan, np.nan, {"not trained beyond 10 epochs"}),
+    ],
+)
 def test_gone_and_not_trained_beyond(late, later, said):
     c = dataclasses.replace(FROZEN, options=(("epochs", (30, 100)),))
     puts = arm(0.5, variant=""), arm(late, variant="longer", level=30), arm(later, variant="longer", level=100)
@@ -204,22 +218,34 @@ def test_gone_and_not_trained_beyond(late, later, said):
     assert lost.word == CON and not any("gone" in q for q in lost.qualifiers)
 
 
-@pytest.mark.parametrize("single, double, word, said", [
-    (0.5, 0.2, CON, True), (0.5, 0.5, CON, False), (0.5, 0.45, CON, False), (0.5, 0.0, REP, False), (0.2, 0.5, CON, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "single, double, word, said",
+    [
+        (0.5, 0.2, CON, True),
+        (0.5, 0.5, CON, False),
+        (0.5, 0.45, CON, False),
+        (0.5, 0.0, REP, False),
+        (0.2, 0.5, CON, False),
+    ],
+)
 def test_attenuated(single, double, word, said):
     c = cell_of("majorities", "plantvillage/tomato@160", LITE, kinds=("own",))
     found = one("majorities", c, arm(single, level=1), arm(double, level=2))
     assert found.word == word and any("attenuated" in q for q in found.qualifiers) == said
 
 
-@pytest.mark.parametrize("claim, scores, macro, word, seen", [
-    ("base", {}, 0.5, REP, "shown"), ("base", {}, 0.05, REP, "not shown"), ("base", {}, 0.0, REP, "contradicted"),
-    ("removal", {"bn_removed": 0.5}, {"bn_removed": 0.5, "as_trained": 0.5}, REP, "shown"),
-    ("removal", {"bn_removed": 0.5}, {"bn_removed": 0.0, "as_trained": 0.5}, REP, "contradicted"),
-    ("removal", {"bn_removed": 0.5}, {"bn_removed": 0.5, "as_trained": 1.0}, REP, "not shown"),
-    ("removal", {"bn_removed": 0.0}, 0.5, CON, ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "claim, scores, macro, word, seen",
+    [
+        ("base", {}, 0.5, REP, "shown"),
+        ("base", {}, 0.05, REP, "not shown"),
+        ("base", {}, 0.0, REP, "contradicted"),
+        ("removal", {"bn_removed": 0.5}, {"bn_removed": 0.5, "as_trained": 0.5}, REP, "shown"),
+        ("removal", {"bn_removed": 0.5}, {"bn_removed": 0.0, "as_trained": 0.5}, REP, "contradicted"),
+        ("removal", {"bn_removed": 0.5}, {"bn_removed": 0.5, "as_trained": 1.0}, REP, "not shown"),
+        ("removal", {"bn_removed": 0.0}, 0.5, CON, ""),
+    ],
+)
 def test_macro_f1_stands_beside_what_rests_on_an_effect_above_its_margin(claim, scores, macro, word, seen):
     c = cell_of(claim, "plantvillage/tomato@160", LITE, **BARE)
     by_readout = macro if isinstance(macro, dict) else {"as_trained": macro, "bn_removed": macro}
@@ -244,9 +270,15 @@ def test_the_gate_looks_at_minority_f1_alone():
     assert one("removal", c, arm(0.5, column="f1_macro")).word == NA
 
 
-@pytest.mark.parametrize("rates, said", [
-    ({}, ""), ({"plain": 1.0}, "of plain lies"), ({"other": 1e-5}, "of final_bn lies"), ({"plain": 1.0, "other": 1e-5}, "final_bn and plain"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "rates, said",
+    [
+        ({}, ""),
+        ({"plain": 1.0}, "of plain lies"),
+        ({"other": 1e-5}, "of final_bn lies"),
+        ({"plain": 1.0, "other": 1e-5}, "final_bn and plain"),
+    ],
+)
 def test_grid_end(rates, said):
     found = [q for q in one("base", FROZEN, arm(0.5), **rates).qualifiers if q.startswith("grid end")]
     assert (said in found[0]) if said else not found
@@ -260,21 +292,31 @@ def test_after_the_fact_and_explored():
 
 def test_tiers_and_what_was_explored():
     for name, network, tier, seen in (
-        ("plantvillage/apple@160", "vgg19:imagenet", "identity", False), ("plantvillage/tomato@96", "resnet34:imagenet", "identity", False),
-        ("plantvillage/apple@64", "resnet34:imagenet", "conceptual", False), ("plantvillage/apple@160", "vgg19_bn:imagenet", "close", False),
-        ("plantvillage/apple@96", "efficientnet_lite0:imagenet", "close", True), ("plantvillage/apple", LITE, "frozen", True),
-        ("plantvillage/tomato/2v1@160", LITE, "frozen", False), ("plantvillage/apple@160", "vgg19:imagenet:head", "frozen", False),
-        ("skin@160", LITE, "related", True), ("digits", "resnet_cntk:imagenet", "related", False), ("cifar10", LITE, "related", False),
-        ("plantvillage/apple", "resnet34:random", "conceptual", False), ("plantvillage/apple", "resnet34:other_crops", "conceptual", False),
-        ("digits", CNN, "conceptual", False), ("plantvillage/pepper@128", "resnet_cntk:imagenet", "close", False),
+        ("plantvillage/apple@160", "vgg19:imagenet", "identity", False),
+        ("plantvillage/tomato@96", "resnet34:imagenet", "identity", False),
+        ("plantvillage/apple@64", "resnet34:imagenet", "conceptual", False),
+        ("plantvillage/apple@160", "vgg19_bn:imagenet", "close", False),
+        ("plantvillage/apple@96", "efficientnet_lite0:imagenet", "close", True),
+        ("plantvillage/apple", LITE, "frozen", True),
+        ("plantvillage/tomato/2v1@160", LITE, "frozen", False),
+        ("plantvillage/apple@160", "vgg19:imagenet:head", "frozen", False),
+        ("skin@160", LITE, "related", True),
+        ("digits", "resnet_cntk:imagenet", "related", False),
+        ("cifar10", LITE, "related", False),
+        ("plantvillage/apple", "resnet34:random", "conceptual", False),
+        ("plantvillage/apple", "resnet34:other_crops", "conceptual", False),
+        ("digits", CNN, "conceptual", False),
+        ("plantvillage/pepper@128", "resnet_cntk:imagenet", "close", False),
         ("plantvillage/pepper@224", LITE + "+fastai", "frozen", True),
-    ):  # fmt: skip
+    ):
         assert (tiers.tier(Cell(name, network)), tiers.explored(Cell(name, network))) == (tier, seen), (name, network)
 
 
 def test_what_has_no_rates_of_its_own_is_shown_not_judged():
-    for c in (cell("plantvillage/tomato@128", "resnet_cntk:imagenet+fastai", SHOWN, kinds=("default",)),
-              cell("plantvillage/apple@160", kinds=("default",))):  # fmt: skip
+    for c in (
+        cell("plantvillage/tomato@128", "resnet_cntk:imagenet+fastai", SHOWN, kinds=("default",)),
+        cell("plantvillage/apple@160", kinds=("default",)),
+    ):
         found = judged("base", (c,), arm(0.5))
         assert found.cells[0].word == NOT_JUDGED and found.cells[0].done == 20
         assert found.cells[0].measures["default"]["gain"].d.mean() == pytest.approx(0.5)
@@ -375,13 +417,18 @@ def test_curves_of_a_family_share_alpha_by_bonferroni():
 # --- Headline and counts --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kinds, word, tier, beside", [
-    ("rccnn", REP, "identity", ()), ("nrccc", REP, "close", ("identity: not tested",)),
-    ("nucrr", OPEN, "close", ("identity: not tested",)), ("nncrr", CON, "frozen", ("identity: not tested", "close: not tested")),
-    ("nnnrc", REP, "related", ("identity: not tested", "close: not tested", "frozen: not tested")),
-    ("nnnnr", REP, "conceptual", tuple(f"{t}: not tested" for t in ("identity", "close", "frozen", "related"))),
-    ("nnnnn", NOT, "", tuple(f"{t}: not tested" for t in tiers.TIERS)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "kinds, word, tier, beside",
+    [
+        ("rccnn", REP, "identity", ()),
+        ("nrccc", REP, "close", ("identity: not tested",)),
+        ("nucrr", OPEN, "close", ("identity: not tested",)),
+        ("nncrr", CON, "frozen", ("identity: not tested", "close: not tested")),
+        ("nnnrc", REP, "related", ("identity: not tested", "close: not tested", "frozen: not tested")),
+        ("nnnnr", REP, "conceptual", tuple(f"{t}: not tested" for t in ("identity", "close", "frozen", "related"))),
+        ("nnnnn", NOT, "", tuple(f"{t}: not tested" for t in tiers.TIERS)),
+    ],
+)
 def test_the_highest_tier_whose_primary_cell_has_its_runs_leads(kinds, word, tier, beside):
     for cells, letters in ((TOP, kinds), (TOP[::-1], kinds[::-1])):
         found = headline(cells, letters)
@@ -409,8 +456,11 @@ def test_a_cell_after_the_fact_leads_only_where_no_registered_one_has_its_runs()
 
 def test_neither_secondary_nor_exploratory_nor_added_cells_move_a_headline():
     lead = headline((FROZEN, DIGITS), "cr")
-    for extra in (BESIDE[0], cell("plantvillage/apple@160", "vgg19:imagenet", PRIMARY, version=2),
-                  cell("plantvillage/apple@128", "resnet_cntk:imagenet", EXPLORATORY)):  # fmt: skip
+    for extra in (
+        BESIDE[0],
+        cell("plantvillage/apple@160", "vgg19:imagenet", PRIMARY, version=2),
+        cell("plantvillage/apple@128", "resnet_cntk:imagenet", EXPLORATORY),
+    ):
         for k in "rn":
             found = headline((extra, FROZEN, DIGITS), k + "cr")
             assert (found.word, found.tier, found.reason, found.beside) == (
@@ -436,9 +486,11 @@ def test_counts_take_images_body_and_part_once_and_leave_out_the_headline():
         cell("plantvillage/apple@160", LITE + "+fastai"),
         cell("plantvillage/apple@160", "resnet_cntk:imagenet:head"),
         cell("plantvillage/apple@128", "resnet_cntk:imagenet"),
-        cell("skin@160"), cell("cracks@128", role=EXPLORATORY),
-        cell("plantvillage/pepper@160", version=2), cell("plantvillage/pepper@128"),  # the first registered counts
-    )  # fmt: skip
+        cell("skin@160"),
+        cell("cracks@128", role=EXPLORATORY),
+        cell("plantvillage/pepper@160", version=2),
+        cell("plantvillage/pepper@128"),  # the first registered counts
+    )
     found = judged("base", cells, *words("base", cells, "rrrccunrrrr")).counts()
     none = {"identity": Counter(), "conceptual": Counter()}
     assert found == none | {
@@ -463,10 +515,23 @@ GROUPS = {
 }
 
 
-@pytest.mark.parametrize("kinds, word", [
-    ("rrrr", REP), ("rrrc", REP), ("rrru", REP), ("rrcc", OPEN), ("rruc", OPEN), ("uuur", OPEN), ("cccr", CON), ("cccc", CON),
-    ("rrrn", REP), ("rrnn", NOT), ("rrcn", NOT), ("nnnn", NOT),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "kinds, word",
+    [
+        ("rrrr", REP),
+        ("rrrc", REP),
+        ("rrru", REP),
+        ("rrcc", OPEN),
+        ("rruc", OPEN),
+        ("uuur", OPEN),
+        ("cccr", CON),
+        ("cccc", CON),
+        ("rrrn", REP),
+        ("rrnn", NOT),
+        ("rrcn", NOT),
+        ("nnnn", NOT),
+    ],
+)
 def test_generality_takes_three_of_four_cells(kinds, word):
     for part, network in (("other data", LITE), ("simpler networks", CNN)):
         cells = tuple(cell_of("generality", s, network, **BARE) for s in GROUPS[part])
@@ -480,8 +545,13 @@ def test_generality_has_two_words_and_other_cells_have_no_part_in_them():
         for part, n in (("other data", LITE), ("simpler networks", CNN))
         for s in GROUPS[part]
     )
-    extra = (cell("skin@224", role=EXPLORATORY), cell("cracks@64", CNN, EXPLORATORY), cell("digits", "mlp", version=0),
-             cell("cifar10", LITE, version=2), cell("plantvillage/apple", CNN, version=0))  # fmt: skip
+    extra = (
+        cell("skin@224", role=EXPLORATORY),
+        cell("cracks@64", CNN, EXPLORATORY),
+        cell("digits", "mlp", version=0),
+        cell("cifar10", LITE, version=2),
+        cell("plantvillage/apple", CNN, version=0),
+    )
     alone = judged("generality", cells, *words("generality", cells, "rrrccccr"))
     among = judged("generality", cells + extra, *words("generality", cells + extra, "rrrccccr" + "ccrcr"))
     assert [(h.part, h.word) for h in alone.headlines] == [("other data", REP), ("simpler networks", CON)]
@@ -512,8 +582,11 @@ def test_generality_is_adjusted_over_its_four_cells():
 )
 def test_any_table_gets_one_verdict_whatever_its_order(claim, seed, seeds, hole):
     rng = np.random.default_rng(seed)
-    cells = tuple(dataclasses.replace(c, seeds=seeds, kinds=("own", "shared"), options=()) for c in CLAIMS[claim].cells
-                  if (c.setting, c.network) in (("digits", CNN), ("plantvillage/tomato@160", LITE), ("digits", LITE)))  # fmt: skip
+    cells = tuple(
+        dataclasses.replace(c, seeds=seeds, kinds=("own", "shared"), options=())
+        for c in CLAIMS[claim].cells
+        if (c.setting, c.network) in (("digits", CNN), ("plantvillage/tomato@160", LITE), ("digits", LITE))
+    )
     table = planned(claim, cells).copy()
     for name in ("f1_minority", "f1_macro", *PROBABILITIES):
         table[name] = rng.choice([0.0, 0.05, 0.1, 0.9, 1.0, rng.random()], len(table))
@@ -543,22 +616,70 @@ def test_the_table_of_effects():
 # --- What has been published ------------------------------------------------------------------------------
 
 WORDS_OF_PUBLISHED = {
-    "base": {"digits": REP, "plantvillage/apple": REP, "plantvillage/pepper": REP, "cracks": OPEN, "skin": REP, "cifar10": REP,
-             "plantvillage/apple@64": REP, "resnet34:random": REP, "resnet34:other_crops": REP},
-    "removal": {"digits": CON, "plantvillage/apple": OPEN, "plantvillage/pepper": OPEN, "cracks": OPEN, "skin": OPEN,
-                "cifar10": REP, "resnet34:random": REP, "resnet34:other_crops": REP},
+    "base": {
+        "digits": REP,
+        "plantvillage/apple": REP,
+        "plantvillage/pepper": REP,
+        "cracks": OPEN,
+        "skin": REP,
+        "cifar10": REP,
+        "plantvillage/apple@64": REP,
+        "resnet34:random": REP,
+        "resnet34:other_crops": REP,
+    },
+    "removal": {
+        "digits": CON,
+        "plantvillage/apple": OPEN,
+        "plantvillage/pepper": OPEN,
+        "cracks": OPEN,
+        "skin": OPEN,
+        "cifar10": REP,
+        "resnet34:random": REP,
+        "resnet34:other_crops": REP,
+    },
     "ratio": {"digits": REP, "plantvillage/apple": OPEN},
     "batch_size": {"digits": REP, "plantvillage/apple": REP},
-    "generality": {"digits": REP, "plantvillage/apple": REP, "plantvillage/pepper": REP, "cracks": OPEN, "skin": REP,
-                   "cifar10": REP, "mlp": REP, "logistic": CON},
+    "generality": {
+        "digits": REP,
+        "plantvillage/apple": REP,
+        "plantvillage/pepper": REP,
+        "cracks": OPEN,
+        "skin": REP,
+        "cifar10": REP,
+        "mlp": REP,
+        "logistic": CON,
+    },
     "majorities": {"digits": CON, "plantvillage/apple": CON, "plantvillage/tomato": CON, "cifar10": CON},
-    "sigmoid": {"digits": CON, "plantvillage/apple": CON, "plantvillage/pepper": CON, "cracks": OPEN, "skin": CON, "cifar10": CON},
-    "confidence": {"digits": REP, "plantvillage/apple": REP, "plantvillage/pepper": REP, "cracks": OPEN, "skin": REP,
-                   "cifar10": REP, "resnet34:random": REP, "resnet34:other_crops": REP},
-    "loss_choice": {"digits": CON, "plantvillage/apple": CON, "plantvillage/pepper": CON, "cracks": OPEN, "skin": OPEN,
-                    "cifar10": OPEN, "resnet34:random": CON, "resnet34:other_crops": CON},
+    "sigmoid": {
+        "digits": CON,
+        "plantvillage/apple": CON,
+        "plantvillage/pepper": CON,
+        "cracks": OPEN,
+        "skin": CON,
+        "cifar10": CON,
+    },
+    "confidence": {
+        "digits": REP,
+        "plantvillage/apple": REP,
+        "plantvillage/pepper": REP,
+        "cracks": OPEN,
+        "skin": REP,
+        "cifar10": REP,
+        "resnet34:random": REP,
+        "resnet34:other_crops": REP,
+    },
+    "loss_choice": {
+        "digits": CON,
+        "plantvillage/apple": CON,
+        "plantvillage/pepper": CON,
+        "cracks": OPEN,
+        "skin": OPEN,
+        "cifar10": OPEN,
+        "resnet34:random": CON,
+        "resnet34:other_crops": CON,
+    },
     "training_time": {"digits": REP},
-}  # fmt: skip
+}
 """the words of the cells that were published before the second rules, of `majorities` that of the first variant"""
 RATE_DEPENDENT = {("base", "skin"), ("generality", "skin")}
 
@@ -643,9 +764,10 @@ def test_a_new_factor_changes_no_verdict(results, of_published):
     assert More().key("data") == Run().key("data")
     factors = (*FACTORS, "colour")
     with (
-        mock.patch.object(frame_module, "Run", More), mock.patch.object(frame_module, "FACTORS", factors),
+        mock.patch.object(frame_module, "Run", More),
+        mock.patch.object(frame_module, "FACTORS", factors),
         mock.patch("replication.study.design.Run", More),
-    ):  # fmt: skip
+    ):
         wider = with_defaults(results)
         assert set(wider["colour"]) == {"green"}
         for name in ("removal", "training_time"):
@@ -657,8 +779,11 @@ def test_a_new_factor_changes_no_verdict(results, of_published):
 
 def test_files_older_than_a_factor_give_the_same_verdicts(results, of_published):
     defaults = {f.name: f.default for f in dataclasses.fields(Run)}
-    unused = [n for n in ("trained", "input_side", "optimizer", "weight_decay", "shift", "shift_rate", "ghost_batch")
-              if (results[n] == defaults[n]).all()]  # fmt: skip
+    unused = [
+        n
+        for n in ("trained", "input_side", "optimizer", "weight_decay", "shift", "shift_rate", "ghost_batch")
+        if (results[n] == defaults[n]).all()
+    ]
     older = with_defaults(results[results["trained"] == "all"].drop(columns=unused))
     plan = CLAIMS["confidence"]
     assert same(
@@ -675,8 +800,9 @@ def test_a_new_setting_network_or_result_changes_no_verdict(results, of_publishe
     more = results[results["setting"] == "cracks"].assign(setting="rust", key="other")
     with (
         mock.patch.dict(SETTINGS, rust=dataclasses.replace(SETTINGS["cracks"], name="rust")),
-        mock.patch.dict(SMALL_BODIES, tiny="tiny"), mock.patch.dict(IMAGENET_BODIES, huge="huge"),
-    ):  # fmt: skip
+        mock.patch.dict(SMALL_BODIES, tiny="tiny"),
+        mock.patch.dict(IMAGENET_BODIES, huge="huge"),
+    ):
         for name, plan in CLAIMS.items():
             fresh = runpy.run_module(f"replication.claims.{name}")["CLAIM"]
             assert fresh.cells == plan.cells

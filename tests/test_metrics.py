@@ -83,13 +83,12 @@ def test_decisions_match_sklearn(problem):
     predicted = logits.argmax(1)
     majorities = [k for k in range(len(counts)) if k not in minorities]
     for name, group in (("minority", list(minorities)), ("majority", majorities)):
-        theirs = precision_recall_fscore_support(
-            labels, predicted, labels=group, average="macro", zero_division=0
-        )
+        theirs = precision_recall_fscore_support(labels, predicted, labels=group, average="macro", zero_division=0)
         for metric, value in zip(("precision", "recall", "f1"), theirs, strict=False):
             assert ours[f"{metric}_{name}"] == pytest.approx(value, abs=1e-12)
-    assert ours["f1_macro"] == pytest.approx((ours["f1_minority"] * len(minorities)
-        + ours["f1_majority"] * len(majorities)) / len(counts))  # fmt: skip
+    assert ours["f1_macro"] == pytest.approx(
+        (ours["f1_minority"] * len(minorities) + ours["f1_majority"] * len(majorities)) / len(counts)
+    )
     assert ours["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, predicted))
 
     actual, found = np.isin(labels, minorities), np.isin(predicted, minorities)
@@ -99,8 +98,11 @@ def test_decisions_match_sklearn(problem):
     )
     assert ours["f1_minority_at_1"] == pytest.approx(at_1[2], abs=1e-12)
     assert [ours[c] for c in ("tp", "fp", "fn", "tn")] == [
-        (actual & found).sum(), (~actual & found).sum(), (actual & ~found).sum(), (~actual & ~found).sum()
-    ]  # fmt: skip
+        (actual & found).sum(),
+        (~actual & found).sum(),
+        (actual & ~found).sum(),
+        (~actual & ~found).sum(),
+    ]
 
 
 @EXAMPLES
@@ -170,9 +172,7 @@ def test_temperature_matches_scipy(seed, classes):
     logits, labels = drawn(seed, classes=classes, scale=scale)
     held_out, held_labels = drawn(seed + 100, n=120, classes=classes, scale=scale)
     counts = np.array([1000, 10, 10, 10][:classes])
-    ours = score(
-        logits, labels, minorities=(1,), train_counts=counts, validation=(held_out, held_labels)
-    )
+    ours = score(logits, labels, minorities=(1,), train_counts=counts, validation=(held_out, held_labels))
     shares = np.bincount(labels) / len(labels)
     for at, suffix, target in (("test", "", shares), ("train", "_train", counts / counts.sum())):
         w = weights_to(target, held_labels)
@@ -184,9 +184,7 @@ def test_temperature_matches_scipy(seed, classes):
         best = minimize_scalar(nll, bounds=np.log([0.01, 100]), method="bounded", options={"xatol": 1e-10})
         assert np.log(ours[f"temperature_{at}"]) == pytest.approx(best.x, abs=1e-4)
         assert nll(np.log(ours[f"temperature_{at}"])) <= best.fun + 1e-12
-        scaled = score(
-            logits / ours[f"temperature_{at}"], labels, minorities=(1,), train_counts=counts
-        )
+        scaled = score(logits / ours[f"temperature_{at}"], labels, minorities=(1,), train_counts=counts)
         assert ours[f"nll_scaled{suffix}"] == pytest.approx(scaled[f"nll{suffix}"])
         assert ours[f"ece_scaled{suffix}"] == pytest.approx(scaled[f"ece{suffix}"])
 
@@ -195,9 +193,7 @@ def test_temperature_matches_scipy(seed, classes):
 @given(problems())
 def test_no_grid_temperature_beats_the_fitted_one(problem):
     logits, labels, minorities, counts = problem
-    ours = score(
-        logits, labels, minorities=minorities, train_counts=counts, validation=(logits, labels)
-    )
+    ours = score(logits, labels, minorities=minorities, train_counts=counts, validation=(logits, labels))
     rows = np.arange(len(labels))
     for suffix, w in (("", np.ones(len(labels))), ("_train", weights_to(counts / counts.sum(), labels))):
         grid = [
@@ -291,9 +287,7 @@ def test_score_names_types_and_input_kinds():
     ours = score(logits, labels, minorities=(1,), train_counts=(9, 1))
     assert tuple(ours) == METRICS and len(set(METRICS)) == len(METRICS)
     assert {type(value) for value in ours.values()} == {float}
-    same = score(
-        torch.from_numpy(logits), labels.astype(np.uint8).tolist(), minorities=(1,), train_counts=[900, 100]
-    )
+    same = score(torch.from_numpy(logits), labels.astype(np.uint8).tolist(), minorities=(1,), train_counts=[900, 100])
     np.testing.assert_equal(same, ours)
 
 

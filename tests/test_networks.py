@@ -18,11 +18,11 @@ from replication.data.augmentation import draws
 from replication.data.sources import Source, digest
 from replication.data.splits import Part, Split, split
 from replication.run import Run
-from replication.training import loop, weights
 from replication.running import pretraining
-from replication.training.heads import CENTRING, FINAL_NORMS, Dropout, MaxAvgPool, build, head
-from replication.training.bodies import NETWORKS, TORCHVISION, body
 from replication.running.pretraining import pooled, pretrain, tenth
+from replication.training import loop, weights
+from replication.training.bodies import NETWORKS, TORCHVISION, body
+from replication.training.heads import CENTRING, FINAL_NORMS, Dropout, MaxAvgPool, build, head
 from replication.training.readouts import readouts
 
 RNG = np.random.default_rng(3)
@@ -101,13 +101,19 @@ def test_a_grey_image_is_one_of_three_equal_channels(name):
         close(runs[0](x), runs[1](x.expand(-1, 3, -1, -1)))
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (("resnet34", 4, 64), "network 'resnet34' has no form for images of 4 channels: allowed are 1 and 3"),
-    (("vgg19", 2, 64), "network 'vgg19' has no form for images of 2 channels: allowed are 1 and 3"),
-    (("vgg19_bn", 3, 31), "network 'vgg19_bn' leaves nothing of images of 31 pixels: allowed are 32 and more"),
-    (("vgg16", 3, 32), "unknown network 'vgg16': allowed are simple_cnn, mlp, logistic, resnet18, resnet34, vgg19_bn, "
-     "vgg19, efficientnet_lite0, resnet_cntk, timm/NAME"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("resnet34", 4, 64), "network 'resnet34' has no form for images of 4 channels: allowed are 1 and 3"),
+        (("vgg19", 2, 64), "network 'vgg19' has no form for images of 2 channels: allowed are 1 and 3"),
+        (("vgg19_bn", 3, 31), "network 'vgg19_bn' leaves nothing of images of 31 pixels: allowed are 32 and more"),
+        (
+            ("vgg16", 3, 32),
+            "unknown network 'vgg16': allowed are simple_cnn, mlp, logistic, resnet18, resnet34, vgg19_bn, "
+            "vgg19, efficientnet_lite0, resnet_cntk, timm/NAME",
+        ),
+    ],
+)
 def test_what_a_body_cannot_take_is_said(arguments, words):
     assert refused(body, *arguments) == words
 
@@ -142,8 +148,16 @@ def described(module: nn.Module) -> list[str]:
 
 
 # What fastai 2.8.12's create_head(512, 2) builds; its bn_final=True appends the last line of the second assertion.
-FASTAI = ["MaxAvgPool", "bn 1024 momentum 0.1 eps 1e-05", "dropout 0.25", "linear 1024->512", "ReLU",
-          "bn 512 momentum 0.1 eps 1e-05", "dropout 0.5", "linear 512->2"]  # fmt: skip
+FASTAI = [
+    "MaxAvgPool",
+    "bn 1024 momentum 0.1 eps 1e-05",
+    "dropout 0.25",
+    "linear 1024->512",
+    "ReLU",
+    "bn 512 momentum 0.1 eps 1e-05",
+    "dropout 0.5",
+    "linear 512->2",
+]
 
 
 def test_fastai_head_has_fastais_layers():
@@ -380,8 +394,11 @@ def test_arms_share_imagenet_weights(hub, at_random, monkeypatch):
 
 
 def test_imagenet_offline_says_what_would_help(hub):
-    for name, file in (("resnet34", "resnet34-b627a593.pth"), ("vgg19_bn", "vgg19_bn-c79401a0.pth"),
-                       ("vgg19", "vgg19-dcbb9e9d.pth")):  # fmt: skip
+    for name, file in (
+        ("resnet34", "resnet34-b627a593.pth"),
+        ("vgg19_bn", "vgg19_bn-c79401a0.pth"),
+        ("vgg19", "vgg19-dcbb9e9d.pth"),
+    ):
         assert refused(build, Run(network=name, init="imagenet"), 3, 32, 2) == (
             f"no ImageNet weights for network {name!r} (<urlopen error no route to host>): allowed are a connection to "
             f"the internet, once, the file {hub / file}, or the file {name}.pt in the folder that REPLICATION_WEIGHTS names"
@@ -458,8 +475,15 @@ def made_up_sources(monkeypatch):
     monkeypatch.setattr(pretraining, "load", lambda name, pixels: {"leaves": LEAVES, "things": THINGS}[name])
 
 
-FEW = {"network": "simple_cnn", "sources": ["leaves", "things"], "without": ["Apple"], "pixels": 16, "epochs": 12,
-       "batch_size": 32, "learning_rate": 1e-2}  # fmt: skip
+FEW = {
+    "network": "simple_cnn",
+    "sources": ["leaves", "things"],
+    "without": ["Apple"],
+    "pixels": 16,
+    "epochs": 12,
+    "batch_size": 32,
+    "learning_rate": 1e-2,
+}
 
 
 def test_sources_are_pooled_into_one_label_space(made_up_sources):
@@ -534,20 +558,26 @@ def test_training_images_are_moved_and_held_out_ones_are_not(made_up_sources, tm
     assert still < len(moved) * (share + 0.1)
 
 
-@pytest.mark.parametrize(("changed", "words"), [
-    ({"without": ["Aple"]}, "no class begins with 'Aple': there are Apple___healthy, Apple___rust, Tomato___healthy,"),
-    ({"without": ["Apple", "Tomato", "bird"]}, "pretraining needs at least two classes: found things/airplane"),
-    ({"sources": []}, "no data set to pretrain on: at least one is needed, such as plantvillage or cifar10"),
-    ({"network": "vgg"}, "unknown network 'vgg': allowed are " + ", ".join(NETWORKS)),
-    ({"network": "vgg19"}, "network 'vgg19' leaves nothing of images of 16 pixels: allowed are 32 and more"),
-    ({"pixels": 4}, "pixels = 4 is not allowed: at least 8"),
-    ({"epochs": 0}, "epochs = 0 is not allowed: at least 1"),
-    ({"batch_size": 1}, "batch_size = 1 is not allowed: at least 2"),
-    ({"seed": -1}, "seed = -1 is not allowed: at least 0"),
-    ({"learning_rate": 0.0}, "learning rate 0 is not allowed: above 0"),
-    ({"precision": "int8"}, "unknown precision 'int8': allowed are float32, bfloat16"),
-    ({"learning_rate": 1e38}, "pretraining diverged in epoch 1: learning rates below 1e+38 are allowed"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (
+            {"without": ["Aple"]},
+            "no class begins with 'Aple': there are Apple___healthy, Apple___rust, Tomato___healthy,",
+        ),
+        ({"without": ["Apple", "Tomato", "bird"]}, "pretraining needs at least two classes: found things/airplane"),
+        ({"sources": []}, "no data set to pretrain on: at least one is needed, such as plantvillage or cifar10"),
+        ({"network": "vgg"}, "unknown network 'vgg': allowed are " + ", ".join(NETWORKS)),
+        ({"network": "vgg19"}, "network 'vgg19' leaves nothing of images of 16 pixels: allowed are 32 and more"),
+        ({"pixels": 4}, "pixels = 4 is not allowed: at least 8"),
+        ({"epochs": 0}, "epochs = 0 is not allowed: at least 1"),
+        ({"batch_size": 1}, "batch_size = 1 is not allowed: at least 2"),
+        ({"seed": -1}, "seed = -1 is not allowed: at least 0"),
+        ({"learning_rate": 0.0}, "learning rate 0 is not allowed: above 0"),
+        ({"precision": "int8"}, "unknown precision 'int8': allowed are float32, bfloat16"),
+        ({"learning_rate": 1e38}, "pretraining diverged in epoch 1: learning rates below 1e+38 are allowed"),
+    ],
+)
 def test_bad_pretraining_is_refused_in_one_sentence(made_up_sources, tmp_path, changed, words):
     assert refused(pretrain, out=tmp_path / "c.pt", **FEW | changed).startswith(words)
     assert list(tmp_path.iterdir()) == []
@@ -577,8 +607,24 @@ def test_a_checkpoint_is_whole_or_not_there(made_up_sources, tmp_path, monkeypat
 
 def test_command_pretrains(made_up_sources, tmp_path, capsys):
     out = tmp_path / "cnn.pt"
-    command = ["pretrain", "simple_cnn", "--sources", "leaves,things", "--without", "Apple", "--pixels", "16",
-               "--epochs", "1", "--out", str(out), "--device", "cpu", "--precision", "bfloat16"]  # fmt: skip
+    command = [
+        "pretrain",
+        "simple_cnn",
+        "--sources",
+        "leaves,things",
+        "--without",
+        "Apple",
+        "--pixels",
+        "16",
+        "--epochs",
+        "1",
+        "--out",
+        str(out),
+        "--device",
+        "cpu",
+        "--precision",
+        "bfloat16",
+    ]
     assert cli.main(command) == 0
     said = capsys.readouterr()
     assert said.out.startswith("simple_cnn tells 4 classes apart with validation accuracy ")

@@ -177,11 +177,17 @@ def test_a_new_pack_replaces_the_old_one(tmp_path):
     assert open_pack(tmp_path / "pack").digest != first
 
 
-@pytest.mark.parametrize("name, other, together", [
-    ("0055___RS_HL 5672.jpg", "99aa___RS_HL 5679.jpg", True), ("0055___RS_HL 5672.jpg", "99aa___RS_HL 5680.jpg", False),
-    ("0055___RS_HL 5672.jpg", "99aa___JR_HL 5672.jpg", False), ("00001.jpg", "00002.jpg", False),
-    ("a___GHLB Leaf 12.1.jpg", "b___GHLB Leaf 12.2.jpg", False), ("a___RS_HL 12 copy.jpg", "b___RS_HL 13.jpg", True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, other, together",
+    [
+        ("0055___RS_HL 5672.jpg", "99aa___RS_HL 5679.jpg", True),
+        ("0055___RS_HL 5672.jpg", "99aa___RS_HL 5680.jpg", False),
+        ("0055___RS_HL 5672.jpg", "99aa___JR_HL 5672.jpg", False),
+        ("00001.jpg", "00002.jpg", False),
+        ("a___GHLB Leaf 12.1.jpg", "b___GHLB Leaf 12.2.jpg", False),
+        ("a___RS_HL 12 copy.jpg", "b___RS_HL 13.jpg", True),
+    ],
+)
 def test_neighbouring_photos_form_a_group(name, other, together):
     assert (group(name) == group(other)) == together
 
@@ -189,15 +195,29 @@ def test_neighbouring_photos_form_a_group(name, other, together):
 def bits(kind, mode):
     """The ramp in an encoding of its own."""
     ramp = np.linspace(0, 255, 256, dtype=np.uint8).reshape(16, 16)
-    image = {"I;16": Image.fromarray(ramp.astype(np.uint16) * 257), "I": Image.fromarray(ramp.astype(np.int32) * 257),
-             "1": Image.fromarray(ramp > 127)}.get(mode)  # fmt: skip
+    image = {
+        "I;16": Image.fromarray(ramp.astype(np.uint16) * 257),
+        "I": Image.fromarray(ramp.astype(np.int32) * 257),
+        "1": Image.fromarray(ramp > 127),
+    }.get(mode)
     return file(image or Image.fromarray(ramp).convert(mode), kind), ramp
 
 
-@pytest.mark.parametrize("kind, mode", [
-    ("PNG", "L"), ("PNG", "LA"), ("PNG", "P"), ("PNG", "RGBA"), ("PNG", "I;16"),
-    ("TIFF", "I"), ("TIFF", "CMYK"), ("TIFF", "L"), ("BMP", "L"), ("WEBP", "RGBA"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind, mode",
+    [
+        ("PNG", "L"),
+        ("PNG", "LA"),
+        ("PNG", "P"),
+        ("PNG", "RGBA"),
+        ("PNG", "I;16"),
+        ("TIFF", "I"),
+        ("TIFF", "CMYK"),
+        ("TIFF", "L"),
+        ("BMP", "L"),
+        ("WEBP", "RGBA"),
+    ],
+)
 def test_every_kind_of_image_shows_the_same(kind, mode):
     content, ramp = bits(kind, mode)
     seen = decode(content, 16).astype(int)
@@ -211,11 +231,14 @@ def test_every_exif_mark_is_turned_upright(mark):
     square = Image.fromarray(NOISE[:16])
     stored = {  # how a camera stores the upright picture under each mark
         1: square,
-        2: square.transpose(Image.Transpose.FLIP_LEFT_RIGHT), 3: square.transpose(Image.Transpose.ROTATE_180),
-        4: square.transpose(Image.Transpose.FLIP_TOP_BOTTOM), 5: square.transpose(Image.Transpose.TRANSPOSE),
-        6: square.transpose(Image.Transpose.ROTATE_90), 7: square.transpose(Image.Transpose.TRANSVERSE),
+        2: square.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        3: square.transpose(Image.Transpose.ROTATE_180),
+        4: square.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+        5: square.transpose(Image.Transpose.TRANSPOSE),
+        6: square.transpose(Image.Transpose.ROTATE_90),
+        7: square.transpose(Image.Transpose.TRANSVERSE),
         8: square.transpose(Image.Transpose.ROTATE_270),
-    }[mark]  # fmt: skip
+    }[mark]
     exif = Image.Exif()
     exif[0x0112] = mark
     assert (decode(file(stored, exif=exif), 16) == NOISE[:16].transpose(2, 0, 1)).all()
@@ -244,9 +267,11 @@ pack(Path(sys.argv[1]), 16, Path(sys.argv[2]))"""
 def test_what_a_killed_process_left_is_cleared_by_the_next(tmp_path):
     """The process stops itself by SIGKILL while it writes."""
     folder = data_set(tmp_path / "set", one={"a.png": PLAIN}, two={"b.png": PLAIN})
-    kill = ("import os, numpy, signal; save = numpy.save\n"
-            "def half(path, array): save(path, array); os.kill(os.getpid(), signal.SIGKILL)\n"
-            "numpy.save = half\n")  # fmt: skip
+    kill = (
+        "import os, numpy, signal; save = numpy.save\n"
+        "def half(path, array): save(path, array); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "numpy.save = half\n"
+    )
     done = subprocess.run([sys.executable, "-c", kill + PACK, folder, tmp_path / "pack"], capture_output=True)
     assert done.returncode == -signal.SIGKILL
     (left,) = {p.name for p in tmp_path.iterdir()} - {"set"}
@@ -359,9 +384,13 @@ def test_list_says_what_is_here_and_what_is_not(tmp_path, home, capsys):
     for text in (
         f"cracks: 3 images of 2 classes, 0.0 MB in {tmp_path / 'cracks'}\n  images: negative 2, positive 1\n"
         "  not as listed: negative 2 of 2500, positive 1 of 1500\n",
-        f"packed at 16 pixels (digest {packed('cracks', 16).digest})", "settings: cracks\n", "licence: CC BY 4.0",
-        "Özgenel", f"skin: not here: no data set at {tmp_path / 'skin'}", "`replication data fetch skin` gets it",
-    ):  # fmt: skip
+        f"packed at 16 pixels (digest {packed('cracks', 16).digest})",
+        "settings: cracks\n",
+        "licence: CC BY 4.0",
+        "Özgenel",
+        f"skin: not here: no data set at {tmp_path / 'skin'}",
+        "`replication data fetch skin` gets it",
+    ):
         assert text in said, text
 
 

@@ -14,6 +14,7 @@ from replication.claims.judge import plan_frame
 from replication.claims.tiers import TIERS
 from replication.pages import names, style, words
 from replication.pages.figures import ladder, readout_names, scores
+from replication.pages.front import Front
 from replication.pages.judgements import focus, number_of
 from replication.pages.notebooks import _captioned
 from replication.pages.page import Page, open_page
@@ -21,8 +22,16 @@ from replication.pages.parameters import Parameters, parameters
 from replication.pages.picture import Picture
 from replication.pages.scoreboard import Scoreboard, first_rules, gpu_reproduction
 from replication.pages.selection import Missing, Selection, asked_cells
-from replication.pages.stories import STORIES
-from replication.pages.tables import badge, cross_check, csv_link, effect_table, ends_of, rate_table, table_html
+from replication.pages.stories import STORIES, profile
+from replication.pages.tables import (
+    badge,
+    cross_check,
+    csv_link,
+    effect_table,
+    ends_of,
+    rate_table,
+    table_html,
+)
 from replication.results import published
 from replication.results.frame import values
 from replication.results.store import Store
@@ -48,8 +57,11 @@ def some_published(own_store, shelf, made_up, monkeypatch):
         return
     with Store(own_store) as store:
         store.add_provenance({"id": "made up", "versions": {}, "hardware": "none", "device": "cpu"})
-        runs = [r for r in registry.runs(["removal"], ["plantvillage/apple", "cracks", "skin"], ["simple_cnn"])
-                if (r.setting, r.seed) != ("skin", 109)]  # fmt: skip
+        runs = [
+            r
+            for r in registry.runs(["removal"], ["plantvillage/apple", "cracks", "skin"], ["simple_cnn"])
+            if (r.setting, r.seed) != ("skin", 109)
+        ]
         for run in runs:
             store.add(made_up(run, data="images"))
         published.publish(store, runs, [])
@@ -58,11 +70,20 @@ def some_published(own_store, shelf, made_up, monkeypatch):
 # --- Words and looks ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("value", "digits", "plain", "with_sign"), [
-    (0.123, 2, "0.12", "+0.12"), (-0.126, 2, "−0.13", "−0.13"), (-0.004, 2, "0.00", "0.00"), (0.004, 2, "0.00", "0.00"),
-    (0.0, 2, "0.00", "0.00"), (-0.0, 1, "0.0", "0.0"), (-0.5, 0, "0", "0"), (1234.5, 1, "1,234.5", "+1,234.5"),
-    (float("nan"), 2, "not defined", "not defined"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "digits", "plain", "with_sign"),
+    [
+        (0.123, 2, "0.12", "+0.12"),
+        (-0.126, 2, "−0.13", "−0.13"),
+        (-0.004, 2, "0.00", "0.00"),
+        (0.004, 2, "0.00", "0.00"),
+        (0.0, 2, "0.00", "0.00"),
+        (-0.0, 1, "0.0", "0.0"),
+        (-0.5, 0, "0", "0"),
+        (1234.5, 1, "1,234.5", "+1,234.5"),
+        (float("nan"), 2, "not defined", "not defined"),
+    ],
+)
 def test_one_form_of_numbers(value, digits, plain, with_sign):
     assert (words.number(value, digits), words.signed(value, digits)) == (plain, with_sign)
 
@@ -91,7 +112,10 @@ def test_verdicts_differ_by_word_shape_and_colour_and_are_no_arm():
     assert len(colours) == len(WORDS) and not colours & {look.colour for look in style.LOOKS.values()}
     css = (ROOT / "book/assets/replication.css").read_text()
     for word in WORDS:
-        assert f".verdict-{word.replace(' ', '-')} " in css and f'[data-theme="dark"] .verdict-{word.replace(" ", "-")} ' in css
+        assert (
+            f".verdict-{word.replace(' ', '-')} " in css
+            and f'[data-theme="dark"] .verdict-{word.replace(" ", "-")} ' in css
+        )
         assert style.SIGNS[word] in badge(word) and f">{word}".replace(">", "") in badge(word)
 
 
@@ -109,13 +133,28 @@ def test_no_skill_is_that_of_always_saying_minority():
 
 
 def test_readers_see_names_not_ids():
-    assert names.arm_label("final_bn · bn_removed") == "final BN, layer removed"
+    assert names.arm_label("final_bn · bn_removed") == "final BN with the layer removed"
     assert names.network_label("efficientnet_lite0:imagenet:head") == "EfficientNet-Lite0, ImageNet, frozen"
     effects = {name for c in registry.CLAIMS.values() for name in [c.headline[0]]}
     assert all("_" not in names.effect_label(name) for name in effects | set(names.METRICS))
-    rows = [{"setting": "digits", "network": "mlp", "variant": "", "rate": "own", "effect": "one_minus_two", "n": 3,
-             "mean": -0.0001, "low": -0.2, "high": 0.1, "median": 0.0, "margin": 0.05, "p above": 0.5, "p below": 1e-5,
-             "p within": 1.0}]  # fmt: skip
+    rows = [
+        {
+            "setting": "digits",
+            "network": "mlp",
+            "variant": "",
+            "rate": "own",
+            "effect": "one_minus_two",
+            "n": 3,
+            "mean": -0.0001,
+            "low": -0.2,
+            "high": 0.1,
+            "median": 0.0,
+            "margin": 0.05,
+            "p above": 0.5,
+            "p below": 1e-5,
+            "p within": 1.0,
+        }
+    ]
     shown = effect_table(rows).iloc[0].tolist()
     assert "two-layer perceptron" in shown[0] and "gain with one majority class minus gain with two" in shown
     assert "0.000" in shown and "below 0.001" in shown and "each arm's own rate" in shown
@@ -137,13 +176,15 @@ def test_names_made_later_in_a_live_kernel_are_no_parameters():
 @pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.stem != "status"], ids=lambda p: p.stem)
 def test_parameters_cell_is_the_same_in_all_notebooks(path):
     def cells(at):
-        return [c["source"] for c in json.loads(at.read_text())["cells"] if "parameters" in c["metadata"].get("tags", [])]
+        return [
+            c["source"] for c in json.loads(at.read_text())["cells"] if "parameters" in c["metadata"].get("tags", [])
+        ]
 
     assert cells(path) == cells(ROOT / "book/base.ipynb") and len(cells(path)) == 1
 
 
 def test_every_claim_has_a_notebook_of_its_own():
-    assert set(registry.CLAIMS) <= {p.stem for p in NOTEBOOKS} and set(registry.PLANS) == set(STORIES)
+    assert set(registry.CLAIMS) <= {p.stem for p in NOTEBOOKS} and set(STORIES) <= set(registry.PLANS)
 
 
 # --- What a page selects --------------------------------------------------------------------------
@@ -154,7 +195,9 @@ def test_training_here_needs_no_files_unless_told(monkeypatch):
     assert {c.setting for c in cells} == {"digits"} and {network_of(c.network).body for c in cells} <= set(SMALL_BODIES)
     assert {c.setting for c in asked_cells("base", Parameters(seeds=1, settings="cracks"))} == {"cracks"}
     seen = []
-    monkeypatch.setattr("replication.pages.local.trained", lambda plan, cells, asked: seen.append(cells) or pd.DataFrame())
+    monkeypatch.setattr(
+        "replication.pages.local.trained", lambda plan, cells, asked: seen.append(cells) or pd.DataFrame()
+    )
     assert focus(Page("removal", Parameters(seeds=2)).judgement) is None
     assert all(c.seeds == 2 and c.setting == "digits" for c in seen[0])
 
@@ -167,15 +210,18 @@ def test_complete_cells_stand_side_by_side(some_published):
     part = parts[names.cell_label(LEAVES)]
     a, b = values(part, "final_bn"), values(part, "plain")
     assert len(a) == 10 and f"<td>{b.mean():.2f}</td>" in text and f"<td>{words.signed((a - b).mean(), 3)}</td>" in text
-    assert page.contrast("final_bn", cell=next(c for c in page.cells if c.setting == "plantvillage/apple" and c.network == "simple_cnn")
-                         ).startswith(f"{b.mean():.2f} to {a.mean():.2f} (difference")  # fmt: skip
+    assert page.contrast(
+        "final_bn", cell=next(c for c in page.cells if c.setting == "plantvillage/apple" and c.network == "simple_cnn")
+    ).startswith(f"{b.mean():.2f} to {a.mean():.2f} (difference")
     assert "skin" not in text
 
 
 def test_what_is_not_there_is_said_with_its_seeds(some_published):
     page = Page("removal", Parameters(settings="skin", networks="simple_cnn"))
     said = page.key_figure().data
-    assert said.startswith("<p class='missing'>") and f"{names.cell_label(('skin', 'simple_cnn'))}: 9 of 10 seeds" in said
+    assert (
+        said.startswith("<p class='missing'>") and f"{names.cell_label(('skin', 'simple_cnn'))}: 9 of 10 seeds" in said
+    )
     assert "Not run yet" in Page("ratio", Parameters()).found().data
     assert page.forest().data.startswith("<p class='missing'>")
     with pytest.raises(Missing, match="nothing is published; with seeds > 0"):
@@ -212,7 +258,10 @@ def test_captions_and_alternative_texts_are_put_where_the_book_reads_them():
     cell = {"metadata": {"mystnb": {"image": {"alt": "old"}}}, "outputs": [{"data": bundle, "metadata": about}]}
     _captioned(cell)
     assert cell["metadata"]["mystnb"] == {"figure": {"caption": "a finding. More."}, "image": {"alt": "a finding"}}
-    gone = {"metadata": {"mystnb": cell["metadata"]["mystnb"]}, "outputs": [{"data": {"text/html": "none"}, "metadata": {}}]}
+    gone = {
+        "metadata": {"mystnb": cell["metadata"]["mystnb"]},
+        "outputs": [{"data": {"text/html": "none"}, "metadata": {}}],
+    }
     _captioned(gone)
     assert "mystnb" not in gone["metadata"]
 
@@ -222,7 +271,10 @@ def test_committed_captions_are_those_computed(path):
     for cell in json.loads(path.read_text())["cells"]:
         found = [o["metadata"] for o in cell.get("outputs", ()) if "caption" in o.get("metadata", {})]
         shown = cell["metadata"].get("mystnb", {})
-        assert not found or (shown["figure"]["caption"], shown["image"]["alt"]) == (found[0]["caption"], found[0]["alt"])
+        assert not found or (shown["figure"]["caption"], shown["image"]["alt"]) == (
+            found[0]["caption"],
+            found[0]["alt"],
+        )
         assert len(found) <= 1, "a cell has one figure, and one caption"
 
 
@@ -236,10 +288,7 @@ def published_places() -> list[tuple[str, str]]:
     rows = published.read()
     there = set(zip(rows["setting"], rows["network"], rows["init"], rows["trained"], rows["head"]))
     cells = {(c.setting, c.network) for p in registry.PLANS.values() for c in p.cells}
-    return sorted(
-        (s, n) for s, n in cells
-        if (s, (w := network_of(n)).body, w.init, w.trained, w.head) in there
-    )  # fmt: skip
+    return sorted((s, n) for s, n in cells if (s, (w := network_of(n)).body, w.init, w.trained, w.head) in there)
 
 
 @pytest.mark.parametrize("place", published_places(), ids=" ".join)
@@ -318,32 +367,58 @@ def test_every_table_of_the_book_has_a_caption(path):
     if path.stem == "performance":
         pytest.skip("its tables stand below headings that name them")
     html = "".join(
-        "".join(o["data"]["text/html"]) for c in json.loads(path.read_text())["cells"] for o in c.get("outputs", ())
+        "".join(o["data"]["text/html"])
+        for c in json.loads(path.read_text())["cells"]
+        for o in c.get("outputs", ())
         if "text/html" in o.get("data", {})
-    )  # fmt: skip
+    )
     assert html.count("<table") == html.count("<caption>") and "-0.00" not in html
 
 
 def test_cross_check_is_the_benchmark_in_a_table():
     run = {"f1_minority": 0.5, "roc_auc": 0.9, "seconds": 2.0}
-    found = {"f1_minority": {"n": 2, "difference": -0.25, "interval": [-0.4, 0.1]},
-             "roc_auc": {"n": 2, "difference": 0.01, "interval": [0, 0.02]}, "agree": True}  # fmt: skip
+    found = {
+        "f1_minority": {"n": 2, "difference": -0.25, "interval": [-0.4, 0.1]},
+        "roc_auc": {"n": 2, "difference": 0.01, "interval": [0, 0.02]},
+        "agree": True,
+    }
     theirs = [run | {"f1_minority": 0.75, "seconds": 6.0}] * 2
-    text = cross_check({
-        "results": {"plain": {"ours": [run] * 3, "fastai": theirs, "fastai_default": theirs}},
-        "comparison": {"plain": {"fastai": found | {"agree": False}, "fastai_default": found}},
-    }).data  # fmt: skip
+    text = cross_check(
+        {
+            "results": {"plain": {"ours": [run] * 3, "fastai": theirs, "fastai_default": theirs}},
+            "comparison": {"plain": {"fastai": found | {"agree": False}, "fastai_default": found}},
+        }
+    ).data
     cells = [part.split("<")[0] for part in text.split("<td>")[1:]]
     numbers = ["2", "0.50", "0.75", "−0.250", "−0.40\u00a0to\u00a0+0.10", "+0.010 (0.000\u00a0to\u00a0+0.020)"]
-    assert cells == ["plain", "fastai", *numbers, "no", "2.0", "6.0",
-                     "plain", "fastai, default", *numbers, "", "2.0", "6.0"]  # fmt: skip
+    assert cells == [
+        "plain",
+        "fastai",
+        *numbers,
+        "no",
+        "2.0",
+        "6.0",
+        "plain",
+        "fastai, default",
+        *numbers,
+        "",
+        "2.0",
+        "6.0",
+    ]
 
 
 def test_rates_at_an_end_of_those_tried_are_marked():
     rates = {"digits/a": {"plain": 0.1, "final_bn": 0.01}, "cracks/b": {"plain": 3e-4}}
     assert ends_of(rates) == [("digits/a", "plain"), ("cracks/b", "plain")]
     text = rate_table(rates, ends_of(rates)).data
-    assert [part.split("<")[0] for part in text.split("<td>")[1:]] == ["plain", "0.1 *", "0.0003 *", "final BN", "0.01", ""]
+    assert [part.split("<")[0] for part in text.split("<td>")[1:]] == [
+        "plain",
+        "0.1 *",
+        "0.0003 *",
+        "final BN",
+        "0.01",
+        "",
+    ]
 
 
 def test_open_page_checks_its_parameters():
@@ -363,3 +438,45 @@ def test_selection_counts_seeds_of_incomplete_cells(some_published):
 
 def test_readouts_of_an_arm_are_named_as_figures_name_them():
     assert readout_names("final_bn", ("as_trained", "bn_removed")) == ["final_bn", "final_bn · bn_removed"]
+
+
+# --- When the transfer results arrive -------------------------------------------------------------
+
+TOMATO = ("plantvillage/tomato@160", "efficientnet_lite0:imagenet:head")
+
+
+@pytest.fixture
+def transfer_published(own_store, tmp_path, made_up, monkeypatch):
+    """Made-up results of a frozen body on tomato leaves: claims on the base pair whole, the profile too, close begun."""
+    monkeypatch.setenv("REPLICATION_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("REPLICATION_HOME", str(tmp_path))
+    close = ("plantvillage/tomato@128", "resnet_cntk:imagenet")
+    chosen = {"/".join(place): {"plain": 0.01, "final_bn": 0.003} for place in (TOMATO, close)}
+    (tmp_path / "rates.json").write_text(json.dumps({"grid": chosen, "wide": {}}))
+    runs = {run for name in ("base", "rate_profile") for run in registry.runs([name], [TOMATO[0]], [TOMATO[1]])}
+    runs |= set(registry.runs(["base"], [close[0]], [close[1]], seeds=12, kinds=["own"]))
+    with Store(own_store) as store:
+        store.add_provenance({"id": "made up", "versions": {}, "hardware": "none", "device": "cpu"})
+        for run in runs:
+            found = made_up(run, data="images")
+            found.scores["logit_adjusted"] = dict(found.scores["as_trained"])
+            store.add(found)
+        published.publish(store, runs, (), curves=runs)
+
+
+def test_transfer_cells_lead_when_they_are_whole(transfer_published):
+    page = Page("base", Parameters())
+    head = page.judgement.headlines[0]
+    assert (head.tier, head.lead.cell.setting) == ("frozen", TOMATO[0]) and "close: 12 of 20 seeds" in head.beside
+    text = page.key_result().data
+    assert "tier <em>frozen</em>" in text and names.cell_label(TOMATO) in text
+    assert "identity: not tested; close: 12 of 20 seeds" in text and "for these weights and these images" in text
+    assert list(page.parts(page.leading(**page.where), **page.where)) == [names.cell_label(TOMATO)]
+    assert names.cell_label(TOMATO) in page.key_figure().caption
+    profiled = profile(page)
+    assert len(profiled.figure.axes[0].get_xticks()) == 7 and "confidence" not in profiled.alt
+    front = Front({})
+    assert front.sentences().data.startswith(f"**On {names.setting_label(TOMATO[0])} with an ") and isinstance(
+        front.hero(), Picture
+    )
+    assert "frozen" in "\n".join(front.board.lines())

@@ -6,17 +6,25 @@ import pandas as pd
 import pytest
 import torch
 
-from replication.study import recipes
 from replication.data.settings import Setting, setting
 from replication.results.reproduction import other_weights
 from replication.results.store import Store
 from replication.run import Run, checkpoint_digest
-from replication.training.heads import build
 from replication.running import initial, local
 from replication.running.pretraining import pretrain
+from replication.study import recipes
+from replication.training.heads import build
 
-FEW = {"sources": ["digits"], "without": ["3", "8"], "pixels": 8, "epochs": 1, "learning_rate": 1e-3, "batch_size": 128,
-       "precision": "float32", "seed": 0}  # fmt: skip
+FEW = {
+    "sources": ["digits"],
+    "without": ["3", "8"],
+    "pixels": 8,
+    "epochs": 1,
+    "learning_rate": 1e-3,
+    "batch_size": 128,
+    "precision": "float32",
+    "seed": 0,
+}
 RUN = Run(setting="digits/1v1", init="most_digits", epochs=1)
 
 
@@ -32,7 +40,7 @@ def folder(monkeypatch, tmp_path):
 
 def test_a_recipe_is_carried_out_once_and_runs_start_from_it(folder):
     initial.make([RUN, Run()])
-    (path,) = folder.iterdir()
+    (path,) = folder.glob("*.pt")
     assert path == recipes.checkpoint("most_digits", "simple_cnn") and path.name.startswith("simple_cnn-most_digits-")
     kept, before = torch.load(path, weights_only=True), path.stat().st_mtime_ns
     assert kept["provenance"]["without"] == ["3", "8"] and len(kept["provenance"]["classes"]) == 8
@@ -84,7 +92,7 @@ def test_a_recipe_is_carried_out_alike_whatever_the_machine(folder):
             torch.set_num_threads(threads)
             initial.make([RUN])
             assert torch.get_num_threads() == threads
-            (path,) = folder.iterdir()
+            (path,) = folder.glob("*.pt")
             digests.append([*torch.load(path, weights_only=True)["body"].values()])
             path.unlink()
     finally:
@@ -105,10 +113,17 @@ def test_results_from_other_weights_are_told():
 
 
 @pytest.mark.skipif(not local.at_hand("plantvillage/apple"), reason="needs the images of PlantVillage")
-@pytest.mark.parametrize(("name", "allowed"), [
-    ("plantvillage/apple", True), ("plantvillage/apple@64", True), ("plantvillage/apple/2v2", True), ("digits", True),
-    ("plantvillage/pepper", False), ("plantvillage/tomato/1v1", False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("plantvillage/apple", True),
+        ("plantvillage/apple@64", True),
+        ("plantvillage/apple/2v2", True),
+        ("digits", True),
+        ("plantvillage/pepper", False),
+        ("plantvillage/tomato/1v1", False),
+    ],
+)
 def test_other_crops_are_for_apple_and_for_other_sources(name, allowed):
     run = Run(setting=name, init="other_crops", network="resnet34")
     if allowed:

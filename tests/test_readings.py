@@ -22,7 +22,9 @@ def held_out(draw):
     classes = draw(st.sampled_from([2, 2, 2, 3, 4]))
     m, n = draw(st.integers(classes, 20)), draw(st.integers(classes, 25))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    parts = [rng.permutation(np.concatenate([np.arange(classes), rng.integers(classes, size=k - classes)])) for k in (m, n)]
+    parts = [
+        rng.permutation(np.concatenate([np.arange(classes), rng.integers(classes, size=k - classes)])) for k in (m, n)
+    ]
     labels = np.concatenate(parts)
     rows = draw(st.integers(1, 3))
     shape = (rows, m + n, classes)

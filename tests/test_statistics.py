@@ -24,8 +24,9 @@ quick = settings(max_examples=40, deadline=None)
 
 
 def test_bca_is_scipys_interval_where_nothing_ties():
-    oracle = stats.bootstrap((np.sort(TRIAL),), np.mean, method="BCa", n_resamples=9999,
-                             rng=np.random.default_rng(S.SEED)).confidence_interval
+    oracle = stats.bootstrap(
+        (np.sort(TRIAL),), np.mean, method="BCa", n_resamples=9999, rng=np.random.default_rng(S.SEED)
+    ).confidence_interval
     assert S.bca(TRIAL) == pytest.approx(tuple(oracle), rel=1e-9)
     assert S.bca(TRIAL) == S.bca(TRIAL)
 
@@ -95,10 +96,14 @@ def test_max_t_is_tukeys_range_for_normal_columns():
     assert r.pairs.tolist() == [[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]]
 
 
-@pytest.mark.parametrize("D", [
-    np.random.default_rng(6).gamma(1.0, 0.2, (15, 3)),
-    np.outer([0.5, 0.6, 0.7] + [0] * 17, [1, 0]),  # 4 % of resamples draw zeros only
-], ids=["skewed", "sparse"])
+@pytest.mark.parametrize(
+    "D",
+    [
+        np.random.default_rng(6).gamma(1.0, 0.2, (15, 3)),
+        np.outer([0.5, 0.6, 0.7] + [0] * 17, [1, 0]),  # 4 % of resamples draw zeros only
+    ],
+    ids=["skewed", "sparse"],
+)
 def test_max_t_is_its_plain_loop(D):
     r = S.pairwise(D)
     X = D[:, r.pairs[:, 0]] - D[:, r.pairs[:, 1]]
@@ -117,8 +122,9 @@ def test_max_t_is_its_plain_loop(D):
 # --- Edges ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("f", [S.bca, S.p_above, S.p_below, S.tost, S.big_share_upper, S.absent,
-                               S.upper_limit, S.seeds_needed])
+@pytest.mark.parametrize(
+    "f", [S.bca, S.p_above, S.p_below, S.tost, S.big_share_upper, S.absent, S.upper_limit, S.seeds_needed]
+)
 def test_nan_infinity_and_shape_are_refused_in_one_sentence(f):
     with pytest.raises(ValueError, match="found 2 NaN or infinite of 3"):
         f([0.1, np.nan, inf])
@@ -278,12 +284,16 @@ def mixture(*parts):
 
 
 @pytest.mark.parametrize("n", [20, 60])
-@pytest.mark.parametrize("parts", [
-    [(0.5, 0, 0), (0.5, 0.85, 0.97)],
-    [(0.2, 0, 0), (0.8, 0.85, 0.97)],
-    [(0.8, 0, 0), (0.2, 0.85, 0.97)],
-    [(0.4, 0, 0), (0.3, -0.1, 0.3), (0.3, 0.6, 0.95)],
-], ids=["half", "most", "few", "three modes"])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [(0.5, 0, 0), (0.5, 0.85, 0.97)],
+        [(0.2, 0, 0), (0.8, 0.85, 0.97)],
+        [(0.8, 0, 0), (0.2, 0.85, 0.97)],
+        [(0.4, 0, 0), (0.3, -0.1, 0.3), (0.3, 0.6, 0.95)],
+    ],
+    ids=["half", "most", "few", "three modes"],
+)
 def test_bca_covers_bimodal_gains(parts, n):
     draw, true = mixture(*parts)
     limits = np.array([S.bca(d, resamples=499) for d in draw(300, n)])

@@ -62,7 +62,9 @@ def said(path):
 # --- What is there, and what is left out ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix, kind", [(".gif", "GIF"), (".jfif", "JPEG"), (".jp2", "JPEG2000"), (".ppm", "PPM"), ("", "PNG")])
+@pytest.mark.parametrize(
+    "suffix, kind", [(".gif", "GIF"), (".jfif", "JPEG"), (".jp2", "JPEG2000"), (".ppm", "PPM"), ("", "PNG")]
+)
 def test_every_kind_that_can_be_read_is_read(tmp_path, suffix, kind):
     folder(tmp_path / "set", a=1, b=1)
     image = photo()
@@ -92,10 +94,12 @@ def test_everything_left_out_is_said(tmp_path):
     found = survey(path)
     assert found.counts == {"a": 2, "b": 2} and list(found.broken) == ["b/cut.png"]
     assert {reason: len(names) for reason, names in found.left_out.items()} == {
-        "hidden, or in a hidden folder or one of previews": 2, "without a suffix, and no image": 1,
-        "an archive inside a class, which is not opened": 1, "no image by its suffix .txt": 1,
+        "hidden, or in a hidden folder or one of previews": 2,
+        "without a suffix, and no image": 1,
+        "an archive inside a class, which is not opened": 1,
+        "no image by its suffix .txt": 1,
         "a device, a pipe or a link that leads nowhere": 2,
-    }  # fmt: skip
+    }
     for reason in (*found.left_out, "no whole images: 1 (b/cut.png)", "a: 2 images, majority", "b: 2 images, minority"):
         assert reason in said(path)
 
@@ -116,15 +120,25 @@ def test_masks_beside_photographs_are_left_out_and_others_flagged(tmp_path):
     for name in ("0000_mask.png", "0001-Seg.png", "alone_mask.png"):
         saved(Image.new("L", (16, 16)), path / "a" / name)
     found = survey(path)
-    assert found.counts["a"] == 4 and found.left_out["a mask beside its photograph"] == ("a/0000_mask.png", "a/0001-Seg.png")
+    assert found.counts["a"] == 4 and found.left_out["a mask beside its photograph"] == (
+        "a/0000_mask.png",
+        "a/0001-Seg.png",
+    )
     assert found.masks == found.constant == ("a/alone_mask.png",)
     assert "masks by their names" in said(path) and "of one colour" in said(path)
 
 
-@pytest.mark.parametrize("values, black, white", [
-    (np.uint16([0, 4095]), 0, 4095), (np.uint16([0, 1000]), 0, 1023), (np.uint16([0, 65535]), 0, 65535),
-    (np.float32([0, 1]), 0, 1), (np.float32([0, 200]), 0, 255), (np.float32([-5, 5]), -5, 5),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "values, black, white",
+    [
+        (np.uint16([0, 4095]), 0, 4095),
+        (np.uint16([0, 1000]), 0, 1023),
+        (np.uint16([0, 65535]), 0, 65535),
+        (np.float32([0, 1]), 0, 1),
+        (np.float32([0, 200]), 0, 255),
+        (np.float32([-5, 5]), -5, 5),
+    ],
+)
 def test_deep_images_are_shown_by_their_range(tmp_path, values, black, white):
     path = folder(tmp_path / "set", a=1, b=1)
     ramp = np.linspace(values[0], values[1], 256).reshape(16, 16).astype(values.dtype)
@@ -161,7 +175,11 @@ def test_the_same_picture_is_found_however_it_is_turned_and_saved(tmp_path):
     saved(first.resize((48, 48)), path / "a" / "small.png")
     found = survey(path)
     assert found.identical == (("a/0001.png", "a/copy.png"),)
-    assert {name for pair in found.near for name in pair} == {"a/0000.png", "a/small.png", *(f"a/turned{i}.jpg" for i in range(7))}
+    assert {name for pair in found.near for name in pair} == {
+        "a/0000.png",
+        "a/small.png",
+        *(f"a/turned{i}.jpg" for i in range(7)),
+    }
     source = packed(f"folder:{path}", 16)
     names = [photo.name for photo in own(path).photos]
     of = {name: source.groups[i] for i, name in enumerate(names) if source.labels[i] == 0}
@@ -186,10 +204,14 @@ def test_joined_groups():
 def test_a_picture_in_two_classes_is_said_and_left_out(tmp_path):
     path = folder(tmp_path / "set", a=300, b=60)
     shutil.copy(path / "a" / "0007.png", path / "b" / "same.png")
-    assert survey(path).contradictory == (("a/0007.png", "b/same.png"),) and "the same picture in two classes" in said(path)
+    assert survey(path).contradictory == (("a/0007.png", "b/same.png"),) and "the same picture in two classes" in said(
+        path
+    )
     source, s = packed(f"folder:{path}", 16), setting(f"folder:{path}@16")
     s = fitted(source, s)
-    drawn = [i for seed in range(20) for part in indices(source, s, 100, 5, seed).values() for c in part for i in c.tolist()]
+    drawn = [
+        i for seed in range(20) for part in indices(source, s, 100, 5, seed).values() for c in part for i in c.tolist()
+    ]
     assert not {7, 300 + 60} & set(drawn) and len(set(drawn)) > 300
 
 
@@ -216,7 +238,11 @@ def test_train_and_test_folders_are_a_split(tmp_path):
     name = f"folder:{path}@16"
     source, photos = packed(f"folder:{path}", 16), own(path).photos
     chosen = sizes(source, setting(name))
-    assert (chosen.n_majority, chosen.test, chosen.validation) == (200, 25, (30, 12)) and "your own split" in chosen.sentence
+    assert (chosen.n_majority, chosen.test, chosen.validation) == (
+        200,
+        25,
+        (30, 12),
+    ) and "your own split" in chosen.sentence
     parts = indices(source, fitted(source, setting(name)), 200, 5, seed=3)
     assert all(photos[i].part == part for part, of in parts.items() for numbers in of for i in numbers)
     assert (path / "train" / "a").is_dir() and data_digest(name) == split(Run(setting=name, n_majority=200)).digest
@@ -234,11 +260,18 @@ def test_without_val_the_validation_images_come_from_train(tmp_path):
     assert {photos[i].part for i in drawn["train"] | drawn["validation"]} == {"train"}
 
 
-@pytest.mark.parametrize("layout, words", [
-    ({"train": 1, "test": 1}, "look like a split, but test/ has no folder a class"),
-    ({"train/a": 1, "train/b": 1, "test/a": 1}, "class 'b' is not in both train/ and test/|class 'b' is not in both test/ and train/"),
-    ({"train/a": 1, "test/a": 1, "cats": 1}, "beside 'cats'"), ({"train/a": 1, "val/a": 1}, "a split has train/ and test/"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "layout, words",
+    [
+        ({"train": 1, "test": 1}, "look like a split, but test/ has no folder a class"),
+        (
+            {"train/a": 1, "train/b": 1, "test/a": 1},
+            "class 'b' is not in both train/ and test/|class 'b' is not in both test/ and train/",
+        ),
+        ({"train/a": 1, "test/a": 1, "cats": 1}, "beside 'cats'"),
+        ({"train/a": 1, "val/a": 1}, "a split has train/ and test/"),
+    ],
+)
 def test_half_a_split_is_refused(tmp_path, layout, words):
     for name, n in layout.items():
         folder(tmp_path / "set", **{name: n})
@@ -249,7 +282,10 @@ def test_half_a_split_is_refused(tmp_path, layout, words):
 def test_a_table_of_files_and_labels_is_a_set(tmp_path):
     folder(tmp_path / "pictures, all of them", x=6)
     files = sorted((tmp_path / "pictures, all of them" / "x").iterdir())
-    rows = [f'"pictures, all of them/x/{f.name}",{"good" if i < 4 else "bad"},{"train" if i % 2 else "test"}' for i, f in enumerate(files)]
+    rows = [
+        f'"pictures, all of them/x/{f.name}",{"good" if i < 4 else "bad"},{"train" if i % 2 else "test"}'
+        for i, f in enumerate(files)
+    ]
     table = tmp_path / "my table.csv"
     table.write_text("file,label,split\n" + "\n".join(rows))
     assert survey(table).counts == {"good": 4, "bad": 2} and survey(table).parts["bad"] == {"train": 1, "test": 1}
@@ -258,10 +294,14 @@ def test_a_table_of_files_and_labels_is_a_set(tmp_path):
     before = source.digest
     table.write_text(table.read_text().replace(",good,test", ",good,train"))
     assert packed(f"folder:{table}", 16).digest != before
-    for text, words in (("name,label\nx,y", "no column 'file'"), ("file,label\nno.png,y", "no such file"),
-                        ("file,label\n,y", "no file in line 2"), ("file,label,split\n/dev/zero,y,train", "no such file"),
-                        (f'file,label,split\n"{files[0]}",y,later', "split 'later' in line 2"),
-                        (f'file,label\n"{files[0]}",y\n"{files[0]}",z', "in lines 2 and 3")):  # fmt: skip
+    for text, words in (
+        ("name,label\nx,y", "no column 'file'"),
+        ("file,label\nno.png,y", "no such file"),
+        ("file,label\n,y", "no file in line 2"),
+        ("file,label,split\n/dev/zero,y,train", "no such file"),
+        (f'file,label,split\n"{files[0]}",y,later', "split 'later' in line 2"),
+        (f'file,label\n"{files[0]}",y\n"{files[0]}",z', "in lines 2 and 3"),
+    ):
         table.write_text(text)
         with pytest.raises(ValueError, match=words):
             survey(table)
@@ -277,14 +317,24 @@ def made(a, b, groups=None, own=True):
     return Source("own", np.zeros((a + b, 1, 1, 1), np.uint8), labels, groups, ("a", "b"), "", "", ""), s
 
 
-@pytest.mark.parametrize("a, b, expected", [
-    (1300, 235, (1000, 10, 150, (150, 75))), (5000, 5000, (1000, 10, 150, (150, 75))),
-    (952, 600, (734, 7, 109, (109, 54))), (174, 35, (134, 5, 20, (20, 10))), (5000, 60, (1000, 10, 33, (33, 16))),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "a, b, expected",
+    [
+        (1300, 235, (1000, 10, 150, (150, 75))),
+        (5000, 5000, (1000, 10, 150, (150, 75))),
+        (952, 600, (734, 7, 109, (109, 54))),
+        (174, 35, (134, 5, 20, (20, 10))),
+        (5000, 60, (1000, 10, 33, (33, 16))),
+    ],
+)
 def test_sizes_follow_the_data(a, b, expected):
     found = sizes(*made(a, b))
     assert (found.n_majority, found.n_minority, found.test, found.validation) == expected
-    words = "the sizes of the book" if expected[0] == 1000 and expected[2] == 150 else f"scaled down to {a} images of a and {b}"
+    words = (
+        "the sizes of the book"
+        if expected[0] == 1000 and expected[2] == 150
+        else f"scaled down to {a} images of a and {b}"
+    )
     assert words in found.sentence and f"{expected[0]} images of the majority" in found.sentence
 
 
@@ -307,7 +357,11 @@ def test_every_size_chosen_can_be_drawn(a, b, most, seed):
         return
     parts = indices(source, fitted(source, s), n.n_majority, n.n_minority, seed)
     assert [len(c) for part in ("train", "test", "validation") for c in parts[part]] == [
-        n.n_majority, n.n_minority, n.test, n.test, *n.validation
+        n.n_majority,
+        n.n_minority,
+        n.test,
+        n.test,
+        *n.validation,
     ]
 
 
@@ -397,7 +451,11 @@ def test_list_goes_on_past_a_damaged_pack(tmp_path):
             packed("cracks", pixels)
     (where[0] / "images.npy").write_bytes(b"")
     lines = "\n".join(report())
-    assert f"{where[0] / 'images.npy'} has changed" in lines and "packed at 24 pixels" in lines and "cifar10: not here" in lines
+    assert (
+        f"{where[0] / 'images.npy'} has changed" in lines
+        and "packed at 24 pixels" in lines
+        and "cifar10: not here" in lines
+    )
 
 
 def test_a_pack_without_sums_is_known_by_its_digest(tmp_path):
@@ -426,16 +484,25 @@ def test_packing_holds_few_images_in_memory(tmp_path):
 
     path = tmp_path / "set"
     for i in range(48):
-        saved(Image.fromarray(RNG.integers(0, 256, (12, 12, 3), dtype=np.uint8)).resize((1500, 1500)), path / "ab"[i % 2] / f"{i}.bmp")
-    code = ("import resource, sys; from pathlib import Path; import replication.data.packs as p\n"
-            "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\np.os.cpu_count = lambda: 2\n"
-            "p.pack(Path(sys.argv[1]), 64, Path(sys.argv[2]))\n"
-            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)")  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", code, path, tmp_path / "pack"], capture_output=True, text=True, check=True)
+        saved(
+            Image.fromarray(RNG.integers(0, 256, (12, 12, 3), dtype=np.uint8)).resize((1500, 1500)),
+            path / "ab"[i % 2] / f"{i}.bmp",
+        )
+    code = (
+        "import resource, sys; from pathlib import Path; import replication.data.packs as p\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\np.os.cpu_count = lambda: 2\n"
+        "p.pack(Path(sys.argv[1]), 64, Path(sys.argv[2]))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, path, tmp_path / "pack"], capture_output=True, text=True, check=True
+    )
     assert int(done.stdout) * 1024 < 48 * 1500 * 1500 * 3 * 0.5, "less than half of the files"
 
 
-@pytest.mark.parametrize("path, words", [("nowhere", "not there"), ("/dev/zero", "a device or pipe"), ("file.txt", "is a file")])
+@pytest.mark.parametrize(
+    "path, words", [("nowhere", "not there"), ("/dev/zero", "a device or pipe"), ("file.txt", "is a file")]
+)
 def test_what_is_no_folder_is_one_sentence(tmp_path, monkeypatch, path, words):
     monkeypatch.chdir(tmp_path)
     Path("file.txt").write_text("x")

@@ -50,7 +50,6 @@ class Effect:
         return self.adjusted[2] < st.ALPHA
 
 
-
 @dataclass
 class Curve:
     """Gains of the same seeds at every level (n, G), compared pair by pair with simultaneous intervals."""

@@ -148,9 +148,7 @@ def _checked(logits: ArrayLike, labels: ArrayLike, ndim: int) -> tuple[Floats, I
     logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
     if logits.ndim != ndim or labels.shape != logits.shape[-2:-1]:
         wanted = "(N, K)" if ndim == 2 else "(E, N, K)"
-        raise ValueError(
-            f"Logits must be {wanted} and labels (N,), found shapes {logits.shape} and {labels.shape}."
-        )
+        raise ValueError(f"Logits must be {wanted} and labels (N,), found shapes {logits.shape} and {labels.shape}.")
     classes = logits.shape[-1]
     if labels.dtype.kind not in "iu" or ((labels < 0) | (labels >= classes)).any():
         raise ValueError(
@@ -304,9 +302,7 @@ def _temperature(validation: tuple[Floats, Ints, Ints] | None, prevalence: Float
     return 1 / inverse
 
 
-def _errors(
-    logits: Floats, confidence: Floats, predicted: Ints, wrong: NDArray[np.bool_]
-) -> dict[str, float]:
+def _errors(logits: Floats, confidence: Floats, predicted: Ints, wrong: NDArray[np.bool_]) -> dict[str, float]:
     """Confidence (N,) of right and of wrong predictions, and how well it tells them apart."""
     # The odds against the prediction rank samples as 1 - confidence does, without its rounding to 0.
     others = logits.copy()

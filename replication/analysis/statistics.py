@@ -11,7 +11,6 @@ from math import ceil, inf, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 ALPHA = 0.05
 MARGIN = 0.05  # smallest effect of interest, F1
@@ -21,6 +20,13 @@ LEAST_SEEDS_FOR_ABSENCE = 49  # fewer seeds without a single large difference le
 SEED = 0
 # Subtracting two F1 scores leaves noise of 1e-16, which must neither break a tie nor pass for spread.
 TINY = 1e-12
+
+
+def _stats():
+    """scipy.stats, loaded at its first use: runs are planned and trained where it may be lacking."""
+    from scipy import stats
+
+    return stats
 
 
 def _finite(d: ArrayLike, ndim: int = 1) -> np.ndarray:
@@ -61,12 +67,13 @@ def bca(d: ArrayLike, level: float = 0.95, resamples: int = 9999) -> tuple[float
         return np.round(np.mean(x, axis=axis), 12)
 
     def interval(method: str) -> np.ndarray:
-        result = stats.bootstrap((z,), mean, confidence_level=level, n_resamples=resamples, method=method,
-                                 rng=np.random.default_rng(SEED))
+        result = _stats().bootstrap(
+            (z,), mean, confidence_level=level, n_resamples=resamples, method=method, rng=np.random.default_rng(SEED)
+        )
         return centre + scale * np.array(result.confidence_interval)
 
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        warnings.simplefilter("ignore", _stats().DegenerateDataWarning)
         low, high = interval("BCa")
     if np.isnan(low) or np.isnan(high):
         low, high = interval("percentile")
@@ -86,7 +93,7 @@ def p_above(d: ArrayLike, margin: float = MARGIN) -> float:
     mean, se = _mean_se(d)
     if se == 0:
         return 0.0 if mean - margin > TINY else 1.0
-    return float(stats.t.sf((mean - margin) / se, d.size - 1))
+    return float(_stats().t.sf((mean - margin) / se, d.size - 1))
 
 
 def p_below(d: ArrayLike, margin: float = MARGIN) -> float:
@@ -100,7 +107,7 @@ def upper_limit(d: ArrayLike, level: float = 0.95) -> float:
     if d.size < 2:
         return inf
     mean, se = _mean_se(d)
-    return float(mean + stats.t.ppf(level, d.size - 1) * se)
+    return float(mean + _stats().t.ppf(level, d.size - 1) * se)
 
 
 def holm(ps: ArrayLike) -> np.ndarray:
@@ -126,7 +133,7 @@ def big_share_upper(d: ArrayLike, big: float = BIG, level: float = 0.95) -> floa
     """One-sided Clopper-Pearson upper limit of the share of seeds with `|d| > big`; 1.0 for empty `d`."""
     d = _finite(d)
     k = int((np.abs(d) > big + TINY).sum())
-    return float(stats.beta.ppf(level, k + 1, d.size - k)) if k < d.size else 1.0
+    return float(_stats().beta.ppf(level, k + 1, d.size - k)) if k < d.size else 1.0
 
 
 @dataclass(frozen=True)
@@ -199,7 +206,7 @@ def _max_t(X: np.ndarray, level: float, resamples: int, P: int) -> np.ndarray:
     variance = counts @ Z**2 / n - mean**2
     constant = variance <= TINY
     t = np.where(constant, inf, np.abs(mean) / np.sqrt(np.where(constant, 1, variance) / (n - 1)))
-    bonferroni = stats.t.isf((1 - level) / 2 / P, n - 1)
+    bonferroni = _stats().t.isf((1 - level) / 2 / P, n - 1)
     inside = np.quantile(t, 1 - (1 - level) / P, axis=0, method="higher") <= 2 * bonferroni
     q = np.quantile(t[:, inside].max(axis=1), level, method="higher") if inside.any() else 0.0
     return np.where(inside, q, max(q, bonferroni))
@@ -227,7 +234,7 @@ def seeds_needed(d: ArrayLike, margin: float = MARGIN, power: float = 0.8) -> in
         return 2
     effect = gap / (se * sqrt(d.size))
     # The z test never needs more seeds than the t test: start there.
-    n = max(2, ceil(((stats.norm.isf(ALPHA) + stats.norm.ppf(power)) / effect) ** 2))
-    while n < 10**5 and stats.nct.sf(stats.t.isf(ALPHA, n - 1), n - 1, effect * sqrt(n)) < power:
+    n = max(2, ceil(((_stats().norm.isf(ALPHA) + _stats().norm.ppf(power)) / effect) ** 2))
+    while n < 10**5 and _stats().nct.sf(_stats().t.isf(ALPHA, n - 1), n - 1, effect * sqrt(n)) < power:
         n += 1
     return n

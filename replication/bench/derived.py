@@ -45,8 +45,10 @@ def _times(row: dict) -> dict[str, float]:
 def peaks(content: dict) -> dict[str, float]:
     """`float32` and `bfloat16`: the best product or convolution of all measurements; `copy` likewise."""
     best = pd.DataFrame(content["ceilings"]).max()
-    return {kind: best[[name for name in best.index if name.startswith(kind)]].max()
-            for kind in ("float32", "bfloat16", "copy")}  # fmt: skip
+    return {
+        kind: best[[name for name in best.index if name.startswith(kind)]].max()
+        for kind in ("float32", "bfloat16", "copy")
+    }
 
 
 def table(content: dict) -> pd.DataFrame:
@@ -71,13 +73,23 @@ def table(content: dict) -> pd.DataFrame:
         run = times["timed"] * whole / timed
         per_epoch = (work.run.n_majority + work.run.n_minority) // work.run.batch_size * work.run.batch_size
         precision = "bfloat16" if row["peer"].endswith("bfloat16") else "float32"
-        rows.append({
-            "workload": row["workload"], "peer": row["peer"], "round": row["round"], "epochs": row["epochs"],
-            "start-up": times["start-up"], "run": run, "cell cold": times["start-up"] + 10 * run, "cell warm": 10 * run,
-            "one run": run * row["at_once"], "runs/hour": 3600 / run, "images/s": per_epoch * work.run.epochs / run,
-            "share": whole / run / peak[precision],
-            "GB": (row["bytes"] if row["device"] == "cpu" else row["device_bytes"] or float("nan")) / 1e9,
-        })  # fmt: skip
+        rows.append(
+            {
+                "workload": row["workload"],
+                "peer": row["peer"],
+                "round": row["round"],
+                "epochs": row["epochs"],
+                "start-up": times["start-up"],
+                "run": run,
+                "cell cold": times["start-up"] + 10 * run,
+                "cell warm": 10 * run,
+                "one run": run * row["at_once"],
+                "runs/hour": 3600 / run,
+                "images/s": per_epoch * work.run.epochs / run,
+                "share": whole / run / peak[precision],
+                "GB": (row["bytes"] if row["device"] == "cpu" else row["device_bytes"] or float("nan")) / 1e9,
+            }
+        )
     if not rows:
         raise ValueError("the file holds no measurement of a peer yet: `replication bench` goes on with it")
     found = pd.DataFrame(rows)

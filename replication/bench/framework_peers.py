@@ -75,7 +75,9 @@ def lightning(runs: Sequence[Run], device: str, finished: Finished) -> None:
 
         def configure_optimizers(self):
             optimizer = torch.optim.Adam(self.parameters(), lr=self.run_.learning_rate)
-            scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.run_.learning_rate, total_steps=self.updates + 1)
+            scheduler = torch.optim.lr_scheduler.OneCycleLR(
+                optimizer, self.run_.learning_rate, total_steps=self.updates + 1
+            )
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     for run in runs:
@@ -84,9 +86,15 @@ def lightning(runs: Sequence[Run], device: str, finished: Finished) -> None:
         train = DataLoader(train_set(parts), run.batch_size, shuffle=True, drop_last=True, **options)
         test = DataLoader(held_set(parts), run.batch_size, **options)
         trainer = L.Trainer(
-            max_epochs=run.epochs, accelerator=device, devices=1, logger=False, enable_checkpointing=False,
-            enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+            max_epochs=run.epochs,
+            accelerator=device,
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
             precision="bf16-mixed" if run.precision == "bfloat16" else "32-true",
-        )  # fmt: skip
+        )
         trainer.fit(Module(run, network(run, parts, device), len(train) * run.epochs), train, test)
         finished(1)

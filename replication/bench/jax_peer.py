@@ -81,8 +81,9 @@ def trained(runs: Sequence[Run], device: str) -> Iterator[np.ndarray]:
             images = jax.vmap(moved)(jax.random.split(draws, batch), images)
 
         def loss(params):
-            logits, new = net.apply({"params": params, "batch_stats": stats}, scaled(images), True,
-                                    mutable=["batch_stats"])  # fmt: skip
+            logits, new = net.apply(
+                {"params": params, "batch_stats": stats}, scaled(images), True, mutable=["batch_stats"]
+            )
             return optax.softmax_cross_entropy_with_integer_labels(logits, y[numbers]).mean(), new["batch_stats"]
 
         gradients, stats = jax.grad(loss, has_aux=True)(params)

@@ -53,15 +53,21 @@ def measure(peer: str, workload: str, device: str, seconds: float | None = None)
     Where it cannot be timed `state` says why instead: packages that are not installed, or its last line of error.
     """
     chosen, work = peers(device)[peer], WORKLOADS[workload]
-    about = {"peer": peer, "workload": workload, "device": device, "at_once": chosen.at_once(work, device),
-             "runs": chosen.runs(work, device), "epochs": work.runs(1, device)[0].epochs}  # fmt: skip
+    about = {
+        "peer": peer,
+        "workload": workload,
+        "device": device,
+        "at_once": chosen.at_once(work, device),
+        "runs": chosen.runs(work, device),
+        "epochs": work.runs(1, device)[0].epochs,
+    }
     if missing := chosen.missing():
         return about | {"state": f"not installed: {', '.join(missing)}"}
     start = time.time()
     command = [sys.executable, "-W", "ignore", "-m", __name__, peer, workload, device]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )  # fmt: skip
+    )
     peak, over = [0], threading.Event()
 
     def watch() -> None:
@@ -92,9 +98,12 @@ def measure(peer: str, workload: str, device: str, seconds: float | None = None)
     told = json.loads(out.splitlines()[-1])
     used = after.children_user + after.children_system - before.children_user - before.children_system
     return about | {
-        "state": "measured", "finished": [[round(at - start, 3), n] for at, n in told["finished"]],
-        "cpu_seconds": round(used, 2), "bytes": peak[0], "device_bytes": told["device_bytes"],
-    }  # fmt: skip
+        "state": "measured",
+        "finished": [[round(at - start, 3), n] for at, n in told["finished"]],
+        "cpu_seconds": round(used, 2),
+        "bytes": peak[0],
+        "device_bytes": told["device_bytes"],
+    }
 
 
 def _end_with_parent(parent: int) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from replication.running.local import carry_out_all
 from replication.bench.workloads import Finished
 from replication.data.splits import split
 from replication.results.store import Result, Store
 from replication.run import Run
+from replication.running.local import carry_out_all
 from replication.training.engines.lockstep import train_together
 from replication.training.loop import train
 

@@ -10,8 +10,8 @@ from replication.bench.jax_peer import jax_vmap
 from replication.bench.ours import ours, ours_loop, together
 from replication.bench.torch_peers import compiled, dataloader, dataloader_processes, in_memory
 from replication.bench.workloads import Finished, Workload
-from replication.running.processes import cores
 from replication.run import Run
+from replication.running.processes import cores
 from replication.training.engines.lockstep import WAYS
 
 

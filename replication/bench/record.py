@@ -17,6 +17,7 @@ from replication.bench.peers import peers
 from replication.bench.workloads import WORKLOADS
 from replication.data.splits import split
 from replication.files import check_output, write
+from replication.limits import check_known, check_within, deadline
 from replication.results.provenance import record
 
 ROUNDS = 1000
@@ -69,8 +70,9 @@ class Record:
             there = self.content["provenance"]
             for name in ("hardware", "device", "versions", "commit"):
                 if there.get(name) != here[name]:
-                    raise ValueError(f"{path} was measured with {name} {there.get(name)}, found {here[name]}: another "
-                                     "file is needed")  # fmt: skip
+                    raise ValueError(
+                        f"{path} was measured with {name} {there.get(name)}, found {here[name]}: another file is needed"
+                    )
 
     def save(self) -> None:
         """Write the file, whole or not at all."""
@@ -102,13 +104,9 @@ def bench(
     known = peers(device)
     for kind, asked, allowed in (("workload", workloads, WORKLOADS), ("peer", names, known)):
         for name in asked:
-            if name not in allowed:
-                raise ValueError(f"unknown {kind} {name!r}: allowed are {', '.join(allowed)}")
-    if not 1 <= rounds <= ROUNDS:
-        raise ValueError(f"rounds = {rounds} is not allowed: at least 1 and at most {ROUNDS}")
-    if time_budget is not None and not time_budget >= 0:
-        raise ValueError(f"time budget {time_budget:g} s is not allowed: at least 0")
-    end = float("inf") if time_budget is None else time.monotonic() + time_budget
+            check_known(kind, name, allowed)
+    check_within(1, ROUNDS, rounds=rounds)
+    end = deadline(time_budget)
     kept = Record(out, device)
     todo: list[tuple[str, Callable[[], None]]] = [("ceilings", lambda: kept.add("ceilings", ceilings(device)))]
 
@@ -129,8 +127,11 @@ def bench(
                 if not kept.has("measurements", round=round_, workload=workload, peer=peer):
                     todo.append((f"{workload}, {peer}", lambda r=round_, w=workload, p=peer: one(r, w, p)))
     for curve, (points, _) in CURVES.items() if curves else ():
-        todo += [(f"{curve}, {x}", lambda c=curve, x=x: point(c, x))
-                 for x in points if not kept.has("curves", curve=curve, x=x)]  # fmt: skip
+        todo += [
+            (f"{curve}, {x}", lambda c=curve, x=x: point(c, x))
+            for x in points
+            if not kept.has("curves", curve=curve, x=x)
+        ]
     done = 0
     if len(todo) == 1:
         return 0  # ceilings alone are of no use

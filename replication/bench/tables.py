@@ -8,14 +8,14 @@ import pandas as pd
 from IPython.display import HTML, Markdown
 from matplotlib.figure import Figure
 
+from replication.analysis.statistics import bca
 from replication.bench.derived import table
 from replication.bench.peers import peers
 from replication.bench.workloads import WORKLOADS
 from replication.pages.figures import FIGSIZE, GREY, ORANGE, closed
-from replication.results.frame import values
-from replication.analysis.statistics import bca
 from replication.pages.page import Page
 from replication.pages.tables import shown
+from replication.results.frame import values
 
 
 @dataclass(frozen=True)
@@ -64,18 +64,29 @@ def goals(contents: list[dict]) -> HTML:
     for goal in GOALS:
         here = measured[measured["device"] == goal.device]
         single, half = (goal.values(here, name) for name in ("ours", "ours_bfloat16"))
-        met = [name for name, found in (("yes", single), ("in bfloat16 alone", half)) if len(found) and np.median(found) >= goal.least]
-        rows.append({
-            "device": goal.device, "goal: at least": str(goal),
-            "float32": _median_and_range(single), "bfloat16": _median_and_range(half),
-            "met": (met or ["no"])[0] if len(single) or len(half) else "",
-        })  # fmt: skip
+        met = [
+            name
+            for name, found in (("yes", single), ("in bfloat16 alone", half))
+            if len(found) and np.median(found) >= goal.least
+        ]
+        rows.append(
+            {
+                "device": goal.device,
+                "goal: at least": str(goal),
+                "float32": _median_and_range(single),
+                "bfloat16": _median_and_range(half),
+                "met": (met or ["no"])[0] if len(single) or len(half) else "",
+            }
+        )
     return shown(pd.DataFrame(rows))
 
 
 RUN_GOALS = {
-    ("apple32", "ours"): 8, ("apple32", "ours_bfloat16"): 5, ("apple64", "ours"): 50, ("apple64", "ours_bfloat16"): 25,
-}  # fmt: skip
+    ("apple32", "ours"): 8,
+    ("apple32", "ours_bfloat16"): 5,
+    ("apple64", "ours"): 50,
+    ("apple64", "ours_bfloat16"): 25,
+}
 """(workload, peer) -> seconds that one run may take one core"""
 
 
@@ -87,15 +98,18 @@ def seconds(content: dict, packing: dict) -> HTML:
         found.append((f"a run of {work} by `{peer}`", most, took.to_numpy()))
     for name, most in packing["goals"].items():
         found.append((name, most, np.array([once["wall"] for once in packing["seconds"][name]])))
-    return shown(pd.DataFrame(
-        {
-            "what": what, "goal: at most, s": f"{most:g}",
-            "median, s": f"{np.median(took):.2g}" if len(took) else "not measured",
-            "slowest, s": f"{took.max():.2g}" if len(took) else "",
-            "met": "" if not len(took) else "yes" if took.max() <= most else "no",
-        }
-        for what, most, took in found
-    ))  # fmt: skip
+    return shown(
+        pd.DataFrame(
+            {
+                "what": what,
+                "goal: at most, s": f"{most:g}",
+                "median, s": f"{np.median(took):.2g}" if len(took) else "not measured",
+                "slowest, s": f"{took.max():.2g}" if len(took) else "",
+                "met": "" if not len(took) else "yes" if took.max() <= most else "no",
+            }
+            for what, most, took in found
+        )
+    )
 
 
 def machine(content: dict) -> Markdown:
@@ -122,17 +136,22 @@ def comparison(content: dict, workload: str) -> HTML:
     by_peer = rows.groupby("peer", sort=False)
     median = by_peer.median(numeric_only=True)
     ratio = by_peer["ratio"].agg(["median", "min", "max", "size"])
-    made = pd.DataFrame({
-        "peer": [f"`{name}`" for name in median.index],
-        "time, ours = 1": ["1" if name == "ours" else f"{r['median']:.2f}" for name, r in ratio.iterrows()],
-        "range": [f"{r['min']:.2f}\u2013{r['max']:.2f}" if r["size"] > 1 and name != "ours" else "" for name, r in ratio.iterrows()],
-        "cold, s": median["cell cold"].map(_seconds),
-        "warm, s": median["cell warm"].map(_seconds),
-        "runs an hour": median["runs/hour"].map("{:,.0f}".format),
-        "images/s": median["images/s"].map("{:,.0f}".format),
-        "share of peak": (100 * median["share"]).map("{:.0f}\u00a0%".format),
-        "GB": median["GB"].map("{:.1f}".format, na_action="ignore").fillna("not known"),
-    })  # fmt: skip
+    made = pd.DataFrame(
+        {
+            "peer": [f"`{name}`" for name in median.index],
+            "time, ours = 1": ["1" if name == "ours" else f"{r['median']:.2f}" for name, r in ratio.iterrows()],
+            "range": [
+                f"{r['min']:.2f}\u2013{r['max']:.2f}" if r["size"] > 1 and name != "ours" else ""
+                for name, r in ratio.iterrows()
+            ],
+            "cold, s": median["cell cold"].map(_seconds),
+            "warm, s": median["cell warm"].map(_seconds),
+            "runs an hour": median["runs/hour"].map("{:,.0f}".format),
+            "images/s": median["images/s"].map("{:,.0f}".format),
+            "share of peak": (100 * median["share"]).map("{:.0f}\u00a0%".format),
+            "GB": median["GB"].map("{:.1f}".format, na_action="ignore").fillna("not known"),
+        }
+    )
     made = made.loc[:, (made != "").any()]  # no range of a single round
     return shown(made.iloc[np.argsort(median["run"].to_numpy())])
 
@@ -143,7 +162,9 @@ def ratios(contents: list[dict]) -> Figure:
     rows = pd.concat(map(table, contents))
     works = [name for name in WORKLOADS if name in set(rows["workload"])]
     peers = list(dict.fromkeys(rows.sort_values("ratio")["peer"]))
-    fig, axes = plt.subplots(1, len(works), figsize=(FIGSIZE[0], 0.32 * len(peers) + 1), sharex=True, sharey=True, layout="constrained")
+    fig, axes = plt.subplots(
+        1, len(works), figsize=(FIGSIZE[0], 0.32 * len(peers) + 1), sharex=True, sharey=True, layout="constrained"
+    )
     for ax, work in zip(np.atleast_1d(axes), works):
         here = rows[rows["workload"] == work]
         mine = here["peer"].str.startswith("ours")
@@ -163,13 +184,18 @@ def costs(content: dict) -> Figure:
     rows = pd.DataFrame(content["curves"]).sort_values("x")
     fig, axes = plt.subplots(1, 2, figsize=(FIGSIZE[0], 3.4), layout="constrained")
     for ax, curve, label, slope in zip(
-        axes, ("runs", "side"), ("runs on digits, from the start of the process", "side of the images (pixels), one core"), (1, 2)
-    ):  # fmt: skip
+        axes,
+        ("runs", "side"),
+        ("runs on digits, from the start of the process", "side of the images (pixels), one core"),
+        (1, 2),
+    ):
         part = rows[rows["curve"] == curve]
         x, y = part["x"].to_numpy(float), part["seconds"].to_numpy()
         ax.plot(x, y[-1] * (x / x[-1]) ** slope, color="black", lw=0.8, ls="--", label=f"slope {slope}")
         ax.plot(x, y, "o-", color=ORANGE, label="measured")
-        ax.set(xscale="log", yscale="log", xlabel=label, xticks=x, ylabel="seconds" if slope == 1 else "seconds an epoch")
+        ax.set(
+            xscale="log", yscale="log", xlabel=label, xticks=x, ylabel="seconds" if slope == 1 else "seconds an epoch"
+        )
         ax.xaxis.set_major_formatter("{x:g}")
         ax.minorticks_off()
         ax.legend(fontsize=9)
@@ -198,10 +224,17 @@ def precisions(page: Page) -> HTML:
         f1["gain"] = [a - b for a, b in zip(f1["final_bn"], f1["plain"])]
         for name, (a, b) in f1.items():
             low, high = bca(b - a)
-            rows.append({
-                "rate": rate, "F1 of": name, "n": len(a), "float32": f"{a.mean():.3f}", "bfloat16": f"{b.mean():.3f}",
-                "difference": f"{(b - a).mean():+.3f}", "95 % interval": f"{low:+.3f} to {high:+.3f}",
-            })  # fmt: skip
+            rows.append(
+                {
+                    "rate": rate,
+                    "F1 of": name,
+                    "n": len(a),
+                    "float32": f"{a.mean():.3f}",
+                    "bfloat16": f"{b.mean():.3f}",
+                    "difference": f"{(b - a).mean():+.3f}",
+                    "95 % interval": f"{low:+.3f} to {high:+.3f}",
+                }
+            )
     return shown(pd.DataFrame(rows))
 
 
@@ -213,8 +246,9 @@ def unmeasured(contents: list[dict]) -> HTML:
         done[device] |= {(m["workload"], m["peer"]) for m in content["measurements"]}
         rows += [
             {"device": device, "workload": m["workload"], "peers": f"`{m['peer']}`", "why": m["state"]}
-            for m in content["measurements"] if m["state"] != "measured" and m["round"] == 0
-        ]  # fmt: skip
+            for m in content["measurements"]
+            if m["state"] != "measured" and m["round"] == 0
+        ]
     for device, known in done.items():
         if not known:
             why = "no GPU was at hand" if device == "cuda" else "not run"

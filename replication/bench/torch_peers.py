@@ -12,8 +12,8 @@ from torchvision.transforms import v2
 from replication.bench.workloads import Finished
 from replication.data.augmentation import reach
 from replication.data.splits import Split, split
-from replication.running.processes import cores
 from replication.run import Run
+from replication.running.processes import cores
 from replication.training.heads import build
 
 Batches = Callable[[], Iterable[tuple[torch.Tensor, torch.Tensor]]]
@@ -26,11 +26,13 @@ class Images(Dataset):
         self.images, self.labels = torch.from_numpy(images), torch.from_numpy(labels)
         pixels, channels = images.shape[-1], images.shape[1]
         moves = [v2.RandomHorizontalFlip(), v2.RandomCrop(pixels, reach(pixels), padding_mode="reflect")]
-        self.transform = v2.Compose([
-            *(moves if augment else []),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize([0.5] * channels, [0.5] * channels),
-        ])  # fmt: skip
+        self.transform = v2.Compose(
+            [
+                *(moves if augment else []),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize([0.5] * channels, [0.5] * channels),
+            ]
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -46,8 +48,10 @@ def train_set(parts: Split) -> Images:
 
 def held_set(parts: Split) -> Images:
     """Validation and test images."""
-    images, labels = (np.concatenate([getattr(part, kind) for part in (parts.validation, parts.test)])
-                      for kind in ("images", "labels"))  # fmt: skip
+    images, labels = (
+        np.concatenate([getattr(part, kind) for part in (parts.validation, parts.test)])
+        for kind in ("images", "labels")
+    )
     return Images(images, labels, augment=False)
 
 
@@ -85,7 +89,7 @@ def dataloader(runs: Sequence[Run], device: str, finished: Finished, workers: in
         options = {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": device == "cuda"}
         train = DataLoader(train_set(parts), run.batch_size, shuffle=True, drop_last=True, **options)
         test = DataLoader(held_set(parts), run.batch_size, **options)
-        fit(network(run, parts, device), run, len(train), lambda: train, lambda: test, device)
+        fit(network(run, parts, device), run, len(train), lambda train=train: train, lambda test=test: test, device)
         finished(1)
 
 
@@ -115,10 +119,12 @@ class _Job:
 def _in_memory(parts: Split, run: Run, device: str) -> tuple[Batches, Batches]:
     """All images on the device as floats; a batch is an index. Flips and shifts are the images' own here too."""
     everything = [
-        (Images(part.images, part.labels, False).transform(torch.from_numpy(part.images)).to(device),
-         torch.from_numpy(part.labels).to(device))
+        (
+            Images(part.images, part.labels, False).transform(torch.from_numpy(part.images)).to(device),
+            torch.from_numpy(part.labels).to(device),
+        )
         for part in (parts.train, parts.validation, parts.test)
-    ]  # fmt: skip
+    ]
     (x, y), *held = everything
     pixels, r = x.shape[-1], reach(x.shape[-1])
     padded = nn.functional.pad(x, (r, r, r, r), mode="reflect") if parts.augment and r else x

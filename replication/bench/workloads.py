@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from replication.run import Run
 
-
 Finished = Callable[[int], None]
 """what a peer calls when so many more runs are finished"""
 

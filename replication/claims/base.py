@@ -1,14 +1,28 @@
 """The gain itself: does the layer lift the minority's F1?"""
 
-from collections.abc import Iterator
+from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from replication.analysis.effects import Effect
 from replication.claims import cells
-from replication.claims.claim import CONTRADICTED, K20, REPLICATED, UNDECIDED, Claim, Decision, Measures, fresh_seeds, gain
+from replication.claims.claim import (
+    CONTRADICTED,
+    K20,
+    REPLICATED,
+    UNDECIDED,
+    Claim,
+    Decision,
+    Measures,
+    fresh_seeds,
+    gain,
+)
 from replication.results.frame import values
 from replication.study.design import PAIR, Cell, Comparison, compare
+
+if TYPE_CHECKING:
+    import pandas as pd  # runs are planned and trained where it may be lacking
 
 CLAIMED_F1 = (0.29, 0.95)
 """minority F1 without and with the layer, VGG19 on PlantVillage at 1 % (abstract of arXiv:2011.06319)"""
@@ -21,7 +35,8 @@ AUC_MARGIN = 0.02
 
 
 def design(cell: Cell) -> Iterator[Comparison]:
-    """1000:10, 10 epochs; at 30 and 100 epochs too where the cell asks for them, on its first 20 seeds unless it asks for others."""
+    """1000:10, 10 epochs; at 30 and 100 epochs too where the cell asks for them, on its first "
+    "20 seeds unless it asks for others."""
     yield compare(cell, PAIR, level=10)
     if forms := cell.option("forms"):
         yield compare(cell, forms, kinds=("own",), variant="forms", level=10)

@@ -1,8 +1,9 @@
 """The batch size: does it change the gain?"""
 
-from collections.abc import Iterator
+from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from replication.claims import cells
 from replication.claims.base import FORMS
@@ -19,6 +20,9 @@ from replication.claims.claim import (
 )
 from replication.claims.ratio import CURVE_KINDS
 from replication.study.design import BASE_UPDATES, PAIR, PRIMARY, Cell, Comparison, compare
+
+if TYPE_CHECKING:
+    import pandas as pd  # runs are planned and trained where it may be lacking
 
 LEVELS = (8, 16, 32, 64, 128, 256)
 LARGEST = (512,)

@@ -42,7 +42,9 @@ def frozen(seeds: int = 60) -> tuple[Cell, ...]:
 def published(*settings: str, seeds: int = 60, kinds: tuple[str, ...] = FIRST_KINDS) -> tuple[Cell, ...]:
     """The small CNN's cells of the first rules; that on digits is primary in tier conceptual."""
     return tuple(
-        Cell(name, "simple_cnn", PRIMARY if name == "digits" else SECONDARY, seeds if name == "digits" else 10, kinds, 0)
+        Cell(
+            name, "simple_cnn", PRIMARY if name == "digits" else SECONDARY, seeds if name == "digits" else 10, kinds, 0
+        )
         for name in settings
     )
 

@@ -1,15 +1,20 @@
 """What a claim is: its statement, its cells, and the functions that measure and decide one of them."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from replication.analysis import statistics as st
 from replication.analysis.effects import Curve, Effect
 from replication.results.frame import values
 from replication.study.design import Cell, Design, Entry
+
+if TYPE_CHECKING:
+    import pandas as pd  # runs are planned and trained where it may be lacking
 
 K20, K21 = "Kocaman, Shir and Bäck 2020", "Kocaman, Shir and Bäck 2021"
 REPLICATED, CONTRADICTED, UNDECIDED = "replicated", "contradicted", "undecided"
@@ -21,7 +26,10 @@ NOT_JUDGED = "not judged"
 OPPOSITE = {REPLICATED: CONTRADICTED, CONTRADICTED: REPLICATED}
 """the decided words"""
 
-Measures = dict[str, Effect | Curve]
+MANY_SEEDS = 1000
+"""beyond which a number of seeds is not told: nobody would train them"""
+Measures = dict[str, Any]
+"""effects and curves by name; which is which is for the claim to know that measures and decides"""
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class Decision:
     rests_on: tuple[str, ...] = ()
 
 
-Measure = Callable[[pd.DataFrame, str, int], Measures]
+Measure = Callable[["pd.DataFrame", str, int], Measures]
 """(one cell's rows at one kind of rate, metric of the F1 measures, number of tests in the family) -> effects and curves"""
 
 
@@ -71,7 +79,9 @@ class Claim(Plan):
     """parts of the claim that have a word each, over their cells, instead of tiers: name and which cells"""
 
 
-def gain(part: pd.DataFrame, metric: str = "f1_minority", arm: str = "final_bn", plain: str = "plain", **where) -> Effect:
+def gain(
+    part: pd.DataFrame, metric: str = "f1_minority", arm: str = "final_bn", plain: str = "plain", **where
+) -> Effect:
     """The gain of an arm over its reference, paired by seed."""
     return Effect(values(part, arm, metric, **where) - values(part, plain, metric, **where))
 
@@ -93,6 +103,8 @@ def fresh_seeds(effect: Effect) -> str:
     n = st.seeds_needed(effect.d, effect.margin) if np.isfinite(effect.d).all() else None
     if n is None:
         return "no number of seeds would decide at the observed mean"
+    if n > MANY_SEEDS:
+        return f"the observed mean lies so near {effect.margin:g} that a fresh study would need more than {MANY_SEEDS:,} seeds"
     return f"a fresh study would need about {n} seeds to decide at the observed spread"
 
 
@@ -106,5 +118,7 @@ def assessable(m: Measures) -> Decision | None:
     curves = [measure for measure in m.values() if isinstance(measure, Curve)]
     below = curves[0].all_below() if curves else m["gain"].below
     if below:
-        return Decision(NOT_ASSESSABLE, "the gain itself is shown to lie below 0.05 here, so there is nothing to explain")
+        return Decision(
+            NOT_ASSESSABLE, "the gain itself is shown to lie below 0.05 here, so there is nothing to explain"
+        )
     return Decision(UNDECIDED, f"whether there is a gain above 0.05 is open: {fresh_seeds(m['gain'])}")

@@ -1,8 +1,9 @@
 """Softmax as uncertainty: does the network do better while less confident?"""
 
-from collections.abc import Iterator
+from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from replication.analysis import statistics as st
 from replication.analysis.effects import Effect
@@ -10,6 +11,9 @@ from replication.claims import cells
 from replication.claims.claim import CONTRADICTED, K20, K21, REPLICATED, UNDECIDED, Claim, Decision, Measures, gain
 from replication.results.frame import values
 from replication.study.design import PAIR, Cell, Comparison, compare
+
+if TYPE_CHECKING:
+    import pandas as pd  # runs are planned and trained where it may be lacking
 
 
 def design(cell: Cell) -> Iterator[Comparison]:
@@ -48,8 +52,11 @@ CLAIM = Claim(
     title="Softmax as uncertainty",
     design=design,
     cells=(
-        cells.identity(), *cells.close(), *cells.frozen(),
-        *cells.published("digits", *cells.IMAGES), *cells.resnets(),
+        cells.identity(),
+        *cells.close(),
+        *cells.frozen(),
+        *cells.published("digits", *cells.IMAGES),
+        *cells.resnets(),
     ),
     statement=(
         "The layer undermines softmax output as an uncertainty measure: the network does better while less confident."
@@ -60,4 +67,4 @@ CLAIM = Claim(
     measure=measure,
     decide=decide,
     headline=("confidence_train", "change of mean confidence at training prevalence"),
-)  # fmt: skip
+)

@@ -1,13 +1,16 @@
 """Other data, simpler networks: does the gain carry over?"""
 
-from collections.abc import Iterator
+from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from replication.claims import base, cells
 from replication.claims.claim import K21, Claim, Measures, gain
 from replication.study.design import PAIR, SECONDARY, Cell, Comparison, compare
 
+if TYPE_CHECKING:
+    import pandas as pd  # runs are planned and trained where it may be lacking
 
 OTHER_DATA = ("digits", "cracks@128", "skin@160", "cifar10/1v1")
 SIMPLER_ON = ("digits", "cracks", "skin", "cifar10")

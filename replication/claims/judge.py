@@ -85,7 +85,7 @@ class Headline:
     """the cell that it is the verdict of; none where several decide together"""
     qualifiers: tuple[str, ...]
     beside: tuple[str, ...] = ()
-    """higher tiers that lack runs, e.g. `close: 12 of 20 seeds`"""
+    """higher tiers that lack runs, with the seeds that they have"""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,9 @@ def plan_frame(plan: Plan, cells: Iterable[Cell], results: pd.DataFrame) -> pd.D
         except ValueError:  # nothing has been tuned there yet
             continue
     if not wanted:
-        return pd.DataFrame(columns=["cell_setting", "cell_network", "variant", "rate", "arm", "level", "seed", "f1_minority"])
+        return pd.DataFrame(
+            columns=["cell_setting", "cell_network", "variant", "rate", "arm", "level", "seed", "f1_minority"]
+        )
     return frame(wanted, results)
 
 
@@ -223,7 +225,11 @@ def judge_units(claim: Claim, wanted: list[Unit], data: pd.DataFrame) -> list[Ce
                     if part is None or kind not in unit.cell.kinds or (metric == "f1_macro" and kind != "own"):
                         continue
                     if len(rows := _rows(part, claim, unit, kind)) and recorded(rows, metric):
-                        found[unit] = claim.measure(rows, metric, planned)
+                        try:
+                            found[unit] = claim.measure(rows, metric, planned)
+                        except KeyError as error:  # a claim may rest on what was not kept of runs made for another
+                            if "not recorded" not in str(error):
+                                raise
                 for unit, measures in _adjusted(found, planned).items():
                     measured[unit, kind, metric] = measures
     return [_verdict(claim, unit, groups, measured) for unit in wanted]
@@ -235,21 +241,28 @@ def _verdict(claim: Claim, unit: Unit, groups: dict, measured: dict) -> CellVerd
     done = {kind: seeds_done(part, unit.variant, kind) for kind in cell.kinds}
     by_kind = {kind: m for kind in cell.kinds if (m := measured.get((unit, kind, "f1_minority")))}
     decisions = {
-        kind: _decide(claim, cell, by_kind[kind]) if kind in by_kind else Decision(NOT_RUN, f"{n} of {cell.seeds} seeds")
+        kind: _decide(claim, cell, by_kind[kind])
+        if kind in by_kind
+        else Decision(NOT_RUN, f"{n} of {cell.seeds} seeds")
         for kind, n in done.items()
     }
     if cell.role == SHOWN or "own" not in done:
         n = next(iter(done.values()))
-        return CellVerdict(unit, tier(cell), NOT_JUDGED, f"shown, not judged: {n} of {cell.seeds} seeds", n, {}, by_kind)
+        return CellVerdict(
+            unit, tier(cell), NOT_JUDGED, f"shown, not judged: {n} of {cell.seeds} seeds", n, {}, by_kind
+        )
     verdict = CellVerdict(unit, tier(cell), NOT_RUN, decisions["own"].reason, done["own"], decisions, by_kind)
     if "own" not in by_kind:
         return verdict
     own, macro = decisions["own"], measured.get((unit, "own", "f1_macro"), {})
     seen = _macro(claim, own, macro)
     return replace(
-        verdict, word=own.word, reason=own.reason, macro=seen,
+        verdict,
+        word=own.word,
+        reason=own.reason,
+        macro=seen,
         qualifiers=tuple(_qualifiers(claim, unit, decisions, by_kind["own"], seen, part)),
-    )  # fmt: skip
+    )
 
 
 def _macro(claim: Claim, own: Decision, macro: Measures) -> str:
@@ -344,8 +357,18 @@ def effects(judgement: Judgement) -> Iterator[dict]:
                 if isinstance(e, Effect) and np.isfinite(e.d).all():
                     low, high = st.bca(e.d)
                     yield {
-                        "setting": c.cell.setting, "network": c.cell.network, "variant": c.unit.variant, "rate": kind,
-                        "effect": name, "n": len(e.d), "mean": e.d.mean(), "low": low, "high": high,
-                        "median": np.median(e.d), "margin": e.margin,
-                        "p above": e.adjusted[0], "p below": e.adjusted[1], "p within": e.adjusted[2],
-                    }  # fmt: skip
+                        "setting": c.cell.setting,
+                        "network": c.cell.network,
+                        "variant": c.unit.variant,
+                        "rate": kind,
+                        "effect": name,
+                        "n": len(e.d),
+                        "mean": e.d.mean(),
+                        "low": low,
+                        "high": high,
+                        "median": np.median(e.d),
+                        "margin": e.margin,
+                        "p above": e.adjusted[0],
+                        "p below": e.adjusted[1],
+                        "p within": e.adjusted[2],
+                    }

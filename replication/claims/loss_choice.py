@@ -1,16 +1,31 @@
 """Loss as a guide: does the epoch of least loss miss the best F1?"""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from replication.analysis import statistics as st
 from replication.analysis.effects import Effect
 from replication.claims import cells
-from replication.claims.claim import CONTRADICTED, K20, REPLICATED, UNDECIDED, Claim, Decision, Measures, fresh_seeds, gain
+from replication.claims.claim import (
+    CONTRADICTED,
+    K20,
+    REPLICATED,
+    UNDECIDED,
+    Claim,
+    Decision,
+    Measures,
+    fresh_seeds,
+    gain,
+)
 from replication.results.frame import values
 from replication.study.design import PAIR, Cell, Comparison, compare
+
+if TYPE_CHECKING:
+    import pandas as pd  # runs are planned and trained where it may be lacking
 
 
 def design(cell: Cell) -> Iterator[Comparison]:
@@ -56,8 +71,11 @@ CLAIM = Claim(
     title="Loss as a guide",
     design=design,
     cells=(
-        cells.identity(), *cells.close(), *cells.frozen(),
-        *cells.published("digits", *cells.IMAGES), *cells.resnets(),
+        cells.identity(),
+        *cells.close(),
+        *cells.frozen(),
+        *cells.published("digits", *cells.IMAGES),
+        *cells.resnets(),
     ),
     statement="With the layer, a lower loss does not mean a better minority F1.",
     source=K20,
@@ -68,4 +86,4 @@ CLAIM = Claim(
     measure=measure,
     decide=decide,
     headline=("f1_at_least_loss_minus_last", "F1 at the epoch of least loss minus F1 at the end"),
-)  # fmt: skip
+)

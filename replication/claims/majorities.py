@@ -1,13 +1,27 @@
 """One majority class or two: does the gain need a single one?"""
 
-from collections.abc import Iterator
+from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from replication.analysis.effects import Effect
 from replication.claims import cells
-from replication.claims.claim import CONTRADICTED, K21, REPLICATED, UNDECIDED, Claim, Decision, Measures, fresh_seeds, gain
+from replication.claims.claim import (
+    CONTRADICTED,
+    K21,
+    REPLICATED,
+    UNDECIDED,
+    Claim,
+    Decision,
+    Measures,
+    fresh_seeds,
+    gain,
+)
 from replication.study.design import PAIR, PRIMARY, Cell, Comparison, compare
+
+if TYPE_CHECKING:
+    import pandas as pd  # runs are planned and trained where it may be lacking
 
 TOTALS = {"plantvillage/apple": 500, "plantvillage/tomato": 500}
 """majority images in total where not 1000, at every size: a diseased class has no more to give"""

@@ -1,8 +1,9 @@
 """The imbalance ratio: does the gain peak at one?"""
 
-from collections.abc import Iterator
+from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from replication.claims import cells
 from replication.claims.claim import (
@@ -17,6 +18,9 @@ from replication.claims.claim import (
     curve,
 )
 from replication.study.design import PAIR, PRIMARY, Cell, Comparison, compare
+
+if TYPE_CHECKING:
+    import pandas as pd  # runs are planned and trained where it may be lacking
 
 LEVELS = (2, 5, 10, 20, 40, 80)
 """minority images beside 1000 majority images; 10 is the base"""
@@ -42,7 +46,9 @@ def design(cell: Cell) -> Iterator[Comparison]:
 def measure(part: pd.DataFrame, metric: str, tests: int) -> Measures:
     """The gain over the numbers of minority images, which is judged, and over those of majority images where run."""
     judged = curve(part, "minority varied", metric, tests)
-    beside = {"other": curve(part, "majority varied", metric, tests)} if "majority varied" in set(part["variant"]) else {}
+    beside = (
+        {"other": curve(part, "majority varied", metric, tests)} if "majority varied" in set(part["variant"]) else {}
+    )
     return at_levels(judged) | {"curve": judged} | beside
 
 
@@ -53,7 +59,9 @@ def decide(m: Measures) -> Decision:
         reason = f"the gain at {', '.join(f'{p:g}' for p in peaks)} of 1000 exceeds that at both ends by more than 0.05"
         return Decision(REPLICATED, reason, ("curve",))
     if curve.end_as_good():
-        return Decision(CONTRADICTED, "at one end of the ratios the gain is within 0.05 of that at every inner ratio, or above")
+        return Decision(
+            CONTRADICTED, "at one end of the ratios the gain is within 0.05 of that at every inner ratio, or above"
+        )
     return Decision(UNDECIDED, "neither a peak nor its absence is shown between the ratios")
 
 
@@ -62,7 +70,9 @@ CLAIM = Claim(
     title="The imbalance ratio",
     design=design,
     cells=(
-        *cells.with_options((Cell("plantvillage/tomato@160", cells.LITE, PRIMARY, 60, CURVE_KINDS),), more_levels=MORE_LEVELS),
+        *cells.with_options(
+            (Cell("plantvillage/tomato@160", cells.LITE, PRIMARY, 60, CURVE_KINDS),), more_levels=MORE_LEVELS
+        ),
         Cell("digits", cells.LITE, PRIMARY, 60, CURVE_KINDS),
         *cells.published("digits", seeds=40, kinds=("own", "shared")),
         *cells.with_options(cells.published("plantvillage/apple", kinds=("own", "shared")), more_levels=MORE_LEVELS),

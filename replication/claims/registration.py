@@ -32,20 +32,36 @@ def file() -> Path:
 def _levels(comparisons: list[Comparison]) -> list[dict]:
     """What a cell compares, one entry a variant and level."""
     return [
-        {"variant": c.variant, "level": c.level, "setting": c.place.setting, "arms": list(c.arms), "rates": list(c.kinds),
-         "seeds": [c.seeds.start, c.seeds.stop - 1], "tuned at": dict(c.place.at), "factors": dict(c.factors)}
+        {
+            "variant": c.variant,
+            "level": c.level,
+            "setting": c.place.setting,
+            "arms": list(c.arms),
+            "rates": list(c.kinds),
+            "seeds": [c.seeds.start, c.seeds.stop - 1],
+            "tuned at": dict(c.place.at),
+            "factors": dict(c.factors),
+        }
         for c in comparisons
-    ]  # fmt: skip
+    ]
 
 
 def _cell(name: str, cell: Cell) -> dict:
     comparisons = [c for c in PLANS[name].design(cell) if set(c.kinds) <= set(cell.kinds)]
     return {
-        "claim": name, "setting": cell.setting, "network": cell.network, "role": cell.role, "version": cell.version,
-        "tier": tier(cell), "explored": explored(cell), "seeds": [cell.numbers.start, cell.numbers.stop - 1],
-        "rates": list(cell.kinds), "pilots": pilots_of(cell),
-        "network's factors": network_of(cell.network).factors(cell.setting), "comparisons": _levels(comparisons),
-    }  # fmt: skip
+        "claim": name,
+        "setting": cell.setting,
+        "network": cell.network,
+        "role": cell.role,
+        "version": cell.version,
+        "tier": tier(cell),
+        "explored": explored(cell),
+        "seeds": [cell.numbers.start, cell.numbers.stop - 1],
+        "rates": list(cell.kinds),
+        "pilots": pilots_of(cell),
+        "network's factors": network_of(cell.network).factors(cell.setting),
+        "comparisons": _levels(comparisons),
+    }
 
 
 def document() -> dict:
@@ -57,7 +73,11 @@ def document() -> dict:
         "choice of learning rates": CHOICE,
         "explored before registration": {" ".join(key): list(images) for key, images in EXPLORED.items()},
         "claims": {
-            c.id: {"statement": c.statement, "replicated when": c.replicated_when, "contradicted when": c.contradicted_when}
+            c.id: {
+                "statement": c.statement,
+                "replicated when": c.replicated_when,
+                "contradicted when": c.contradicted_when,
+            }
             for c in CLAIMS.values()
         },
         "beyond the claims": {p.id: p.title for p in BEYOND.values()},
@@ -71,9 +91,10 @@ def text() -> str:
     parts = document()
     lines = {
         name: "[\n" + ",\n".join("  " + json.dumps(row, ensure_ascii=False) for row in value) + "\n ]"
-        if isinstance(value, list) else json.dumps(value, ensure_ascii=False, indent=2).replace("\n", "\n ")
+        if isinstance(value, list)
+        else json.dumps(value, ensure_ascii=False, indent=2).replace("\n", "\n ")
         for name, value in parts.items()
-    }  # fmt: skip
+    }
     return "{\n" + ",\n".join(f' "{name}": {value}' for name, value in lines.items()) + "\n}\n"
 
 

@@ -15,29 +15,43 @@ from replication.claims import (
     sigmoid,
     training_time,
 )
-from replication.claims.beyond import controls, mechanism, precision, rate_profile, remedies
+from replication.claims.beyond import controls, law_runs, mechanism, precision, rate_profile, remedies
 from replication.claims.claim import Claim, Plan
 from replication.data.settings import setting as setting_of
+from replication.limits import check_known, check_within
 from replication.run import Run
 from replication.study.design import EXPLORATORY, Cell, pilot_runs, pilot_seeds
 from replication.study.networks import network as network_of
-from replication.study.rates import LADDER, PILOT_RATES, Place, grid_of
+from replication.study.rates import LADDER, PILOT_RATES, NoRate, Place, grid_of
 
 CLAIMS: dict[str, Claim] = {
     module.CLAIM.id: module.CLAIM
     for module in (
-        base, removal, ratio, batch_size, generality, majorities, sigmoid, confidence, loss_choice, training_time
+        base,
+        removal,
+        ratio,
+        batch_size,
+        generality,
+        majorities,
+        sigmoid,
+        confidence,
+        loss_choice,
+        training_time,
     )
-}  # fmt: skip
+}
 """the papers' claims, in the order of the book"""
 BEYOND: dict[str, Plan] = {
     module.PLAN.id: module.PLAN for module in (mechanism, remedies, controls, precision, rate_profile)
 }
 """further questions, which are not judged"""
 PLANS: dict[str, Plan] = CLAIMS | BEYOND
-FIRST_TUNED = {("plantvillage", name): "plantvillage/apple" for name in ("simple_cnn", "resnet34:random", "resnet34:other_crops")} | {
-    ("digits", name): "digits" for name in ("simple_cnn", "mlp", "logistic")
-} | {(source, "simple_cnn"): source for source in ("cracks", "skin", "cifar10")}
+LAW: dict[str, Plan] = law_runs.PLANS
+"""the predictions of the law, registered as such; their runs are trained where they are asked for by name"""
+FIRST_TUNED = (
+    {("plantvillage", name): "plantvillage/apple" for name in ("simple_cnn", "resnet34:random", "resnet34:other_crops")}
+    | {("digits", name): "digits" for name in ("simple_cnn", "mlp", "logistic")}
+    | {(source, "simple_cnn"): source for source in ("cracks", "skin", "cifar10")}
+)
 """(data set, network) -> the setting on which the first rules chose the learning rates of all settings of the data set"""
 UNPLANNED_SEEDS = 20
 """confirmatory seeds of a cell that no claim plans, unless told otherwise"""
@@ -45,19 +59,20 @@ UNPLANNED_SEEDS = 20
 
 def plan(name: str) -> Plan:
     """The claim or question of that name. ValueError names those there are."""
-    if name not in PLANS:
-        raise ValueError(f"unknown claim {name!r}: allowed are {', '.join(PLANS)}")
-    return PLANS[name]
+    known = PLANS | LAW
+    check_known("claim", name, known)
+    return known[name]
 
 
-def cells(name: str, settings: Sequence[str] = (), networks: Sequence[str] = (), seeds: int | None = None) -> list[Cell]:
+def cells(
+    name: str, settings: Sequence[str] = (), networks: Sequence[str] = (), seeds: int | None = None
+) -> list[Cell]:
     """The cells of a claim on some settings and networks, or all that it plans; of each the first `seeds` seeds.
 
     A setting or network beyond the plan is allowed where it exists and makes a cell outside counts; networks alone mean
     the planned settings. ValueError for what does not exist, for fewer than one seed, and where nothing is left.
     """
-    if seeds is not None and seeds < 1:
-        raise ValueError(f"seeds = {seeds} is not allowed: at least 1")
+    check_within(1, seeds=seeds)
     names = [setting_of(setting).name for setting in settings]
     bodies = [str(network_of(network)) for network in networks]
     planned = plan(name).cells
@@ -67,33 +82,41 @@ def cells(name: str, settings: Sequence[str] = (), networks: Sequence[str] = (),
         usual = bodies or ([] if found else ["simple_cnn"])
         found += [
             Cell(s, n, EXPLORATORY, UNPLANNED_SEEDS, ("own", "shared", "default"))
-            for s in names for n in usual if (s, n) not in known
-        ]  # fmt: skip
+            for s in names
+            for n in usual
+            if (s, n) not in known
+        ]
     if not found:
         raise ValueError(f"claim {name!r} has no cell of network {', '.join(bodies)}: name settings too")
     return [replace(c, seeds=seeds) for c in found] if seeds else found
 
 
 def runs(
-    claims: Sequence[str] = (), settings: Sequence[str] = (), networks: Sequence[str] = (), seeds: int | None = None,
+    claims: Sequence[str] = (),
+    settings: Sequence[str] = (),
+    networks: Sequence[str] = (),
+    seeds: int | None = None,
     kinds: Sequence[str] = (),
-) -> list[Run]:  # fmt: skip
+) -> list[Run]:
     """Every run the claims need, each once, ordered so that whatever is finished first is worth most: seed by seed.
 
     Without a claim: what all claims plan, on the settings and networks given. Errors: as `cells`, and ValueError where
     learning rates have not been chosen.
     """
+    for name in claims:
+        plan(name)  # all names before the first cell that has not been tuned
     found: dict[Run, None] = {}
     for name in claims or PLANS:
         for cell in _asked(name, bool(claims), settings, networks, seeds):
             wanted = replace(cell, kinds=tuple(kind for kind in cell.kinds if not kinds or kind in kinds))
-            found |= dict.fromkeys(entry.run for entry in plan(name).entries(wanted))
+            try:
+                found |= dict.fromkeys(entry.run for entry in plan(name).entries(wanted))
+            except NoRate as error:
+                raise NoRate(error.place, error.arm, name) from None
     return sorted(found, key=lambda run: run.seed)
 
 
-def _asked(
-    name: str, by_name: bool, settings: Sequence[str], networks: Sequence[str], seeds: int | None
-) -> list[Cell]:  # fmt: skip
+def _asked(name: str, by_name: bool, settings: Sequence[str], networks: Sequence[str], seeds: int | None) -> list[Cell]:
     """The cells of a claim; of one not asked for by name only what it plans."""
     if by_name:
         return cells(name, settings, networks, seeds)
@@ -102,10 +125,12 @@ def _asked(
     return [replace(c, seeds=seeds) for c in here] if seeds else here
 
 
-def places(claims: Sequence[str] = (), settings: Sequence[str] = (), networks: Sequence[str] = ()) -> list[tuple[Place, str]]:
+def places(
+    claims: Sequence[str] = (), settings: Sequence[str] = (), networks: Sequence[str] = ()
+) -> list[tuple[Place, str]]:
     """(place, arm) of every learning rate that the cells of some claims need, each once."""
     found: dict[tuple[Place, str], None] = {}
-    for name in claims or PLANS:
+    for name in claims or PLANS | LAW:
         for cell in _asked(name, bool(claims), settings, networks, None):
             for comparison in plan(name).design(cell):
                 found |= dict.fromkeys(comparison.tuned())
@@ -124,10 +149,17 @@ def registered() -> Iterator[tuple[str, Cell]]:
                 yield name, replace(cell, kinds=kinds)
 
 
+def predicted() -> Iterator[tuple[str, Cell]]:
+    """(plan, cell) of every cell that a prediction of the law names: it is registered as the prediction is."""
+    for name, p in LAW.items():
+        for cell in p.cells:
+            yield name, cell
+
+
 def registered_runs() -> set[Run]:
     """Every run that had to be registered before it was carried out, as no cell published before asks for it."""
     first, since = set(), set()
-    for found, chosen in ((first, _published_first()), (since, registered())):
+    for found, chosen in ((first, _published_first()), (since, registered()), (since, predicted())):
         for name, cell in chosen:
             for comparison in plan(name).design(cell):
                 try:
@@ -152,7 +184,7 @@ def pilots_of(cell: Cell) -> dict[str, list]:
 def confirmatory_runs() -> set[Run]:
     """Every run that a claim or question plans, of the comparisons whose learning rates have been chosen."""
     found: set[Run] = set()
-    for p in PLANS.values():
+    for p in (*PLANS.values(), *LAW.values()):
         for comparison in (c for cell in p.cells for c in p.design(cell)):
             try:
                 found |= {entry.run for entry in comparison.entries()}
@@ -175,11 +207,7 @@ def runs_with_curves() -> set[Run]:
 
 def pilots() -> set[Run]:
     """Every run that may have had a part in choosing the learning rates that are planned."""
-    return {
-        run
-        for place, arm in places()
-        for run in pilot_runs(place, arm, LADDER, pilot_seeds(place.network))
-    } | {
+    return {run for place, arm in places() for run in pilot_runs(place, arm, LADDER, pilot_seeds(place.network))} | {
         run
         for place, arm in places()
         if not place.at and (home := FIRST_TUNED.get((setting_of(place.setting).source, place.network)))

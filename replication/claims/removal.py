@@ -1,14 +1,18 @@
 """Removing the layer at inference: is the gain kept?"""
 
-from collections.abc import Iterator
+from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from replication.analysis.effects import Effect
 from replication.claims import cells
 from replication.claims.claim import CONTRADICTED, K21, REPLICATED, UNDECIDED, Claim, Decision, Measures, fresh_seeds
 from replication.results.frame import values
 from replication.study.design import PAIR, Cell, Comparison, compare
+
+if TYPE_CHECKING:
+    import pandas as pd  # runs are planned and trained where it may be lacking
 
 
 def design(cell: Cell) -> Iterator[Comparison]:
@@ -45,8 +49,12 @@ CLAIM = Claim(
     title="Removing the layer at inference",
     design=design,
     cells=(
-        cells.identity(), *cells.close(), *cells.frozen(),
-        *cells.published("digits"), *cells.on_images(), *cells.resnets(),
+        cells.identity(),
+        *cells.close(),
+        *cells.frozen(),
+        *cells.published("digits"),
+        *cells.on_images(),
+        *cells.resnets(),
     ),
     statement="The gain is kept when the added BatchNorm layer is removed again at inference.",
     source=K21,
@@ -55,4 +63,4 @@ CLAIM = Claim(
     measure=measure,
     decide=decide,
     headline=("more_than_half_kept", "what is left of the gain, minus half of it"),
-)  # fmt: skip
+)

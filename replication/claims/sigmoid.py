@@ -1,15 +1,29 @@
 """A sigmoid output: is there almost no gain with it?"""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import replace
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from replication.analysis import statistics as st
 from replication.analysis.effects import Effect
 from replication.claims import cells
-from replication.claims.claim import CONTRADICTED, K21, REPLICATED, UNDECIDED, Claim, Decision, Measures, fresh_seeds, gain
+from replication.claims.claim import (
+    CONTRADICTED,
+    K21,
+    REPLICATED,
+    UNDECIDED,
+    Claim,
+    Decision,
+    Measures,
+    fresh_seeds,
+    gain,
+)
 from replication.study.design import PAIR, SIGMOIDS, Cell, Comparison, compare
+
+if TYPE_CHECKING:
+    import pandas as pd  # runs are planned and trained where it may be lacking
 
 
 def design(cell: Cell) -> Iterator[Comparison]:
@@ -35,9 +49,13 @@ def decide(m: Measures) -> Decision:
     if one.n < st.LEAST_SEEDS_FOR_ABSENCE:
         return Decision(UNDECIDED, f"{one.n} seeds cannot show absence: it takes {st.LEAST_SEEDS_FOR_ABSENCE}")
     if not one.within:
-        return Decision(UNDECIDED, "the gain with one sigmoid logit is shown neither to exceed 0.05 nor to lie within it")
+        return Decision(
+            UNDECIDED, "the gain with one sigmoid logit is shown neither to exceed 0.05 nor to lie within it"
+        )
     if not replace(st.absent(one.d), p_tost=one.adjusted[2]):
-        return Decision(UNDECIDED, "the sigmoid's gain is within 0.05 on average, but large ones are not shown to be rare")
+        return Decision(
+            UNDECIDED, "the sigmoid's gain is within 0.05 on average, but large ones are not shown to be rare"
+        )
     if difference.above:
         return Decision(REPLICATED, "with a sigmoid output the gain is absent", ("softmax_minus_sigmoid",))
     if difference.d.mean() > difference.margin:

@@ -1,9 +1,11 @@
 """Training time: does the minority class need fewer epochs?"""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from replication.analysis import statistics as st
 from replication.analysis.effects import Effect
@@ -22,6 +24,9 @@ from replication.claims.claim import (
 )
 from replication.results.frame import values
 from replication.study.design import PAIR, PRIMARY, Cell, Comparison, compare
+
+if TYPE_CHECKING:
+    import pandas as pd  # runs are planned and trained where it may be lacking
 
 CAP_EPOCHS = 100
 TARGET_F1 = 0.8

@@ -76,7 +76,9 @@ def _walk(file: BinaryIO) -> tuple[list[tarfile.TarInfo], int]:
     while chunk := file.read(1 << 20):
         if chunk.strip(b"\0"):
             at = position + len(chunk) - len(chunk.lstrip(b"\0"))
-            raise ValueError(f"there is no entry where one should begin, after {len(entries)} entries, but byte {at} is no padding")
+            raise ValueError(
+                f"there is no entry where one should begin, after {len(entries)} entries, but byte {at} is no padding"
+            )
         position += len(chunk)
     if position < end + tarfile.BLOCKSIZE:
         raise EOFError(f"it ends at byte {position} after {len(entries)} entries, without the mark of its end")
@@ -98,8 +100,10 @@ def members(path: Path) -> list[Member]:
         position = ""
         if file is not None and not file.closed:
             position = f" (near byte {file.tell()})"
-        raise ValueError(f"archive {path} cannot be read to its end{position}: {error or type(error).__name__}; "
-                         "fetch it or make it again") from error  # fmt: skip
+        raise ValueError(
+            f"archive {path} cannot be read to its end{position}: {error or type(error).__name__}; "
+            "fetch it or make it again"
+        ) from error
     finally:
         if file is not None:
             file.close()

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from replication.limits import check_known
 from replication.paths import home
 
 MENDELEY = "https://data.mendeley.com/public-files/datasets"
@@ -61,38 +62,59 @@ DATA_SETS = {
     d.name: d
     for d in (
         DataSet(
-            "plantvillage", "CC BY-SA 3.0 (original release; the copy on Mendeley Data is under CC0 1.0)",
+            "plantvillage",
+            "CC BY-SA 3.0 (original release; the copy on Mendeley Data is under CC0 1.0)",
             "D. P. Hughes, M. Salathé, An open access repository of images on plant health, arXiv:1511.08060, 2015",
-            (File("plantvillage.zip",
-                  f"{MENDELEY}/tywbtsjrjv/files/d5652a28-c1d8-4b76-97f3-72fb80f94efc/file_downloaded",
-                  "ac3432453984d02a86197987e775a5429d0d59e7cc7c35bcf5a8f50349b90ff0", 868_032_562),),
+            (
+                File(
+                    "plantvillage.zip",
+                    f"{MENDELEY}/tywbtsjrjv/files/d5652a28-c1d8-4b76-97f3-72fb80f94efc/file_downloaded",
+                    "ac3432453984d02a86197987e775a5429d0d59e7cc7c35bcf5a8f50349b90ff0",
+                    868_032_562,
+                ),
+            ),
         ),
         DataSet(
-            "cracks", "CC BY 4.0",
+            "cracks",
+            "CC BY 4.0",
             "Ç. F. Özgenel, Concrete Crack Images for Classification, Mendeley Data, doi:10.17632/5y9wdsg2zt.2, 2019",
-            (File("cracks.rar",
-                  f"{MENDELEY}/5y9wdsg2zt/files/8a70d8a5-bce9-4291-bab9-b48cfb3e87c3/file_downloaded",
-                  "08d7dc505a4f5a0330cee2fa2a1ae4b5b4f98bcffd0549b774caf7959bb1f02f", 241_363_336),),
+            (
+                File(
+                    "cracks.rar",
+                    f"{MENDELEY}/5y9wdsg2zt/files/8a70d8a5-bce9-4291-bab9-b48cfb3e87c3/file_downloaded",
+                    "08d7dc505a4f5a0330cee2fa2a1ae4b5b4f98bcffd0549b774caf7959bb1f02f",
+                    241_363_336,
+                ),
+            ),
         ),
         DataSet(
-            "skin", "CC BY-NC 4.0",
+            "skin",
+            "CC BY-NC 4.0",
             "P. Tschandl, C. Rosendahl, H. Kittler, The HAM10000 dataset, Scientific Data 5:180161, 2018",
-            tuple(File(f"ISIC2018_Task3_Training_{name}", f"{ISIC}_{name}")
-                  for name in ("GroundTruth.zip", "LesionGroupings.csv", "Input.zip")),
+            tuple(
+                File(f"ISIC2018_Task3_Training_{name}", f"{ISIC}_{name}")
+                for name in ("GroundTruth.zip", "LesionGroupings.csv", "Input.zip")
+            ),
         ),
         DataSet(
-            "cifar10", "none stated; free for research with citation",
+            "cifar10",
+            "none stated; free for research with citation",
             "A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, University of Toronto, 2009",
-            (File("cifar-10-python.tar.gz", "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-                  "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce", 170_498_071),),
+            (
+                File(
+                    "cifar-10-python.tar.gz",
+                    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+                    "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+                    170_498_071,
+                ),
+            ),
         ),
     )
-}  # fmt: skip
+}
 """the data sets by name"""
 
 
 def data_set(name: str) -> DataSet:
     """The data set of that name. ValueError names those there are."""
-    if name not in DATA_SETS:
-        raise ValueError(f"unknown data set {name!r}: allowed are {', '.join(DATA_SETS)}")
+    check_known("data set", name, DATA_SETS)
     return DATA_SETS[name]

@@ -7,8 +7,20 @@ import numpy as np
 from PIL import Image, ImageOps
 
 IMAGES = (
-    ".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".jp2", ".ppm", ".pgm", ".pbm",
-)  # fmt: skip
+    ".jpg",
+    ".jpeg",
+    ".jfif",
+    ".png",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".webp",
+    ".gif",
+    ".jp2",
+    ".ppm",
+    ".pgm",
+    ".pbm",
+)
 """suffixes of files that are taken for images"""
 DEPTHS = (8, 10, 12, 14, 16)
 """bits that cameras give a grey value, stored in 16"""

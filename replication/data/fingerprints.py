@@ -70,7 +70,9 @@ def similar(thumbnails: np.ndarray, block: int = 1024) -> list[tuple[int, int]]:
             rows, columns = rows + start, columns + start
             later = columns > rows
             rows, columns = rows[later], columns[later]
-            for i, j in zip(np.array_split(rows, len(rows) // block + 1), np.array_split(columns, len(rows) // block + 1)):
+            for i, j in zip(
+                np.array_split(rows, len(rows) // block + 1), np.array_split(columns, len(rows) // block + 1)
+            ):
                 apart = np.sqrt(((grey[i] - way[j]) ** 2).mean(axis=(1, 2)))
                 same = apart <= NEAR * np.minimum(contrast[shown[i]], contrast[shown[j]])
                 pairs |= {(int(a), int(b)) for a, b in zip(shown[i[same]], shown[j[same]])}

@@ -13,8 +13,15 @@ from PIL import Image
 from replication.data.archives import ARCHIVES, MOST, Member, contents, members
 from replication.data.decoding import IMAGES
 
-PARTS = {"train": "train", "training": "train", "val": "validation", "valid": "validation",
-         "validation": "validation", "test": "test", "testing": "test"}  # fmt: skip
+PARTS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
 """names of folders, and values of a table's column `split`, that say which part of a split an image belongs to"""
 PACKED = (*ARCHIVES, ".zip", ".rar", ".7z", ".gz", ".bz2", ".xz")
 THUMBNAILS = ("@eaDir", "__MACOSX")
@@ -115,7 +122,9 @@ def _archive(label: str, path: Path, listing: Listing, part: str = "", prefix: s
         if is_image(member.name):
             listing.photos.append(Photo(label, prefix + PurePosixPath(member.name).name, path, member, part))
         else:
-            reason = "hidden, or in a hidden folder or one of previews" if hidden(member.name) else "no image by its suffix"
+            reason = (
+                "hidden, or in a hidden folder or one of previews" if hidden(member.name) else "no image by its suffix"
+            )
             listing.leave(reason, f"{label}/{prefix}{member.name}")
 
 
@@ -226,7 +235,9 @@ def _check_split(path: Path, found: dict[str, Path], split: dict[str, str]) -> N
     for name, has in labels.items():
         if has != labels[first]:
             odd = min(has ^ labels[first])
-            raise ValueError(f"class {odd!r} is not in both {first}/ and {name}/ of {path}: every part needs every class")
+            raise ValueError(
+                f"class {odd!r} is not in both {first}/ and {name}/ of {path}: every part needs every class"
+            )
 
 
 def _table(path: Path) -> Listing:
@@ -235,12 +246,16 @@ def _table(path: Path) -> Listing:
         rows = csv.DictReader(file)
         columns = rows.fieldnames or []
         if missing := [column for column in ("file", "label") if column not in columns]:
-            raise ValueError(f"{path} has no column {missing[0]!r}: a table of images has file, label and perhaps split")
+            raise ValueError(
+                f"{path} has no column {missing[0]!r}: a table of images has file, label and perhaps split"
+            )
         for line, row in enumerate(rows, 2):
             name, label, part = (((row.get(column) or "").strip()) for column in ("file", "label", "split"))
             where = path.parent / Path(name).expanduser()
             if not name or not label:
-                raise ValueError(f"{path} has no {'file' if not name else 'label'} in line {line}: every image needs both")
+                raise ValueError(
+                    f"{path} has no {'file' if not name else 'label'} in line {line}: every image needs both"
+                )
             if part and part.lower() not in PARTS or not part and "split" in columns:
                 raise ValueError(f"{path} has split {part!r} in line {line}: allowed are train, val and test")
             if name in seen:

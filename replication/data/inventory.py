@@ -10,6 +10,7 @@ from replication.data.folders import images_of, is_image
 from replication.data.loading import SOURCES, load
 from replication.data.packs import classes_of, open_pack, place, size_of
 from replication.data.settings import SETTINGS
+from replication.paths import home
 
 
 def count(path: Path) -> int:
@@ -61,6 +62,24 @@ def _packs(name: str) -> list[str]:
     return ([said] if whole else []) + damaged
 
 
+def own_packs() -> list[str]:
+    """Lines about the packs of folders of one's own; of a damaged one what is wrong with it."""
+    folder, lines = home() / "packs", []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        catalogued = any(path in packs(name).values() for name in DATA_SETS)
+        if catalogued or not (found := re.fullmatch(r"(.+)-[0-9a-f]{8}-(\d+)", path.name)):
+            continue
+        try:
+            source = open_pack(path)
+        except ValueError as error:
+            lines.append(f"  {error}")
+            continue
+        counts = ", ".join(f"{c} {n}" for c, n in zip(source.classes, source.counts))
+        where = f"{size_of(path) / 1e6:.1f} MB in {path}"
+        lines.append(f"  {found[1]} at {found[2]} pixels: {counts} (digest {source.digest}), {where}")
+    return ["your own images, packed:", *lines] if lines else []
+
+
 def report() -> list[str]:
     """Lines about every data set: what is here, packed at which sizes, used by which settings, licence and citation."""
     lines = []
@@ -70,9 +89,12 @@ def report() -> list[str]:
         lines += [
             f"{name}: {len(source.images)} images of {source.n_labels} classes, {source.images.nbytes / 1e6:.1f} MB, "
             "part of scikit-learn",
-            f"  images: {counts}", _uses(name), f"  digest {source.digest}",
-            f"  licence: {source.licence}", f"  {source.citation}",
-        ]  # fmt: skip
+            f"  images: {counts}",
+            _uses(name),
+            f"  digest {source.digest}",
+            f"  licence: {source.licence}",
+            f"  {source.citation}",
+        ]
     for name, data_set in DATA_SETS.items():
         try:
             lines += _here(data_set)
@@ -80,4 +102,4 @@ def report() -> list[str]:
             lines.append(f"{name}: not here: {error}")
         lines += _packs(name)
         lines += [_uses(name), f"  licence: {data_set.licence}", f"  {data_set.citation}"]
-    return lines
+    return lines + own_packs()

@@ -112,8 +112,16 @@ def _look(path: Path, _stamp: str) -> Look:
         first.setdefault(sums[number], number)
     single = np.array([number for number in sorted(sums) if number not in same_as], int)
     near = [(int(single[i]), int(single[j])) for i, j in similar(thumbnails[single])]
-    return Look(listing, broken, tuple(sorted(constant)), tuple(sorted(deep)), depth, tuple(identical), tuple(near),
-                (min(sides, default=0), max(sides, default=0)))  # fmt: skip
+    return Look(
+        listing,
+        broken,
+        tuple(sorted(constant)),
+        tuple(sorted(deep)),
+        depth,
+        tuple(identical),
+        tuple(near),
+        (min(sides, default=0), max(sides, default=0)),
+    )
 
 
 def joined(groups: np.ndarray, pairs: Iterable[tuple[int, int]]) -> np.ndarray:

@@ -52,9 +52,7 @@ class _Images:
         if self.size * n > (free := shutil.disk_usage(path.parent).free):
             raise OSError(errno.ENOSPC, f"the disk is full, {free / 1e6:.1f} MB are free")
         self.file = path.open("xb", buffering=0)
-        np.lib.format.write_array_header_1_0(
-            self.file, {"descr": "|u1", "fortran_order": False, "shape": self.shape}
-        )
+        np.lib.format.write_array_header_1_0(self.file, {"descr": "|u1", "fortran_order": False, "shape": self.shape})
         self.start = self.file.tell()
 
     def put(self, i: int, image: np.ndarray) -> None:
@@ -116,7 +114,9 @@ def pack(folder: Path, pixels: int, where: Path, skip_broken: bool = False) -> P
     where the pack cannot be written.
     """
     if not LEAST <= pixels <= MOST:
-        raise ValueError(f"pixels = {pixels} is too {'small' if pixels < LEAST else 'large'}: {LEAST} to {MOST} are allowed")
+        raise ValueError(
+            f"pixels = {pixels} is too {'small' if pixels < LEAST else 'large'}: {LEAST} to {MOST} are allowed"
+        )
     catalogue = next((d.name for d in DATA_SETS.values() if d.folder().resolve() == folder.resolve()), "")
     inputs = stamp(folder)
     seen = None if catalogue else look(folder)
@@ -146,10 +146,19 @@ def pack(folder: Path, pixels: int, where: Path, skip_broken: bool = False) -> P
                 _check_whole(photos, broken, skip_broken, folder)
                 _close_gaps(temporary / "images.npy", sorted(late))
                 kept = [i for k, i in enumerate(kept) if k not in late]
-            _finish(temporary, photos, kept, labels_of, seen and seen.identical + seen.near, {
-                "pixels": pixels, "inputs": inputs, "lacking": lacking,
-                "broken": [f"{photos[i].label}/{photos[i].name}" for i in sorted(broken)],
-            })  # fmt: skip
+            _finish(
+                temporary,
+                photos,
+                kept,
+                labels_of,
+                seen and seen.identical + seen.near,
+                {
+                    "pixels": pixels,
+                    "inputs": inputs,
+                    "lacking": lacking,
+                    "broken": [f"{photos[i].label}/{photos[i].name}" for i in sorted(broken)],
+                },
+            )
         _remember(where)
     except OSError as error:
         needed = len(photos) * 3 * pixels**2 / 1e6
@@ -183,10 +192,11 @@ def _finish(folder: Path, photos: list[Photo], kept: list[int], labels_of: list[
         np.save(folder / f"{name}.npy", array)
     images = np.load(folder / "images.npy", mmap_mode="r")
     about |= {
-        "classes": labels_of, "names": [f"{photo.label}/{photo.name}" for photo in photos],
+        "classes": labels_of,
+        "names": [f"{photo.label}/{photo.name}" for photo in photos],
         "digest": digest(images, *arrays.values()),
         "sums": {f"{name}.npy": sha256_of(folder / f"{name}.npy") for name in ("images", *arrays)},
-    }  # fmt: skip
+    }
     text = json.dumps(about | {"sum": _sum(about)}, indent=1)
     (folder / "pack.json").write_text(text, encoding="ascii")
 
@@ -229,7 +239,10 @@ def open_pack(where: Path, licence: str = "", citation: str = "") -> Source:
         verify({where / name: total for name, total in sums.items()}, f"the pack is damaged, {_AGAIN}")
     try:
         images = np.load(where / "images.npy", mmap_mode="r")
-        rest = [np.load(where / f"{name}.npy") for name in ("labels", "groups", *(["parts"] if "parts.npy" in (sums or ()) else []))]
+        rest = [
+            np.load(where / f"{name}.npy")
+            for name in ("labels", "groups", *(["parts"] if "parts.npy" in (sums or ()) else []))
+        ]
         if not sums and digest(images, *rest) != about["digest"]:
             raise ValueError(f"its digest is not {about['digest']}")
     except Exception as error:  # an array without sums may be damaged in any way

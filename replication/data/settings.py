@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,15 +100,17 @@ class Setting:
             first = source.classes.index(self.majority) if self.majority else int(source.counts.argmax())
             return [[first], [label for label in range(source.n_labels) if label != first]]
         order = [(seed + i) % source.n_labels for i in range(source.n_labels)]
-        others = order[max(self.minorities, self.reserved):]
+        others = order[max(self.minorities, self.reserved) :]
         majority = [others[i :: self.majorities] if self.pooled else others[i : i + 1] for i in range(self.majorities)]
         return majority + [[label] for label in order[: self.minorities]]
 
 
 _KVM = {
-    (1, 1): "one class against another", (2, 1): "two classes against one",
-    (1, 2): "one class against two", (2, 2): "two classes against two",
-}  # fmt: skip
+    (1, 1): "one class against another",
+    (2, 1): "two classes against one",
+    (1, 2): "one class against two",
+    (2, 2): "two classes against two",
+}
 """words for settings of so many majority and minority classes"""
 
 
@@ -114,16 +118,22 @@ def _kvm(name: str, label: str, **declared) -> list[Setting]:
     """The four settings of the majorities claim whose classes the seed picks, from the same majority labels."""
     return [
         Setting(f"{name}/{k}v{m}", majorities=k, minorities=m, reserved=2, label=f"{label}, {_KVM[k, m]}", **declared)
-        for k in (1, 2) for m in (1, 2)
-    ]  # fmt: skip
+        for k in (1, 2)
+        for m in (1, 2)
+    ]
 
 
 def _images(name: str, label: str, *classes: tuple[str, ...], minorities: int = 1, **declared) -> Setting:
     """A setting of real images of the data set that its name begins with: 32 pixels, flipped and shifted in training."""
     return Setting(
-        name, name.partition("/")[0], majorities=len(classes) - minorities if classes else 1, minorities=minorities,
-        classes=classes, label=label, **_IMAGES | declared,
-    )  # fmt: skip
+        name,
+        name.partition("/")[0],
+        majorities=len(classes) - minorities if classes else 1,
+        minorities=minorities,
+        classes=classes,
+        label=label,
+        **_IMAGES | declared,
+    )
 
 
 def _of(name: str, label: str, *classes: tuple[str, ...], minorities: int = 1) -> Setting:
@@ -164,7 +174,9 @@ SETTINGS = {
         _images("plantvillage/apple/border", "apple leaves, the border alone", *_APPLE, border=True),
         _images("plantvillage/pepper/border", "pepper leaves, the border alone", *_PEPPER, border=True),
         _images("plantvillage/tomato/border", "tomato leaves, the border alone", *_TOMATO, border=True),
-        _images("plantvillage/apple/ungrouped", "apple leaves, neighbouring photographs parted", *_APPLE, grouped=False),
+        _images(
+            "plantvillage/apple/ungrouped", "apple leaves, neighbouring photographs parted", *_APPLE, grouped=False
+        ),
     )
 }
 
@@ -185,6 +197,28 @@ def _own(name: str) -> tuple[Setting, str]:
     label = f"photographs in {Path(source).name}" + (f", most of them {majority}" if majority else "")
     canonical = source + (f"::{majority}" if majority else "")
     return Setting(canonical, source, largest=True, majority=majority, label=label, **_IMAGES), pixels
+
+
+def names(text: str) -> list[str]:
+    """Names from a text: separated by commas, or as a JSON list where one of them has a comma, `["folder:a, b"]`.
+
+    ValueError for what begins as such a list and is none.
+    """
+    if not text.lstrip().startswith("["):
+        return [name for name in text.split(",") if name]
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or not all(isinstance(name, str) and name for name in found):
+        raise ValueError(f'{text} is no list of names: write a,b or ["a", "b"]')
+    return found
+
+
+def joined(names: Iterable[str]) -> str:
+    """The text that `names` reads these from."""
+    some = list(names)
+    return json.dumps(some, ensure_ascii=False) if any("," in n or n.startswith("[") for n in some) else ",".join(some)
 
 
 @functools.cache
@@ -213,8 +247,10 @@ def setting(name: str) -> Setting:
         return found
     side = int(pixels)
     if not found.pixels or not LEAST <= side <= MOST:
-        raise ValueError(f"setting {found.name!r} cannot be had at {pixels} pixels: allowed are "
-                         + (f"sizes from {LEAST} to {MOST}" if found.pixels else "its own size only"))  # fmt: skip
+        raise ValueError(
+            f"setting {found.name!r} cannot be had at {pixels} pixels: allowed are "
+            + (f"sizes from {LEAST} to {MOST}" if found.pixels else "its own size only")
+        )
     if side == found.pixels:
         return found
     return dataclasses.replace(found, name=f"{found.name}@{side}", pixels=side, label=f"{found.label}, {side} px")

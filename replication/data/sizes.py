@@ -89,7 +89,10 @@ def sizes(source: Source, s: Setting, seed: int = 0) -> Sizes:
     n_minority = min(max(round(n_majority / RATIO), LEAST_MINORITY), least)
     there = f"{len(majority)} images of {source.classes[first[0]]} and {len(minority)} of all other classes"
     if (
-        n_majority < LEAST_TRAIN or n_minority < LEAST_MINORITY or test < LEAST_TEST or min(validation) < LEAST_VALIDATION
+        n_majority < LEAST_TRAIN
+        or n_minority < LEAST_MINORITY
+        or test < LEAST_TEST
+        or min(validation) < LEAST_VALIDATION
     ):
         raise ValueError(
             f"setting {s.name!r} has {there}, which is too few: needed are at least {LEAST_TRAIN} of the majority and "
@@ -100,10 +103,16 @@ def sizes(source: Source, s: Setting, seed: int = 0) -> Sizes:
     why = "the sizes of the book" if usual else f"scaled down to {there}"
     if source.parts is not None:
         why += ", within your own split"
-    return Sizes(n_majority, n_minority, test, validation, (
-        f"Trains with {n_majority} images of the majority and {n_minority} of the minority, tests on {test} of each, "
-        f"validates on {validation[0]} and {validation[1]}: {why}."
-    ))  # fmt: skip
+    return Sizes(
+        n_majority,
+        n_minority,
+        test,
+        validation,
+        (
+            f"Trains with {n_majority} images of the majority and {n_minority} of the minority, tests on {test} of each, "
+            f"validates on {validation[0]} and {validation[1]}: {why}."
+        ),
+    )
 
 
 def fitted(source: Source, s: Setting) -> Setting:

@@ -58,7 +58,9 @@ def data_digest(name: str) -> str:
     return hashlib.sha256(json.dumps([images, declared], sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _parts(rng: np.random.Generator, members: np.ndarray, groups: np.ndarray, sizes: dict[str, int]) -> dict[str, np.ndarray]:
+def _parts(
+    rng: np.random.Generator, members: np.ndarray, groups: np.ndarray, sizes: dict[str, int]
+) -> dict[str, np.ndarray]:
     """Image numbers of the test, validation and training part of one class, drawn from its members (M,).
 
     Test and validation take whole groups in random order; what their last group has too many is left out. Training
@@ -109,9 +111,10 @@ def indices(source: Source, s: Setting, n_majority: int, n_minority: int, seed: 
         }
         wanted = sizes | {"train": len(numbers)}
         everything = (
-            _parts(rng, numbers, groups, wanted) if source.parts is None
+            _parts(rng, numbers, groups, wanted)
+            if source.parts is None
             else _given(rng, numbers, groups, wanted, source.parts)
-        )  # fmt: skip
+        )
         enough = all(len(everything[part]) == sizes[part] for part in ("test", "validation"))
         at_most = len(everything["train"]) if enough else 0
         if sizes["train"] > at_most:

@@ -69,9 +69,14 @@ class Survey:
             if pairs := tuple(pair for pair in pairs if pair not in self.contradictory):
                 said.append(f"  {words} twice, kept in one part: {_some(tuple(f'{a} = {b}' for a, b in pairs))}")
         if self.contradictory:
-            said.append(f"  the same picture in two classes, left out of every split: {_some(tuple(f'{a} = {b}' for a, b in self.contradictory))}")
+            said.append(
+                f"  the same picture in two classes, left out of every split: "
+                f"{_some(tuple(f'{a} = {b}' for a, b in self.contradictory))}"
+            )
         if self.parts and (crossing := self.crossing):
-            said.append(f"  the same picture in two parts of your split: {_some(tuple(f'{a} = {b}' for a, b in crossing))}")
+            said.append(
+                f"  the same picture in two parts of your split: {_some(tuple(f'{a} = {b}' for a, b in crossing))}"
+            )
         return said
 
     crossing: tuple[tuple[str, str], ...] = ()
@@ -114,11 +119,16 @@ def _survey(path: Path, seen: Look) -> Survey:
             parts[photos[i].label][photos[i].part] += 1
     pairs = seen.identical + seen.near
     return Survey(
-        path, dict(Counter(photos[i].label for i in whole)), {label: dict(found) for label, found in parts.items()},
+        path,
+        dict(Counter(photos[i].label for i in whole)),
+        {label: dict(found) for label, found in parts.items()},
         {reason: tuple(names) for reason, names in seen.listing.left_out.items()},
-        {name(i): why for i, why in sorted(seen.broken.items())}, tuple(map(name, seen.constant)),
-        tuple(name(i) for i in whole if MASK.search(Path(photos[i].name).stem)), tuple(map(name, seen.deep)),
+        {name(i): why for i, why in sorted(seen.broken.items())},
+        tuple(map(name, seen.constant)),
+        tuple(name(i) for i in whole if MASK.search(Path(photos[i].name).stem)),
+        tuple(map(name, seen.deep)),
         (seen.depth.black, seen.depth.white) if seen.depth else None,
-        *(tuple((name(i), name(j)) for i, j in found) for found in (seen.identical, seen.near)), seen.sides,
+        *(tuple((name(i), name(j)) for i, j in found) for found in (seen.identical, seen.near)),
+        seen.sides,
         tuple((name(i), name(j)) for i, j in pairs if photos[i].part != photos[j].part),
-    )  # fmt: skip
+    )

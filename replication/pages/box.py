@@ -5,7 +5,7 @@ import pandas as pd
 from replication.claims.claim import Claim
 from replication.pages import judgements, provenance
 from replication.pages.names import arm_label, cell_label
-from replication.pages.stories import STORIES, Story
+from replication.pages.stories import HERO, Story, story
 from replication.pages.tables import code, csv_link
 from replication.pages.words import NBSP
 
@@ -16,29 +16,45 @@ MOST_ROWS = 800
 
 def key_result(page) -> str:
     """The box of a `Page`, as HTML."""
-    story = STORIES[page.name]
-    lines = [_claim(page), *_answer(page, story), *_numbers(page)]
+    lines = [_claim(page), *_answer(page, story(page.name)), *_numbers(page)]
     return f"<div class='key-result'>{''.join(lines)}</div>"
 
 
 def _claim(page) -> str:
-    local = "" if not page.local else (
-        f"<p class='local'><strong>Computed on this machine</strong>, {page.asked.seeds} seeds; not the published results.</p>"
+    local = (
+        ""
+        if not page.local
+        else (
+            f"<p class='local'><strong>Computed on this machine</strong>, {page.asked.seeds} "
+            f"seeds; not the published results.</p>"
+        )
     )
     if not isinstance(page.plan, Claim):
-        return f"<p class='claim'>{STORIES[page.name].question}</p>{local}"
+        return f"<p class='claim'>{story(page.name).question}</p>{local}"
     return f"<p class='claim'><strong>The claim.</strong> {page.plan.statement} <small>({page.plan.source})</small></p>{local}"
 
 
-def _answer(page, story: Story) -> list[str]:
+def _answer(page, told: Story) -> list[str]:
     if not isinstance(page.plan, Claim):
         return ["<p class='answer'><span class='qualifier'>exploratory: not judged</span></p>"]
     found = judgements.focus(page.judgement)
     number = judgements.number_of(page.plan, found) if found else ""
     text = f"{number[0].upper()}{number[1:]}" if number else "No result yet"
-    where = f" <small>{judgements.unit_label(found)}, each arm at its own learning rate</small>" if found else ""
-    caveat = f"<p class='caveat'><strong>Mind.</strong> {story.caveat} {_seeds(page)}</p>"
-    return [judgements.headlines_html(page.judgement, page.single), f"<p class='number'>{text}{where}</p>", code(caveat)]
+    where = f" <small>each arm at its own learning rate{_readings(page)}</small>" if found else ""
+    caveat = f"<p class='caveat'><strong>Mind.</strong> {told.caveat} {_seeds(page)}</p>"
+    return [
+        judgements.headlines_html(page.judgement, page.single),
+        f"<p class='number'>{text}{where}</p>",
+        code(caveat),
+    ]
+
+
+def _readings(page) -> str:
+    """Minority F1 of the network without the layer, with it, and read otherwise, of the claims on the base pair."""
+    if page.name not in ("base", "removal", "generality") or not page.selection.has(page.lead, **page.where):
+        return ""
+    found = [f"{arm_label(name)} {value}" for name in HERO if (value := page.mean(name)) != "not recorded"]
+    return f". Minority F1: {', '.join(found)}"
 
 
 def _seeds(page) -> str:

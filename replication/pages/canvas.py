@@ -13,14 +13,27 @@ from replication.analysis import statistics as st
 from replication.pages.names import arm_label
 from replication.pages.style import INK, Look, look, no_skill
 
-WIDTH = 5.6
-"""inches: a column that a phone shows at two thirds of its size, so that text stays legible"""
+WIDTH = 5.0
+"""inches: a column that a phone shows nearly at full size, so that text stays legible"""
 RC = {
-    "figure.facecolor": "white", "axes.facecolor": "white", "axes.edgecolor": "#555555", "axes.grid": True,
-    "grid.color": "#dddddd", "grid.linewidth": 0.7, "axes.axisbelow": True, "axes.spines.top": False,
-    "axes.spines.right": False, "font.size": 10, "axes.titlesize": 10.5, "axes.labelsize": 10, "xtick.labelsize": 9.5,
-    "ytick.labelsize": 9.5, "legend.fontsize": 9.5, "legend.frameon": False, "figure.dpi": 110,
-}  # fmt: skip
+    "figure.facecolor": "white",
+    "axes.facecolor": "white",
+    "axes.edgecolor": "#555555",
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.labelsize": 10,
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 9.5,
+    "legend.fontsize": 9.5,
+    "legend.frameon": False,
+    "figure.dpi": 110,
+}
 
 
 def closed(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -53,10 +66,18 @@ def points(
     mean, spread = d.mean(), at + jitter(len(d), width)
     error = np.abs([[mean - low], [high - mean]])
     mark = {
-        "fmt": style.marker, "ms": 7, "color": style.colour, "mec": INK if fill == "full" else style.colour, "mew": 0.8,
-        "ecolor": style.colour, "elinewidth": 1.6, "capsize": 0, "zorder": 5, "fillstyle": fill,
+        "fmt": style.marker,
+        "ms": 7,
+        "color": style.colour,
+        "mec": INK if fill == "full" else style.colour,
+        "mew": 0.8,
+        "ecolor": style.colour,
+        "elinewidth": 1.6,
+        "capsize": 0,
+        "zorder": 5,
+        "fillstyle": fill,
         "markerfacecoloralt": "white",
-    }  # fmt: skip
+    }
     x, y = (d, spread) if horizontal else (spread, d)
     ax.scatter(x, y, s=7, alpha=0.28, color=style.colour, linewidths=0)
     if horizontal:
@@ -81,7 +102,17 @@ def no_skill_line(ax: Axes, metric: str, horizontal: bool = True, classes: int =
 def handles(names: Iterable[str]) -> list[Line2D]:
     """Legend entries of some arms, or of `arm · readout`."""
     return [
-        Line2D([], [], marker=(s := look(name)).marker, color=s.colour, mec=INK, mew=0.8, ls="", ms=7, label=arm_label(name))
+        Line2D(
+            [],
+            [],
+            marker=(s := look(name)).marker,
+            color=s.colour,
+            mec=INK,
+            mew=0.8,
+            ls="",
+            ms=7,
+            label=arm_label(name),
+        )
         for name in names
     ]
 
@@ -93,8 +124,17 @@ def always_minority() -> Line2D:
 
 def row_label(ax: Axes, y: float, text: str) -> None:
     """The name of a row, above it: a label beside it would take half of a phone's width."""
-    ax.text(0.0, y, text, transform=ax.get_yaxis_transform(), ha="left", va="center", fontsize=9.5, color=INK,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85})  # fmt: skip
+    ax.text(
+        0.0,
+        y,
+        text,
+        transform=ax.get_yaxis_transform(),
+        ha="left",
+        va="center",
+        fontsize=min(9.5, 9.5 * 64 / len(text)),
+        color=INK,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85},
+    )
 
 
 def rows_axis(ax: Axes, n: int) -> None:

@@ -49,12 +49,12 @@ def ladder(
     parts: Mapping[str, pd.DataFrame], arms: Sequence[str], metric: str = "f1_minority", *, classes: int = 2, **where
 ) -> Figure:
     """One row a part, by its name: the arms' scores on one axis, every seed, mean and interval, and the no-skill line."""
-    fig, ax = plt.subplots(figsize=(WIDTH, height(len(parts), 0.28 + 0.105 * len(arms))), layout="constrained")
+    fig, ax = plt.subplots(figsize=(WIDTH, height(len(parts), 0.28 + 0.12 * len(arms))), layout="constrained")
     for y, (label, part) in enumerate(parts.items()):
         row_label(ax, y - 0.47, label)
         for k, name in enumerate(arms):
             if (d := scores(part, name, metric, **where)) is not None:
-                points(ax, y - 0.2 + 0.62 * k / max(len(arms) - 1, 1), d, look(name), width=0.05)
+                points(ax, y - 0.25 + 0.55 * k / max(len(arms) - 1, 1), d, look(name), width=0.05)
     rows_axis(ax, len(parts))
     if metric in ("f1_minority", "f1_macro", "f1_majority", "roc_auc", "balanced_accuracy"):
         ax.set_xlim(-0.02, 1.02)
@@ -84,7 +84,14 @@ def forest(rows: Sequence[Row], label: str, margin: bool = True) -> Figure:
         row_label(ax, y - 0.48, f"{SIGNS[row.verdict]} {row.label}")
         for k, kind in enumerate(kinds):
             if kind in row.by_kind:
-                points(ax, y - 0.2 + 0.5 * k / max(len(kinds), 2), row.by_kind[kind], style, width=0.05, fill=KIND_FILLS[kind])
+                points(
+                    ax,
+                    y - 0.2 + 0.5 * k / max(len(kinds), 2),
+                    row.by_kind[kind],
+                    style,
+                    width=0.05,
+                    fill=KIND_FILLS[kind],
+                )
     rows_axis(ax, len(rows))
     if margin:
         margin_band(ax)
@@ -93,14 +100,26 @@ def forest(rows: Sequence[Row], label: str, margin: bool = True) -> Figure:
     ax.set_xlabel(label)
     words = [
         Line2D([], [], marker=s.marker, ls="", color=s.colour, mec=INK, ms=7, label=word)
-        for word, s in VERDICTS.items() if any(row.verdict == word for row in rows)
-    ]  # fmt: skip
+        for word, s in VERDICTS.items()
+        if any(row.verdict == word for row in rows)
+    ]
     rates = [
-        Line2D([], [], marker="o", ls="", color="#555555", fillstyle=KIND_FILLS[k], markerfacecoloralt="white", ms=7,
-               label=KINDS[k])
+        Line2D(
+            [],
+            [],
+            marker="o",
+            ls="",
+            color="#555555",
+            fillstyle=KIND_FILLS[k],
+            markerfacecoloralt="white",
+            ms=7,
+            label=KINDS[k],
+        )
         for k in kinds
-    ]  # fmt: skip
-    fig.legend(handles=[*words, *(rates if len(kinds) > 1 else [])], loc="outside upper left", ncols=2, columnspacing=1.2)
+    ]
+    fig.legend(
+        handles=[*words, *(rates if len(kinds) > 1 else [])], loc="outside upper left", ncols=2, columnspacing=1.2
+    )
     return fig
 
 
@@ -119,7 +138,9 @@ def contrasts(rows: Sequence[tuple[str, np.ndarray, Look]], label: str, margin: 
 
 
 @closed
-def curve(part: pd.DataFrame, variant: str, label: str, arms: Sequence[str] = ("plain", "final_bn"), arm: str = "final_bn") -> Figure:
+def curve(
+    part: pd.DataFrame, variant: str, label: str, arms: Sequence[str] = ("plain", "final_bn"), arm: str = "final_bn"
+) -> Figure:
     """Top: minority F1 of the arms over the levels of a variant; bottom: the gain of one, every seed and its interval."""
     part = part[part["variant"] == variant]
     levels = sorted(part.loc[part["arm"] == "plain", "level"].unique())
@@ -135,7 +156,14 @@ def curve(part: pd.DataFrame, variant: str, label: str, arms: Sequence[str] = ("
         top.fill_between(here, low, high, color=style.colour, alpha=0.15, lw=0)
     no_skill_line(top, "f1_minority", horizontal=False)
     for x, n in enumerate(levels):
-        points(bottom, x, values(part, arm, level=n) - values(part, "plain", level=n), look(arm), horizontal=False, width=0.14)
+        points(
+            bottom,
+            x,
+            values(part, arm, level=n) - values(part, "plain", level=n),
+            look(arm),
+            horizontal=False,
+            width=0.14,
+        )
     margin_band(bottom, horizontal=False)
     bottom.set_xticks(range(len(levels)), [f"{n:g}" for n in levels])
     bottom.set(xlabel=label, ylabel="gain in minority F1")
@@ -214,7 +242,9 @@ def trajectories(part: pd.DataFrame, **where) -> Figure:
             curves = np.stack([np.asarray(c) for c in values(part, arm, name, **where)])
             epochs, style = np.arange(1, curves.shape[1] + 1), look(arm)
             ax.plot(epochs, curves.T, color=style.colour, alpha=0.12, lw=0.7)
-            ax.plot(epochs, np.nanmedian(curves, axis=0), color=style.colour, lw=2.2, marker=style.marker, mec=INK, ms=6)
+            ax.plot(
+                epochs, np.nanmedian(curves, axis=0), color=style.colour, lw=2.2, marker=style.marker, mec=INK, ms=6
+            )
         ax.set_ylabel(label)
     axes[0].set_yscale("log")
     axes[1].set_xlabel("epoch")
@@ -249,4 +279,3 @@ def reliability(probabilities: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> F
 def readout_names(arm: str, readouts: Sequence[str] = tuple(READOUTS)) -> list[str]:
     """An arm in several readouts, as figures name them."""
     return [arm if readout == "as_trained" else f"{arm} · {readout}" for readout in readouts]
-

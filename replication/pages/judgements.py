@@ -10,9 +10,12 @@ from replication.claims.claim import NOT_RUN, Claim
 from replication.claims.judge import CellVerdict, Headline, Judgement
 from replication.pages.names import KINDS, cell_label, effect_label, setting_label
 from replication.pages.tables import badge, csv_link, table_html
-from replication.pages.words import NBSP, estimate, p_value, signed
+from replication.pages.words import NBSP, estimate, listed, p_value, signed
 
-SEED_NOTE = "Seeds vary the split, the head and the order of the images: intervals hold for these weights and these images."
+SEED_NOTE = (
+    "Seeds vary the split, the head and the order of the images: intervals hold for these weights and these images."
+)
+NOT_TESTED = "not tested"
 UNITS = {"epochs_saved": 1}
 """effect -> digits that it is printed with, where not two"""
 
@@ -38,6 +41,14 @@ def notes(c: CellVerdict) -> tuple[str, ...]:
 def headline_notes(h: Headline) -> tuple[str, ...]:
     """The same of a headline."""
     return notes(h.lead) if h.lead else h.qualifiers
+
+
+def nearer(h: Headline) -> str:
+    """The tiers nearer to the papers that lack runs, those not tested together: `identity and close: not tested`."""
+    tiers = dict(text.split(": ", 1) for text in h.beside)
+    untested = [name for name, said in tiers.items() if said == NOT_TESTED]
+    begun = [f"{name}: {said}" for name, said in tiers.items() if said != NOT_TESTED]
+    return "; ".join(filter(None, (f"{listed(untested)}: {NOT_TESTED}" if untested else "", *begun)))
 
 
 def variant_label(c: CellVerdict) -> str:
@@ -70,13 +81,15 @@ def headlines_html(j: Judgement, single: bool = False) -> str:
     """
     lead = focus(j)
     if single and lead and all(h.word == NOT_RUN for h in j.headlines):
-        return (f"<p class='answer'>{badge(lead.word)} on {unit_label(lead)}, tier {lead.tier} "
-                f"{qualifier_html(notes(lead))}</p>")  # fmt: skip
+        return (
+            f"<p class='answer'>{badge(lead.word)} on {unit_label(lead)}, tier {lead.tier} "
+            f"{qualifier_html(notes(lead))}</p>"
+        )
     lines = []
     for h in j.headlines:
         part = f"{h.part}: " if h.part else ""
         where = f" tier <em>{h.tier}</em>: {unit_label(h.lead)}" if h.lead else ""
-        beside = f"<br><small>Nearer to the papers, not complete: {'; '.join(h.beside)}.</small>" if h.beside else ""
+        beside = f"<br><small>Tiers nearer to the papers: {nearer(h)}.</small>" if h.beside else ""
         lines.append(f"<p class='answer'>{part}{badge(h.word)}{where} {qualifier_html(headline_notes(h))}{beside}</p>")
     return "".join(lines)
 
@@ -126,7 +139,9 @@ def rule_html(j: Judgement) -> str:
         }
         for kind, decision in lead.decisions.items()
     )
-    return text + table_html(rows, f"{unit_label(lead)}: the same rule at every kind of learning rate; the first counts")
+    return text + table_html(
+        rows, f"{unit_label(lead)}: the same rule at every kind of learning rate; the first counts"
+    )
 
 
 def p_values_html(j: Judgement) -> str:
@@ -135,11 +150,17 @@ def p_values_html(j: Judgement) -> str:
     if lead is None:
         return ""
     rows = [
-        {"measured": effect_label(name), "margin": signed(e.margin).lstrip("+"), "mean": signed(e.d.mean(), 3),
-         "p that it lies above": p_value(e.adjusted[0]), "p that it lies below": p_value(e.adjusted[1]),
-         "p that it lies within": p_value(e.adjusted[2])}
-        for name, e in lead.measures.get("own", {}).items() if isinstance(e, Effect) and np.isfinite(e.d).all()
-    ]  # fmt: skip
+        {
+            "measured": effect_label(name),
+            "margin": signed(e.margin).lstrip("+"),
+            "mean": signed(e.d.mean(), 3),
+            "p that it lies above": p_value(e.adjusted[0]),
+            "p that it lies below": p_value(e.adjusted[1]),
+            "p that it lies within": p_value(e.adjusted[2]),
+        }
+        for name, e in lead.measures.get("own", {}).items()
+        if isinstance(e, Effect) and np.isfinite(e.d).all()
+    ]
     caption = f"{unit_label(lead)}: what was tested, one-sided, adjusted over its family"
     return table_html(pd.DataFrame(rows), caption) if rows else ""
 

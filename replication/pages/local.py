@@ -1,5 +1,7 @@
 """Training what a page asks for and this machine lacks; its results are never pooled with published ones."""
 
+from dataclasses import replace
+
 import pandas as pd
 
 from replication.claims.claim import Plan
@@ -8,6 +10,7 @@ from replication.results.frame import table
 from replication.results.store import Store, default_path
 from replication.run import Run
 from replication.study.design import Cell
+from replication.study.rates import NoRate
 
 
 def wanted(plan: Plan, cells: list[Cell], named: bool) -> list[Run]:
@@ -19,9 +22,9 @@ def wanted(plan: Plan, cells: list[Cell], named: bool) -> list[Run]:
     for cell in cells:
         try:
             runs |= dict.fromkeys(entry.run for entry in plan.entries(cell))
-        except ValueError:
+        except NoRate as error:
             if named:
-                raise
+                raise NoRate(error.place, error.arm, plan.id) from None
     return sorted(runs, key=lambda run: run.seed)
 
 
@@ -32,7 +35,8 @@ def trained(plan: Plan, cells: list[Cell], asked: Parameters) -> pd.DataFrame:
     runs = wanted(plan, cells, bool(asked.settings or asked.networks))
     with Store(default_path()) as store:
         carry_out_all(runs, store, asked.device)
-        return table(store.results({key_of(run) for run in runs}))
+        by_key = {key_of(run): run for run in runs}  # a folder of one's own may have lain elsewhere then
+        return table(replace(result, run=by_key[result.key]) for result in store.results(set(by_key)))
 
 
 def records() -> dict[str, dict]:

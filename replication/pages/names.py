@@ -8,10 +8,10 @@ from replication.study.networks import network
 
 READOUTS = {
     "as_trained": "as trained",
-    "bn_removed": "layer removed",
-    "bn_folded": "layer folded",
-    "bn_recalibrated": "statistics re-estimated",
-    "batch_statistics": "statistics of the test set",
+    "bn_removed": "the layer removed",
+    "bn_folded": "the layer folded in",
+    "bn_recalibrated": "re-estimated statistics",
+    "batch_statistics": "the test set's statistics",
     "logit_adjusted": "adjusted logits",
 }
 METRICS = {
@@ -83,10 +83,10 @@ def cell_label(cell: Cell | tuple[str, str]) -> str:
 
 
 def arm_label(name: str) -> str:
-    """An arm, or `arm · readout`, for readers: `plain`, `final BN`, `final BN, layer removed`."""
+    """An arm, or `arm · readout`, for readers: `plain`, `final BN`, `plain with adjusted logits`."""
     arm, readout = arm_and_readout(name)
     label = ARMS[arm].label
-    return label if readout == "as_trained" else f"{label}, {READOUTS.get(readout, readout)}"
+    return label if readout == "as_trained" else f"{label} with {READOUTS.get(readout, readout)}"
 
 
 def effect_label(name: str) -> str:

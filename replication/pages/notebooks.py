@@ -56,13 +56,28 @@ def _execute(
 
 
 def _executed(
-    notebook: Path, temporary: Path, target: Path, parameters: Sequence[str], environment: dict[str, str],
+    notebook: Path,
+    temporary: Path,
+    target: Path,
+    parameters: Sequence[str],
+    environment: dict[str, str],
     children: Children,
-) -> str:  # fmt: skip
+) -> str:
     command = [
-        sys.executable, "-m", "papermill", str(notebook), str(temporary), "-k", "python3", "--cwd", str(notebook.parent),
-        "--no-progress-bar", "--execution-timeout", str(TIMEOUT), *parameters,
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "papermill",
+        str(notebook),
+        str(temporary),
+        "-k",
+        "python3",
+        "--cwd",
+        str(notebook.parent),
+        "--no-progress-bar",
+        "--execution-timeout",
+        str(TIMEOUT),
+        *parameters,
+    ]
     done = children.run(command, environment)
     # papermill marks every cell of a dead kernel as completed: only its exit status can be trusted
     if done.returncode:
@@ -73,9 +88,12 @@ def _executed(
 
 
 def execute(
-    names: Sequence[str] = (), out: Path | None = None, in_place: bool = False, workers: int | None = None,
+    names: Sequence[str] = (),
+    out: Path | None = None,
+    in_place: bool = False,
+    workers: int | None = None,
     parameters: Sequence[str] = (),
-) -> Path:  # fmt: skip
+) -> Path:
     """Execute the book's notebooks (or those named) and return the folder that holds the result.
 
     By default the whole book is copied to `book/_build/executed` and its notebooks are replaced there, ready for
@@ -103,7 +121,8 @@ def execute(
     children = Children()
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         running = {
-            pool.submit(_execute, path, target / path.name, parameters, environment, children): path.stem for path in chosen
+            pool.submit(_execute, path, target / path.name, parameters, environment, children): path.stem
+            for path in chosen
         }
         failed = {}
         try:

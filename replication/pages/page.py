@@ -20,7 +20,7 @@ from replication.pages.names import METRICS, arm_label, cell_label, effect_label
 from replication.pages.parameters import Parameters, parameters
 from replication.pages.picture import Picture
 from replication.pages.selection import Missing, Selection, asked_cells, published_rows
-from replication.pages.stories import STORIES
+from replication.pages.stories import story
 from replication.pages.tables import (
     csv_link,
     design_table,
@@ -43,7 +43,7 @@ WHERE: dict[str, dict[str, object]] = {
     "batch_size": {"variant": "equal epochs", "level": 64},
 }
 """where in a design the base pair stands: 1000:10, batches of 64, 10 epochs"""
-LEADING = 4
+LEADING = 3
 """cells that a key figure shows at most"""
 
 
@@ -110,7 +110,9 @@ class Page:
         for cell in self.leading(**where):
             if cell != self.lead:
                 return cell
-        raise Missing(self.selection.open([c for c in self.cells if c != self.lead], **where) or "there is no other cell here")
+        raise Missing(
+            self.selection.open([c for c in self.cells if c != self.lead], **where) or "there is no other cell here"
+        )
 
     # --- rows ------------------------------------------------------------------------------------
 
@@ -131,14 +133,29 @@ class Page:
         there = set(zip(rows["arm"], rows["readout"])) if "readout" in rows else set()
         return [name for name in arms if arm_and_readout(name) in there]
 
-    def mean(self, name: str, metric: str = "f1_minority", cell: Cell | None = None, rate: str = "own", digits: int = 2,
-             **where) -> str:  # fmt: skip
+    def mean(
+        self,
+        name: str,
+        metric: str = "f1_minority",
+        cell: Cell | None = None,
+        rate: str = "own",
+        digits: int = 2,
+        **where,
+    ) -> str:
         """An arm's mean score, or that of `arm · readout`, as text; `not recorded` where it was not."""
         d = figures.scores(self.part(rate, cell, **(self.where | where)), name, metric)
         return "not recorded" if d is None else number(np.nanmean(d), digits)
 
-    def contrast(self, arm: str, other: str = "plain", metric: str = "f1_minority", rate: str = "own", digits: int = 2,
-                 cell: Cell | None = None, **where) -> str:  # fmt: skip
+    def contrast(
+        self,
+        arm: str,
+        other: str = "plain",
+        metric: str = "f1_minority",
+        rate: str = "own",
+        digits: int = 2,
+        cell: Cell | None = None,
+        **where,
+    ) -> str:
         """Two arms' means and their paired difference with interval, as words for a sentence."""
         part = self.part(rate, cell, **(self.where | where))
         a, b = (figures.scores(part, name, metric) for name in (arm, other))
@@ -147,8 +164,10 @@ class Page:
         d = a - b
         kept = d[np.isfinite(d)]
         interval = between(*st.bca(kept), digits)
-        return (f"{number(np.nanmean(b), digits)} to {number(np.nanmean(a), digits)} "
-                f"(difference {signed(kept.mean(), digits)}, {interval}, {len(kept)} seeds)")  # fmt: skip
+        return (
+            f"{number(np.nanmean(b), digits)} to {number(np.nanmean(a), digits)} "
+            f"(difference {signed(kept.mean(), digits)}, {interval}, {len(kept)} seeds)"
+        )
 
     # --- what every page shows -------------------------------------------------------------------
 
@@ -158,12 +177,12 @@ class Page:
 
     def key_figure(self) -> Picture | HTML:
         """The one figure of a page, see `stories`."""
-        return self.drawn(lambda: STORIES[self.name].figure(self))
+        return self.drawn(lambda: story(self.name).figure(self))
 
     def found(self) -> Markdown:
         """What was found, in computed sentences."""
         try:
-            return Markdown("\n".join(STORIES[self.name].found(self)) or self.nothing())
+            return Markdown("\n".join(story(self.name).found(self)) or self.nothing())
         except Missing as missing:
             return Markdown(f"*Not run yet: {missing}.*")
 
@@ -185,8 +204,10 @@ class Page:
     def source(self) -> Markdown:
         """Which results the page shows."""
         if self.local:
-            return Markdown(f"**Computed on this machine**, the first {self.asked.seeds} confirmatory seeds; "
-                            "these are not the published results.")  # fmt: skip
+            return Markdown(
+                f"**Computed on this machine**, the first {self.asked.seeds} confirmatory seeds; "
+                "these are not the published results."
+            )
         return Markdown("**Published results**, from `results/`.")
 
     def design(self) -> HTML:
@@ -207,9 +228,12 @@ class Page:
         """How the verdict came about: rule, tests of the lead cell, and every cell with its word."""
         j = self.judgement
         return HTML(
-            judgements.headlines_html(j, self.single) + judgements.rule_html(j) + judgements.p_values_html(j)
-            + judgements.cells_html(j) + f"<p><small>{judgements.SEED_NOTE} {judgements.same_images(j)}</small></p>"
-        )  # fmt: skip
+            judgements.headlines_html(j, self.single)
+            + judgements.rule_html(j)
+            + judgements.p_values_html(j)
+            + judgements.cells_html(j)
+            + f"<p><small>{judgements.SEED_NOTE} {judgements.same_images(j)}</small></p>"
+        )
 
     def forest(self, effect: str = "", label: str = "", margin: bool = True) -> Picture | HTML:
         """One effect in every cell that has it, at every kind of rate; by default the one that the criterion turns on."""
@@ -217,24 +241,40 @@ class Page:
         rows, data = [], []
         for c in self.judgement.cells:
             by_kind = {
-                kind: e.d for kind, m in c.measures.items()
-                if isinstance(e := m.get(name), Effect) and np.isfinite(e.d).all() and kind in ("own", "shared", "default")
-            }  # fmt: skip
+                kind: e.d
+                for kind, m in c.measures.items()
+                if isinstance(e := m.get(name), Effect)
+                and np.isfinite(e.d).all()
+                and kind in ("own", "shared", "default")
+            }
             if "own" in by_kind:
                 rows.append(figures.Row(judgements.unit_label(c), by_kind, c.word))
-                data += [{"cell": rows[-1].label, "rate": kind, "seed": n, effect_label(name): v}
-                         for kind, d in by_kind.items() for n, v in enumerate(d)]  # fmt: skip
+                data += [
+                    {"cell": rows[-1].label, "rate": kind, "seed": n, effect_label(name): v}
+                    for kind, d in by_kind.items()
+                    for n, v in enumerate(d)
+                ]
         if not rows:
             return HTML(f"<p class='missing'><em>No figure yet: {self.selection.open(**self.where)}.</em></p>")
         words = label or effect_label(name)
         above = sum(float(row.by_kind["own"].mean()) > 0 for row in rows)
         finding = f"{words[0].upper()}{words[1:]}: the mean is above zero in {above} of {len(rows)} cells at each arm's own rate."
-        shade = " Shaded: smaller than 0.05." if margin else ""
-        return Picture(figures.forest(rows, words, margin), f"{finding} Shape and colour are the cell's verdict.{shade}",
-                       finding, pd.DataFrame(data))  # fmt: skip
+        shade = f" Shaded: smaller than {st.MARGIN}." if margin else ""
+        return Picture(
+            figures.forest(rows, words, margin),
+            f"{finding} Shape and colour are the cell's verdict.{shade}",
+            finding,
+            pd.DataFrame(data),
+        )
 
-    def ladder(self, arms: Sequence[str], metric: str = "f1_minority", cells: Sequence[Cell] | None = None,
-               finding: str = "", **where) -> Picture | HTML:  # fmt: skip
+    def ladder(
+        self,
+        arms: Sequence[str],
+        metric: str = "f1_minority",
+        cells: Sequence[Cell] | None = None,
+        finding: str = "",
+        **where,
+    ) -> Picture | HTML:
         """The arms' scores in every cell that has been run, one row a cell."""
 
         def draw() -> Picture:
@@ -242,24 +282,42 @@ class Page:
             if not parts:
                 raise Missing(f"no complete results: {self.selection.open(**(self.where | where))}")
             label = METRICS.get(metric, metric)
-            text = finding or f"{label[0].upper()}{label[1:]}: " + "; ".join(
-                f"{name}: " + ", ".join(
-                    f"{arm_label(arm)} {number(np.nanmean(d))}"
-                    for arm in arms if (d := figures.scores(part, arm, metric)) is not None
-                ) for name, part in list(parts.items())[:LEADING]
-            ) + "."  # fmt: skip
+            text = (
+                finding
+                or f"{label[0].upper()}{label[1:]}: "
+                + "; ".join(
+                    f"{name}: "
+                    + ", ".join(
+                        f"{arm_label(arm)} {number(np.nanmean(d))}"
+                        for arm in arms
+                        if (d := figures.scores(part, arm, metric)) is not None
+                    )
+                    for name, part in list(parts.items())[:LEADING]
+                )
+                + "."
+            )
             line = " Dotted: always saying minority." if metric in ("f1_minority", "f1_macro") else ""
             data = [
                 {"cell": name, "arm": arm_label(arm), "seed": n, label: v}
-                for name, part in parts.items() for arm in arms
-                if (d := figures.scores(part, arm, metric)) is not None for n, v in enumerate(d)
-            ]  # fmt: skip
-            return Picture(figures.ladder(parts, arms, metric), f"{text} Every dot is a seed.{line}", text, pd.DataFrame(data))
+                for name, part in parts.items()
+                for arm in arms
+                if (d := figures.scores(part, arm, metric)) is not None
+                for n, v in enumerate(d)
+            ]
+            return Picture(
+                figures.ladder(parts, arms, metric), f"{text} Every dot is a seed.{line}", text, pd.DataFrame(data)
+            )
 
         return self.drawn(draw)
 
-    def by_cell(self, pairs: Sequence[tuple[str, str]], rates: Sequence[str] = ("own", "shared", "default"),
-                metric: str = "f1_minority", caption: str = "", **where) -> HTML:  # fmt: skip
+    def by_cell(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        rates: Sequence[str] = ("own", "shared", "default"),
+        metric: str = "f1_minority",
+        caption: str = "",
+        **where,
+    ) -> HTML:
         """Pairs of arms in every cell whose runs are all there: means, mean difference and its interval, by rate."""
         rows = [
             {"images and network": name, "learning rate": rate, **row}
@@ -270,7 +328,9 @@ class Page:
         if not rows:
             return HTML(f"<p class='missing'><em>No table yet: {self.selection.open(**(self.where | where))}.</em></p>")
         title = caption or f"{METRICS.get(metric, metric)}, paired by seed"
-        return shown(pd.DataFrame(rows), f"{title} ({csv_link(pd.DataFrame(rows), f'{self.name}-{metric}')})", sortable=True)
+        return shown(
+            pd.DataFrame(rows), f"{title} ({csv_link(pd.DataFrame(rows), f'{self.name}-{metric}')})", sortable=True
+        )
 
     def differences(self, pairs: Sequence[tuple[str, str]], caption: str, rate: str = "own", **where) -> HTML:
         """Pairs of arms in the lead cell, with unadjusted 95 % intervals."""
@@ -287,8 +347,16 @@ class Page:
             if a is None or b is None:
                 continue
             d = (b - a)[np.isfinite(b - a)]
-            rows.append({"measure": METRICS[metric], "plain": number(np.nanmean(a), 3), "final BN": number(np.nanmean(b), 3),
-                         "difference": signed(d.mean(), 3), "95 % interval": between(*st.bca(d), 3), "seeds": len(d)})  # fmt: skip
+            rows.append(
+                {
+                    "measure": METRICS[metric],
+                    "plain": number(np.nanmean(a), 3),
+                    "final BN": number(np.nanmean(b), 3),
+                    "difference": signed(d.mean(), 3),
+                    "95 % interval": between(*st.bca(d), 3),
+                    "seeds": len(d),
+                }
+            )
         return shown(pd.DataFrame(rows), f"{cell_label(self.lead)}: confidence and calibration")
 
     def effects(self) -> HTML:
@@ -297,7 +365,9 @@ class Page:
         if not rows:
             return folded("Table of effects", "<p><em>No results to show yet.</em></p>")
         link = csv_link(pd.DataFrame(rows), f"{self.name}-effects")
-        return folded("Table of effects", table_html(effect_table(rows), f"Every effect in every cell ({link})", sortable=True))
+        return folded(
+            "Table of effects", table_html(effect_table(rows), f"Every effect in every cell ({link})", sortable=True)
+        )
 
     def pairs(self, name: str, caption: str, most: int = 8) -> HTML:
         """The largest pairwise differences of a curve in every cell, with simultaneous intervals, folded."""
@@ -339,8 +409,10 @@ class Page:
         """Commit, versions, hardware, seeds, files and run time of the results shown."""
         kind = "Computed on this machine" if self.local else "Published results"
         again = f"papermill book/{self.name}.ipynb out.ipynb -p seeds 3"
-        return HTML(f"<p><strong>{kind}.</strong> To run this page on your machine: <code>{again}</code></p>"
-                    + provenance.list_html(self.selection, self.records()))  # fmt: skip
+        return HTML(
+            f"<p><strong>{kind}.</strong> To run this page on your machine: <code>{again}</code></p>"
+            + provenance.list_html(self.selection, self.records())
+        )
 
 
 def open_page(name: str, namespace: Mapping[str, object]) -> Page:

@@ -13,7 +13,7 @@ from pydantic import (
     field_validator,
 )
 
-from replication.data.settings import setting
+from replication.data.settings import names, setting
 from replication.study.networks import network
 
 INJECTED = "# Parameters"
@@ -25,17 +25,17 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    settings: str = Field("", description="comma-separated settings, or empty for all that are planned")
-    networks: str = Field("", description="comma-separated networks, or empty for all that are planned")
+    settings: str = Field("", description="settings, comma-separated or a JSON list, or empty for all that are planned")
+    networks: str = Field("", description="networks, comma-separated or a JSON list, or empty for all that are planned")
     seeds: int = Field(0, ge=0, le=1000, description="0 shows published results; n trains n seeds here")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
 
     @field_validator("settings", "networks")
     @classmethod
-    def _known(cls, names: str, field: ValidationInfo) -> str:
-        for name in filter(None, names.split(",")):
+    def _known(cls, text: str, field: ValidationInfo) -> str:
+        for name in names(text):
             {"settings": setting, "networks": network}[field.field_name](name)
-        return names
+        return text
 
 
 def _injected(cells: list[str]) -> set[str]:

@@ -1,8 +1,11 @@
 """Where the numbers of a page come from: commits, versions, machines, seeds, files, and what it takes to re-run them."""
 
+import shlex
+
 import pandas as pd
 
 from replication.claims.claim import Plan
+from replication.data.settings import joined
 from replication.pages.selection import Selection
 from replication.pages.words import duration
 from replication.results import published
@@ -36,7 +39,9 @@ def rerun(selection: Selection, cell: Cell) -> tuple[str, str]:
     """(what it took, the command that trains a cell again)."""
     rows = selection.all_rows(cell).drop_duplicates("key").dropna(subset=["key"]) if len(selection.frame) else ()
     took = f"{len(rows)} runs, {duration(selection.seconds(cell))} of one core" if len(rows) else "not run yet"
-    command = f"replication run {selection.plan.id} --settings {cell.setting} --networks {cell.network}"
+    command = shlex.join(
+        ["replication", "run", selection.plan.id, "--settings", joined([cell.setting]), "--networks", cell.network]
+    )
     return took, command
 
 
@@ -56,9 +61,16 @@ def list_html(selection: Selection, records: dict[str, dict]) -> str:
             f"commit <code>{record.get('commit', 'unknown')}</code>{registered}; {versions}; "
             f"{record.get('hardware', 'unknown')} ({record.get('device', '')})</li>"
         )
-    files = sorted({parquet_of(cell) for cell in selection.cells} & {f"results/{n}" for n in published.manifest()["files"]})
-    where = "" if selection.local or not files else (
-        "<p>Files: " + ", ".join(f"<code>{name}</code>" for name in files)
-        + " (their checksums are on the <a href='status.html'>status page</a>).</p>"
+    files = sorted(
+        {parquet_of(cell) for cell in selection.cells} & {f"results/{n}" for n in published.manifest()["files"]}
+    )
+    where = (
+        ""
+        if selection.local or not files
+        else (
+            "<p>Files: "
+            + ", ".join(f"<code>{name}</code>" for name in files)
+            + " (their checksums are on the <a href='status.html'>status page</a>).</p>"
+        )
     )
     return f"<ul>{''.join(lines)}</ul>{where}" if lines else "<p><em>No results to show yet.</em></p>"

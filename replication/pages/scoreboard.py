@@ -17,11 +17,16 @@ from replication.pages import judgements, local
 from replication.pages.names import KINDS, setting_label
 from replication.pages.parameters import Parameters, parameters
 from replication.pages.selection import Selection, asked_cells, published_rows
-from replication.pages.tables import badge, csv_link, shown
+from replication.pages.tables import badge, csv_link, folded, shown, table_html
 from replication.pages.words import duration, p_value, signed
 from replication.paths import root
 from replication.results import published, reproduction
 from replication.results.frame import table
+
+
+def _short(qualifier: str) -> str:
+    """A qualifier without its explanation."""
+    return qualifier if qualifier.startswith("macro F1") else qualifier.partition(":")[0]
 
 
 def linked(name: str, title: str) -> str:
@@ -49,7 +54,7 @@ class Scoreboard:
                 "tier": h.tier,
                 "qualifiers": "; ".join(judgements.headline_notes(h)),
                 "number": judgements.number_of(j.claim, h.lead) if h.lead else "",
-                "beside": "; ".join(h.beside),
+                "nearer": judgements.nearer(h),
                 "why": h.reason,
                 "id": name,
             }
@@ -61,7 +66,9 @@ class Scoreboard:
         """The same as text for a terminal."""
         return [
             f"{r['claim']:<38} {r['verdict'].upper():<15} {r['tier'] or '-':<11} "
-            + "; ".join(filter(None, (r["number"], r["qualifiers"], r["beside"] and f"nearer: {r['beside']}")))
+            + "; ".join(
+                filter(None, (r["number"], r["qualifiers"], r["nearer"] and f"nearer to the papers: {r['nearer']}"))
+            )
             for r in self.rows().to_dict("records")
         ]
 
@@ -70,22 +77,40 @@ class Scoreboard:
         rows, made = self.rows(), []
         for r in rows.to_dict("records"):
             claim = registry.CLAIMS[r["id"]]
-            said = f"{linked(r['id'], r['claim'])}<br><small>{claim.statement}</small>" if plain else linked(r["id"], r["claim"])
-            qualifiers = judgements.qualifier_html([q.partition(":")[0] if plain else q for q in r["qualifiers"].split("; ") if q])
-            made.append({
-                "claim": said, "verdict": badge(r["verdict"]), "tier": r["tier"] or "", "number": r["number"] or r["why"],
-                "beside it": qualifiers, **({} if plain else {"nearer to the papers": r["beside"], "why": r["why"]}),
-            })  # fmt: skip
-        return shown(pd.DataFrame(made), f"The claims and their verdicts ({csv_link(rows, 'claims')})", sortable=not plain)
+            said = (
+                f"{linked(r['id'], r['claim'])}<br><small>{claim.statement}</small>"
+                if plain
+                else linked(r["id"], r["claim"])
+            )
+            qualifiers = judgements.qualifier_html(
+                [_short(q) if plain else q for q in r["qualifiers"].split("; ") if q]
+            )
+            made.append(
+                {
+                    "claim": said,
+                    "verdict": badge(r["verdict"]),
+                    "tier": r["tier"] or "",
+                    "number": r["number"] or r["why"],
+                    "beside it": qualifiers,
+                    **({} if plain else {"nearer to the papers": r["nearer"], "why": r["why"]}),
+                }
+            )
+        return shown(
+            pd.DataFrame(made), f"The claims and their verdicts ({csv_link(rows, 'claims')})", sortable=not plain
+        )
 
     def by_tier(self) -> HTML:
         """Claims by tiers: how many cells have which word, each images, body and trained part once."""
         made = []
         for name, j in self.judgements.items():
             counts = j.counts()
-            made.append({"claim": linked(name, j.claim.title)} | {
-                tier: "<br>".join(f"{counts[tier][word]} {badge(word)}" for word in WORDS if counts[tier][word]) for tier in TIERS
-            })  # fmt: skip
+            made.append(
+                {"claim": linked(name, j.claim.title)}
+                | {
+                    tier: "<br>".join(f"{counts[tier][word]} {badge(word)}" for word in WORDS if counts[tier][word])
+                    for tier in TIERS
+                }
+            )
         return shown(pd.DataFrame(made), "Cells by tier and verdict; the nearest to the papers on the left")
 
     def cells(self) -> HTML:
@@ -95,17 +120,27 @@ class Scoreboard:
         ]
         rows = pd.concat(frames, ignore_index=True)
         done = rows[rows["verdict"] != NOT_RUN]
-        kept = done.assign(verdict=done["verdict"].map(badge))[["claim", "images and network", "tier", "verdict", "found", "beside it"]]
+        kept = done.assign(verdict=done["verdict"].map(badge))[
+            ["claim", "images and network", "tier", "verdict", "found", "beside it"]
+        ]
         link = csv_link(rows, "cells")
         return shown(kept, f"{len(done)} of {len(rows)} cells have been run ({link} of all)", sortable=True)
 
     def open_cells(self) -> HTML:
         """The cells that wait for runs, by claim."""
         rows = [
-            {"claim": j.claim.title, "images and network": judgements.unit_label(c), "tier": c.tier, "seeds": f"{c.done} of {c.cell.seeds}"}
-            for j in self.judgements.values() for c in j.cells if c.word == NOT_RUN
-        ]  # fmt: skip
-        return shown(pd.DataFrame(rows), f"{len(rows)} cells are planned and not complete", sortable=True)
+            {
+                "claim": j.claim.title,
+                "images and network": judgements.unit_label(c),
+                "tier": c.tier,
+                "seeds": f"{c.done} of {c.cell.seeds}",
+            }
+            for j in self.judgements.values()
+            for c in j.cells
+            if c.word == NOT_RUN
+        ]
+        caption = f"{len(rows)} cells are planned and not complete"
+        return folded(caption, table_html(pd.DataFrame(rows), caption, sortable=True))
 
     def by_digit(self) -> HTML:
         """The criteria's effects on digits with the ten minority digits, not the seeds, as the units.
@@ -120,13 +155,22 @@ class Scoreboard:
                     e = measures.get(j.claim.headline[0])
                     if isinstance(e, Effect) and c.cell.setting == "digits" and e.n % 10 == 0:
                         digits = e.d.reshape(-1, 10).mean(axis=0)  # consecutive seeds walk through the digits
-                        rows.append({
-                            "claim": j.claim.title, "cell": judgements.unit_label(c), "learning rate": KINDS[kind],
-                            "mean": signed(e.d.mean()), "over digits": f"{signed(digits.min())} to {signed(digits.max())}",
-                            **{f"p {side} ({unit})": p_value(p(d, e.margin)) for unit, d in (("seeds", e.d), ("digits", digits))
-                               for side, p in (("above", st.p_above), ("below", st.p_below))},
-                        })  # fmt: skip
-        return shown(pd.DataFrame(rows), "Seeds or digits as the units of the tests", sortable=True)
+                        rows.append(
+                            {
+                                "claim": j.claim.title,
+                                "cell": judgements.unit_label(c),
+                                "learning rate": KINDS[kind],
+                                "mean": signed(e.d.mean()),
+                                "over digits": f"{signed(digits.min())} to {signed(digits.max())}",
+                                **{
+                                    f"p {side} ({unit})": p_value(p(d, e.margin))
+                                    for unit, d in (("seeds", e.d), ("digits", digits))
+                                    for side, p in (("above", st.p_above), ("below", st.p_below))
+                                },
+                            }
+                        )
+        caption = "Seeds or digits as the units of the tests"
+        return folded(caption, table_html(pd.DataFrame(rows), caption, sortable=True))
 
 
 def open_scoreboard(namespace: Mapping[str, object]) -> Scoreboard:
@@ -141,13 +185,16 @@ def first_rules(board: Scoreboard) -> HTML:
     for name, j in board.judgements.items():
         before = old.get(name) or old["uncertainty"]
         word = before["verdict"]
-        rows.append({
-            "claim": linked(name, j.claim.title), "first rules": word,
-            "second rules": ", ".join(f"{h.part + ': ' if h.part else ''}{badge(h.word)}" for h in j.headlines),
-            "tier": ", ".join(filter(None, (h.tier for h in j.headlines))),
-            "cells with a word, first rules": len(before["cells"]),
-            "second": sum(c.word != NOT_RUN for c in j.cells),
-        })  # fmt: skip
+        rows.append(
+            {
+                "claim": linked(name, j.claim.title),
+                "first rules": word,
+                "second rules": ", ".join(f"{h.part + ': ' if h.part else ''}{badge(h.word)}" for h in j.headlines),
+                "tier": ", ".join(filter(None, (h.tier for h in j.headlines))),
+                "cells with a word, first rules": len(before["cells"]),
+                "second": sum(c.word != NOT_RUN for c in j.cells),
+            }
+        )
     note = "; the one claim `uncertainty` became two" if "uncertainty" in old else ""
     return shown(pd.DataFrame(rows), f"Words of the first and of the second set of rules{note}")
 
@@ -157,10 +204,17 @@ def status() -> pd.DataFrame:
     runs = published_rows().drop_duplicates("key")
     if runs.empty:
         return runs
-    made = runs.groupby(["setting", "network", "init", "trained"]).agg(
-        runs=("key", "count"), seeds=("seed", "nunique"), diverged=("diverged", "sum"), time=("seconds", "sum"),
-        slowest=("seconds", "max"),
-    ).reset_index()  # fmt: skip
+    made = (
+        runs.groupby(["setting", "network", "init", "trained"])
+        .agg(
+            runs=("key", "count"),
+            seeds=("seed", "nunique"),
+            diverged=("diverged", "sum"),
+            time=("seconds", "sum"),
+            slowest=("seconds", "max"),
+        )
+        .reset_index()
+    )
     made.insert(0, "images", made.pop("setting").map(setting_label))
     made["trained"] = made["trained"].map({"all": "all layers", "head": "the head"})
     return made.assign(time=made["time"].map(duration), slowest=made["slowest"].map("{:.1f} s".format)).rename(
@@ -184,5 +238,7 @@ def gpu_reproduction(rows: pd.DataFrame) -> str:
     """What the committed comparison of a GPU's cells with the published ones says, as a sentence."""
     difference = rows["difference"].abs()
     within = int((difference <= reproduction.TOLERANCE).sum())
-    return (f"{within} of {len(rows)} cells have the published mean F1 within {reproduction.TOLERANCE} "
-            f"(mean absolute difference {difference.mean():.4f}, largest {np.max(difference):.4f}, {int(rows['seeds'].sum())} runs)")  # fmt: skip
+    return (
+        f"{within} of {len(rows)} cells have the published mean F1 within {reproduction.TOLERANCE} "
+        f"(mean absolute difference {difference.mean():.4f}, largest {np.max(difference):.4f}, {int(rows['seeds'].sum())} runs)"
+    )

@@ -10,6 +10,7 @@ import pandas as pd
 from replication.claims import registry
 from replication.claims.claim import Plan
 from replication.claims.judge import plan_frame
+from replication.data.settings import names
 from replication.pages.names import cell_label
 from replication.pages.parameters import Parameters
 from replication.results import published
@@ -39,11 +40,6 @@ def published_rows(settings: tuple[str, ...] = ()) -> pd.DataFrame:
     """What `published.read` gives, read once as long as it does not change."""
     manifest = published.folder() / "manifest.json"
     return _read(manifest, manifest.stat().st_mtime_ns if manifest.exists() else 0, settings)
-
-
-def names(text: str) -> tuple[str, ...]:
-    """Comma-separated names."""
-    return tuple(filter(None, text.split(",")))
 
 
 def asked_cells(name: str, asked: Parameters) -> list[Cell]:

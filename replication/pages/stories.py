@@ -59,7 +59,9 @@ def _whole(page, **where) -> list[Cell]:
 
 
 def _scores(page, cell: Cell, metric: str = "f1_minority") -> str:
-    found = [f"{arm_label(name)} {value}" for name in HERO if (value := page.mean(name, metric, cell)) != "not recorded"]
+    found = [
+        f"{arm_label(name)} {value}" for name in HERO if (value := page.mean(name, metric, cell)) != "not recorded"
+    ]
     return ", ".join(found)
 
 
@@ -104,6 +106,14 @@ def _removal_figure(page) -> Picture:
     return page.ladder(("plain", "final_bn", REMOVED), "f1_macro", cells=_whole(page))
 
 
+def _at_least_loss(part: pd.DataFrame, loss: str) -> tuple[np.ndarray, np.ndarray]:
+    """What `at_least_loss` gives; Missing where the runs were published without their scores by epoch."""
+    try:
+        return at_least_loss(part, loss)
+    except KeyError as error:
+        raise Missing(f"scores by epoch were {error.args[0].partition('was ')[2]} of these runs") from None
+
+
 def _levels(page, cell: Cell, variant: str) -> dict[float, float]:
     part = page.part(cell=cell, variant=variant)
     return {n: float(_gain(page, cell, variant=variant, level=n).mean()) for n in sorted(part["level"].unique())}
@@ -114,8 +124,10 @@ def curve_picture(page, variant: str, label: str, cell: Cell | None = None, rate
     cell = cell or page.lead
     part = page.part(rate, cell, variant=variant)
     arms = [name for name in ("plain", "final_bn", ADJUSTED) if name.partition(" · ")[0] in set(part["arm"])]
-    means = {n: float((values(part, "final_bn", level=n) - values(part, "plain", level=n)).mean())
-             for n in sorted(part["level"].unique())}  # fmt: skip
+    means = {
+        n: float((values(part, "final_bn", level=n) - values(part, "plain", level=n)).mean())
+        for n in sorted(part["level"].unique())
+    }
     best, least = max(means, key=means.get), min(means, key=means.get)
     finding = (
         f"{cell_label(cell)}: the mean gain is largest at {best:g} ({signed(means[best])}) and smallest at {least:g} "
@@ -136,23 +148,31 @@ def _curve_story(page, variants: dict[str, str]) -> list[str]:
 
 
 def _ratio(page) -> list[str]:
-    return _curve_story(page, {
-        "minority varied": "by minority images beside 1000 majority images",
-        "majority varied": "by majority images beside 10 minority images (fewer images also mean fewer updates)",
-    })  # fmt: skip
+    return _curve_story(
+        page,
+        {
+            "minority varied": "by minority images beside 1000 majority images",
+            "majority varied": "by majority images beside 10 minority images (fewer images also mean fewer updates)",
+        },
+    )
 
 
 def _batch(page) -> list[str]:
-    lines = _curve_story(page, {
-        "equal epochs": "by batch size at 10 epochs (judged; larger batches make fewer updates)",
-        "equal updates": "by batch size at 150 updates (beside it; larger batches see more epochs)",
-    })  # fmt: skip
+    lines = _curve_story(
+        page,
+        {
+            "equal epochs": "by batch size at 10 epochs (judged; larger batches make fewer updates)",
+            "equal updates": "by batch size at 150 updates (beside it; larger batches see more epochs)",
+        },
+    )
     for cell in page.leading(variant="equal updates"):
         levels = sorted(page.part(cell=cell, variant="equal updates")["level"].unique())
         f1 = {n: page.mean("final_bn", cell=cell, variant="equal updates", level=n) for n in (levels[0], 64)}
-        lines.append(f"- **{cell_label(cell)}**. At equal updates minority F1 with the layer itself is "
-                     + " and ".join(f"{v} at batch {n:g}" for n, v in f1.items())
-                     + ". No cause is read out of the comparison of gains.")  # fmt: skip
+        lines.append(
+            f"- **{cell_label(cell)}**. At equal updates minority F1 with the layer itself is "
+            + " and ".join(f"{v} at batch {n:g}" for n, v in f1.items())
+            + ". No cause is read out of the comparison of gains."
+        )
     return lines
 
 
@@ -160,8 +180,10 @@ def _majorities(page) -> list[str]:
     lines = []
     for cell in _whole(page, variant=VARIANTS[0]):
         one, two = (page.contrast("final_bn", cell=cell, variant=VARIANTS[0], level=k) for k in (1, 2))
-        lines.append(f"- **{cell_label(cell)}** (tier *{tier(cell)}*). One minority class, majority images fixed in total: "
-                     f"minority F1 goes from {one} with one majority class and from {two} with two.")  # fmt: skip
+        lines.append(
+            f"- **{cell_label(cell)}** (tier *{tier(cell)}*). One minority class, majority images fixed in total: "
+            f"minority F1 goes from {one} with one majority class and from {two} with two."
+        )
     return lines
 
 
@@ -170,10 +192,23 @@ def _majorities_figure(page) -> Picture:
     for cell in _whole(page, variant=VARIANTS[0]):
         for k in (1, 2):
             d = _gain(page, cell, variant=VARIANTS[0], level=k)
-            rows.append((f"{cell_label(cell)}: {'one majority class' if k == 1 else 'two majority classes'}", d, look("final_bn")))
+            rows.append(
+                (
+                    f"{cell_label(cell)}: {'one majority class' if k == 1 else 'two majority classes'}",
+                    d,
+                    look("final_bn"),
+                )
+            )
             words.append(f"{signed(d.mean())} with {'one' if k == 1 else 'two'}")
-    finding = f"Gain in minority F1: {cell_label(_whole(page, variant=VARIANTS[0])[0])}: {' and '.join(words[:2])} majority classes."
-    return Picture(figures.contrasts(rows, "gain in minority F1"), f"{finding} Every dot is a seed. Shaded: smaller than 0.05.", finding)
+    finding = (
+        f"Gain in minority F1: {cell_label(_whole(page, variant=VARIANTS[0])[0])}: "
+        f"{' and '.join(words[:2])} majority classes."
+    )
+    return Picture(
+        figures.contrasts(rows, "gain in minority F1"),
+        f"{finding} Every dot is a seed. Shaded: smaller than 0.05.",
+        finding,
+    )
 
 
 OUTPUTS = (("softmax", ""), ("one sigmoid logit", "_sigmoid"), ("one sigmoid per class", "_sigmoids"))
@@ -196,7 +231,11 @@ def _sigmoid_figure(page) -> Picture:
             rows.append((f"{cell_label(cell)}: {label}", d, look(f"final_bn{o}")))
             words.append(f"{signed(d.mean())} with {label}")
     finding = f"Gain in minority F1, {cell_label(_whole(page)[0])}: {', '.join(words[:3])}."
-    return Picture(figures.contrasts(rows, "gain in minority F1"), f"{finding} Every dot is a seed. Shaded: smaller than 0.05.", finding)
+    return Picture(
+        figures.contrasts(rows, "gain in minority F1"),
+        f"{finding} Every dot is a seed. Shaded: smaller than 0.05.",
+        finding,
+    )
 
 
 def _confidence(page) -> list[str]:
@@ -218,21 +257,32 @@ def _loss(page) -> list[str]:
     lines = []
     for cell in _whole(page):
         part = page.part(cell=cell)
-        for name, words in (("validation_nll", "the validation images' own prevalence"), ("validation_nll_train", "training prevalence")):
-            d, epoch = at_least_loss(part, name)
-            lines.append(f"- **{cell_label(cell)}** (tier *{tier(cell)}*). Stopping at the epoch of least loss, at {words} "
-                         f"(on average epoch {epoch.mean():.1f}), changes minority F1 by {estimate(d)}.")  # fmt: skip
+        for name, words in (
+            ("validation_nll", "the validation images' own prevalence"),
+            ("validation_nll_train", "training prevalence"),
+        ):
+            d, epoch = _at_least_loss(part, name)
+            lines.append(
+                f"- **{cell_label(cell)}** (tier *{tier(cell)}*). Stopping at the epoch of least loss, at {words} "
+                f"(on average epoch {epoch.mean():.1f}), changes minority F1 by {estimate(d)}."
+            )
     return lines
 
 
 def _loss_figure(page) -> Picture:
     rows, words = [], []
     for cell in _whole(page):
-        for name, label in (("validation_nll", "validation images' prevalence"), ("validation_nll_train", "training prevalence")):
-            d = at_least_loss(page.part(cell=cell), name)[0]
+        for name, label in (
+            ("validation_nll", "validation images' prevalence"),
+            ("validation_nll_train", "training prevalence"),
+        ):
+            d = _at_least_loss(page.part(cell=cell), name)[0]
             rows.append((f"{cell_label(cell)}: {label}", d, look("final_bn")))
             words.append(f"{signed(d.mean())} by loss at {label}")
-    finding = f"Stopping at the least validation loss changes minority F1, {cell_label(_whole(page)[0])}: {' and '.join(words[:2])}."
+    finding = (
+        f"Stopping at the least validation loss changes minority F1, {cell_label(_whole(page)[0])}: "
+        f"{' and '.join(words[:2])}."
+    )
     label = "F1 at the epoch of least loss minus F1 at the end"
     return Picture(figures.contrasts(rows, label), f"{finding} Shaded: smaller than 0.05.", finding)
 
@@ -254,16 +304,23 @@ def _time(page) -> list[str]:
         median = np.median(np.nan_to_num(epochs, nan=np.inf))
         reached = f"{median:g} epochs" if np.isfinite(median) else f"more than {CAP_EPOCHS} epochs"
         words.append(f"{arm_label(arm)}: median {reached}, {np.isnan(epochs).mean():.0%} never reached it")
-    return [f"{cell_label(_timed(page))}: " + "; ".join(words)
-            + f". The mean counts a run that never reached it as {CAP_EPOCHS} epochs, so it depends on that cap; the medians do not."]  # fmt: skip
+    return [
+        f"{cell_label(_timed(page))}: "
+        + "; ".join(words)
+        + f". The mean counts a run that never reached it as {CAP_EPOCHS} epochs, so it depends on that cap; the medians do not."
+    ]
 
 
 def _time_figure(page) -> Picture:
     hit = _hitting(page)
     means = {arm: np.nan_to_num(epochs, nan=CAP_EPOCHS).mean() for arm, epochs in hit.items()}
-    finding = (f"{cell_label(_timed(page))}: a validation F1 of 0.8 takes {number(means['plain'], 0)} epochs without the layer and "
-               f"{number(means['final_bn'], 0)} with it on average, capped at {CAP_EPOCHS}.")  # fmt: skip
-    return Picture(figures.reached(hit, CAP_EPOCHS), f"{finding} Share of runs that have reached it by each epoch.", finding)
+    finding = (
+        f"{cell_label(_timed(page))}: a validation F1 of 0.8 takes {number(means['plain'], 0)} epochs without the layer and "
+        f"{number(means['final_bn'], 0)} with it on average, capped at {CAP_EPOCHS}."
+    )
+    return Picture(
+        figures.reached(hit, CAP_EPOCHS), f"{finding} Share of runs that have reached it by each epoch.", finding
+    )
 
 
 def rows_picture(page, arms: Sequence[str]) -> Picture:
@@ -279,13 +336,22 @@ def rows_picture(page, arms: Sequence[str]) -> Picture:
 
 NORM_ARMS = ("plain", "affine", "mean_only", "bn_no_affine", "layer_norm", "bn_before", "final_bn_slow", "final_bn")
 REMEDIES = ("class_weighted", "focal", "logit_adjusted_loss", "oversample")
-REMEDY_ARMS = ("plain", ADJUSTED, "final_bn", "final_bn · logit_adjusted",
-               *(f"{norm}_{r}" for r in REMEDIES for norm in PAIR))  # fmt: skip
+REMEDY_ARMS = (
+    "plain",
+    ADJUSTED,
+    "final_bn",
+    "final_bn · logit_adjusted",
+    *(f"{norm}_{r}" for r in REMEDIES for norm in PAIR),
+)
 
 
 def _mechanism(page) -> list[str]:
-    words = (("mean_only", "Centring alone"), ("bn_no_affine", "Normalising without scale and shift"),
-             ("affine", "Scale and shift alone"), ("final_bn", "The whole layer"))  # fmt: skip
+    words = (
+        ("mean_only", "Centring alone"),
+        ("bn_no_affine", "Normalising without scale and shift"),
+        ("affine", "Scale and shift alone"),
+        ("final_bn", "The whole layer"),
+    )
     page.part()
     return [f"- {text} takes minority F1 from {page.contrast(arm)}." for arm, text in words if page.among(arm)]
 
@@ -298,30 +364,49 @@ def _remedies(page) -> list[str]:
     ]
     if page.among("final_bn · logit_adjusted"):
         both = page.contrast("final_bn · logit_adjusted", "final_bn")
-        lines.append(f"- Both at once shift the threshold twice: from the layer to the layer with adjusted logits F1 goes from {both}.")
+        lines.append(
+            f"- Both at once shift the threshold twice: from the layer to the layer with adjusted logits F1 goes from {both}."
+        )
     return lines
 
 
 def _controls(page) -> list[str]:
     lines = []
     for cell in _whole(page):
-        lines.append(f"- **{cell_label(cell)}**: ROC AUC of plain {page.mean('plain', 'roc_auc', cell)}; minority F1 goes from "
-                     f"{page.contrast('final_bn', cell=cell)}.")  # fmt: skip
+        lines.append(
+            f"- **{cell_label(cell)}**: ROC AUC of plain {page.mean('plain', 'roc_auc', cell)}; minority F1 goes from "
+            f"{page.contrast('final_bn', cell=cell)}."
+        )
     return lines
 
 
 CALIBRATION = (
-    "nll", "brier", "ece", "ece_classwise", "nll_scaled", "ece_scaled", "nll_train", "brier_train", "ece_train",
-    "ece_classwise_train", "nll_scaled_train", "ece_scaled_train", "confidence", "confidence_right", "confidence_wrong",
+    "nll",
+    "brier",
+    "ece",
+    "ece_classwise",
+    "nll_scaled",
+    "ece_scaled",
+    "nll_train",
+    "brier_train",
+    "ece_train",
+    "ece_classwise_train",
+    "nll_scaled_train",
+    "ece_scaled_train",
+    "confidence",
+    "confidence_right",
+    "confidence_wrong",
     "error_auroc",
-)  # fmt: skip
+)
 
 
 def reliability_picture(page) -> Picture:
     """How often predictions are right by confidence, in the lead cell; Missing where no test predictions were kept."""
     pooled = page.confidences()
-    words = "; ".join(f"{arm_label(arm)}: mean confidence {number(c.mean())}, right {number(right.mean())}"
-                      for arm, (c, right) in pooled.items())  # fmt: skip
+    words = "; ".join(
+        f"{arm_label(arm)}: mean confidence {number(c.mean())}, right {number(right.mean())}"
+        for arm, (c, right) in pooled.items()
+    )
     finding = f"{cell_label(page.lead)}, balanced test: {words}."
     text = f"{finding} Top: share of right predictions by confidence (bins of 20 or more); bottom: how confident predictions are."
     return Picture(figures.reliability(pooled), text, finding)
@@ -331,9 +416,13 @@ def trajectory_picture(page) -> Picture:
     """Loss and F1 by epoch in the lead cell."""
     part = page.part()
     epoch = {arm: int(np.median([np.nanargmin(v) + 1 for v in values(part, arm, "validation_nll")])) for arm in PAIR}
-    finding = (f"{cell_label(page.lead)}: the validation loss is least at epoch {epoch['plain']} without and {epoch['final_bn']} "
-               "with the layer (medians).")  # fmt: skip
-    return Picture(figures.trajectories(part), f"{finding} Seeds thin, medians thick. Dotted: always saying minority.", finding)
+    finding = (
+        f"{cell_label(page.lead)}: the validation loss is least at epoch {epoch['plain']} without and {epoch['final_bn']} "
+        "with the layer (medians)."
+    )
+    return Picture(
+        figures.trajectories(part), f"{finding} Seeds thin, medians thick. Dotted: always saying minority.", finding
+    )
 
 
 def forms(page) -> HTML:
@@ -345,14 +434,21 @@ def forms(page) -> HTML:
         for row in difference_rows(part, [("final_bn_slow", "final_bn"), ("bn_before", "final_bn")])
     ]
     caption = "Minority F1: other forms of the layer against the judged one"
-    return shown(pd.DataFrame(rows), caption) if rows else HTML("<p class='missing'><em>Other forms were not run here.</em></p>")
+    return (
+        shown(pd.DataFrame(rows), caption)
+        if rows
+        else HTML("<p class='missing'><em>Other forms were not run here.</em></p>")
+    )
 
 
 def profile(page) -> Picture:
     """Minority F1 against the learning rate on the page's images: confirmatory seeds where run, never trained by a page."""
     settings, networks = names(page.asked.settings), names(page.asked.networks)
-    planned = [c for c in registry.plan("rate_profile").cells
-               if (not settings or c.setting in settings) and (not networks or c.network in networks)]  # fmt: skip
+    planned = [
+        c
+        for c in registry.plan("rate_profile").cells
+        if (not settings or c.setting in settings) and (not networks or c.network in networks)
+    ]
     if not planned:
         raise Missing("no rate profile is planned for these images and networks")
     selection = Selection(registry.plan("rate_profile"), planned, published_rows(tuple({c.setting for c in planned})))
@@ -375,34 +471,86 @@ def _rates_picture(part, label: str, seeds: str, arms: tuple[str, ...] = HERO) -
     best = {a: max((d.mean(), n) for n in levels if (d := figures.scores(part, a, level=n)) is not None) for a in shown}
     words = ", ".join(f"{arm_label(a)} {number(v)} at {n:g}" for a, (v, n) in best.items())
     finding = f"{label}: best mean minority F1 over the learning rates: {words}."
-    return Picture(figures.rates(part, shown), f"{finding} Every dot is one of the {seeds}. Dotted: always saying minority.", finding)
+    return Picture(
+        figures.rates(part, shown),
+        f"{finding} Every dot is one of the {seeds}. Dotted: always saying minority.",
+        finding,
+    )
 
 
-_UNIT = "Minority F1 rewards saying \"minority\": always saying it scores 0.67 on a balanced test of two classes."
+_UNIT = 'Minority F1 rewards saying "minority": always saying it scores 0.67 on a balanced test of two classes.'
+
+
+def story(name: str) -> Story:
+    """What the page of that name shows and tells of itself; one without an entry has the pair's figure and lines."""
+    return STORIES.get(name, Story("", "", _hero, _pair_story))
+
+
 STORIES: dict[str, Story] = {
-    "base": Story("", f"{_UNIT} Look at macro F1 and at plain with adjusted logits, which costs nothing.", _hero, _base),
+    "base": Story(
+        "", f"{_UNIT} Look at macro F1 and at plain with adjusted logits, which costs nothing.", _hero, _base
+    ),
     "removal": Story("", f"{_UNIT} The figure shows macro F1, for which it scores 0.33.", _removal_figure, _removal),
-    "ratio": Story("", "The number of updates is the same along the curve only where the majority is fixed.",
-                   lambda page: curve_picture(page, "minority varied", "minority images beside 1000 majority images"), _ratio),
-    "batch_size": Story("", "No design varies the batch size and nothing else: at equal epochs the number of updates changes too.",
-                        lambda page: curve_picture(page, "equal epochs", "batch size, 10 epochs"), _batch),
-    "generality": Story("", f"{_UNIT} A gain from an F1 of 0 may be no more than saying minority at all.", _hero, _pair_story),
-    "majorities": Story("", "Always naming one minority class scores 0.67 with one majority class and 0.50 with two.",
-                        _majorities_figure, _majorities),
-    "sigmoid": Story("", "A sigmoid output may mean one logit, which is judged, or one per class, which stands beside it.",
-                     _sigmoid_figure, _sigmoid),
-    "confidence": Story("", "Confidence and loss are taken at training prevalence, 1 % minority; at balance they may differ.",
-                        _confidence_figure, _confidence),
-    "loss_choice": Story("", "Which loss is least depends on the prevalence it is taken at; both stand in the figure.",
-                         _loss_figure, _loss),
-    "training_time": Story("", "The papers' measure is not known to us; the target, a validation F1 of 0.8, is ours.",
-                           _time_figure, _time),
-    "mechanism": Story("A final BatchNorm centres the logits, scales them, and trains a scale and a shift. Which part does it?", "",
-                       lambda page: rows_picture(page, NORM_ARMS), _mechanism),
-    "remedies": Story("Imbalance has older remedies. How does the layer compare, and does it add to them?", "",
-                      lambda page: rows_picture(page, REMEDY_ARMS), _remedies),
-    "controls": Story("How much of a leaf result is leaf, and how much its background or a neighbouring photograph?", "",
-                      _hero, _controls),
+    "ratio": Story(
+        "",
+        "The number of updates is the same along the curve only where the majority is fixed.",
+        lambda page: curve_picture(page, "minority varied", "minority images beside 1000 majority images"),
+        _ratio,
+    ),
+    "batch_size": Story(
+        "",
+        "No design varies the batch size and nothing else: at equal epochs the number of updates changes too.",
+        lambda page: curve_picture(page, "equal epochs", "batch size, 10 epochs"),
+        _batch,
+    ),
+    "generality": Story(
+        "", f"{_UNIT} A gain from an F1 of 0 may be no more than saying minority at all.", _hero, _pair_story
+    ),
+    "majorities": Story(
+        "",
+        "Always naming one minority class scores 0.67 with one majority class and 0.50 with two.",
+        _majorities_figure,
+        _majorities,
+    ),
+    "sigmoid": Story(
+        "",
+        "A sigmoid output may mean one logit, which is judged, or one per class, which stands beside it.",
+        _sigmoid_figure,
+        _sigmoid,
+    ),
+    "confidence": Story(
+        "",
+        "Confidence and loss are taken at training prevalence, 1 % minority; at balance they may differ.",
+        _confidence_figure,
+        _confidence,
+    ),
+    "loss_choice": Story(
+        "",
+        "Which loss is least depends on the prevalence it is taken at; both stand in the figure.",
+        _loss_figure,
+        _loss,
+    ),
+    "training_time": Story(
+        "", "The papers' measure is not known to us; the target, a validation F1 of 0.8, is ours.", _time_figure, _time
+    ),
+    "mechanism": Story(
+        "A final BatchNorm centres the logits, scales them, and trains a scale and a shift. Which part does it?",
+        "",
+        lambda page: rows_picture(page, NORM_ARMS),
+        _mechanism,
+    ),
+    "remedies": Story(
+        "Imbalance has older remedies. How does the layer compare, and does it add to them?",
+        "",
+        lambda page: rows_picture(page, REMEDY_ARMS),
+        _remedies,
+    ),
+    "controls": Story(
+        "How much of a leaf result is leaf, and how much its background or a neighbouring photograph?",
+        "",
+        _hero,
+        _controls,
+    ),
     "performance": Story("What does a replication with ten or more seeds in every cell cost?", "", _hero, _pair_story),
     "rate_profile": Story("What does the layer do at every learning rate?", "", profile, _pair_story),
-}  # fmt: skip
+}

@@ -44,7 +44,11 @@ LOOKS: dict[str, Look] = {
     **{
         f"{norm}_{variant}": Look(colour, marker)
         for variant, marker in (
-            ("sigmoid", "p"), ("sigmoids", "h"), ("class_weighted", "^"), ("focal", "<"), ("logit_adjusted_loss", ">"),
+            ("sigmoid", "p"),
+            ("sigmoids", "h"),
+            ("class_weighted", "^"),
+            ("focal", "<"),
+            ("logit_adjusted_loss", ">"),
             ("oversample", "P"),
         )
         for norm, colour in (("plain", _PLAIN), ("final_bn", _LAYER))
@@ -53,9 +57,15 @@ LOOKS: dict[str, Look] = {
     "final_bn · bn_folded": Look(_REMOVED, "d"),
     "final_bn · bn_recalibrated": Look(_REMOVED, "p"),
     "final_bn · batch_statistics": Look(_REMOVED, "X"),
-}  # fmt: skip
+}
 """arm, or arm · readout -> its look; the order is that of legends and tables"""
-_READOUT_MARKERS = {"bn_removed": "v", "bn_folded": "d", "bn_recalibrated": "p", "batch_statistics": "X", "logit_adjusted": "s"}
+_READOUT_MARKERS = {
+    "bn_removed": "v",
+    "bn_folded": "d",
+    "bn_recalibrated": "p",
+    "batch_statistics": "X",
+    "logit_adjusted": "s",
+}
 
 VERDICTS: dict[str, Look] = {
     REPLICATED: Look("#1b7837", "^"),
@@ -82,4 +92,6 @@ def look(name: str) -> Look:
 def no_skill(metric: str, classes: int = 2) -> float | None:
     """The score of always saying minority on a balanced test set of so many classes, one of them the minority."""
     alone = 2 / (classes + 1)
-    return {"f1_minority": alone, "f1_macro": alone / classes, "balanced_accuracy": 1 / classes, "roc_auc": 0.5}.get(metric)
+    return {"f1_minority": alone, "f1_macro": alone / classes, "balanced_accuracy": 1 / classes, "roc_auc": 0.5}.get(
+        metric
+    )

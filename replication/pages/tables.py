@@ -1,6 +1,7 @@
 """Tables and badges as a page shows them: every one has a caption, long ones are folded."""
 
 import base64
+import gzip
 import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -49,10 +50,17 @@ def folded(summary: str, content: str) -> HTML:
     return HTML(f"<details class='folded'><summary>{summary}</summary>{content}</details>")
 
 
+LARGEST_CSV = 15_000
+"""bytes beyond which a table is handed out compressed"""
+
+
 def csv_link(rows: pd.DataFrame, name: str, text: str = "CSV") -> str:
     """A link that saves a table; the table lies within the page, so that it works offline."""
-    data = base64.b64encode(rows.to_csv(index=False, float_format="%.5g").encode()).decode()
-    return f'<a download="{html.escape(name)}.csv" href="data:text/csv;base64,{data}">{text}</a>'
+    content, kind, suffix = rows.to_csv(index=False, float_format="%.5g").encode(), "text/csv", "csv"
+    if len(content) > LARGEST_CSV:  # a page and its notebook hold it: a compressed file is a fifth of the size
+        content, kind, suffix = gzip.compress(content, mtime=0), "application/gzip", "csv.gz"
+    data = base64.b64encode(content).decode()
+    return f'<a download="{html.escape(name)}.{suffix}" href="data:{kind};base64,{data}">{text}</a>'
 
 
 def effect_table(rows: list[dict]) -> pd.DataFrame:
@@ -60,23 +68,32 @@ def effect_table(rows: list[dict]) -> pd.DataFrame:
     made = pd.DataFrame(rows)
     if made.empty:
         return made
-    return pd.DataFrame({
-        "cell": [cell_label(pair) for pair in zip(made["setting"], made["network"])], "variant": made["variant"],
-        "learning rate": made["rate"].map(KINDS), "effect": made["effect"].map(effect_label), "seeds": made["n"],
-        "mean": made["mean"].map(lambda v: signed(v, 3)),
-        "95 % interval": [between(*pair) for pair in zip(made["low"], made["high"])],
-        "median": made["median"].map(lambda v: signed(v, 3)), "margin": made["margin"].map(lambda v: signed(v).lstrip("+")),
-        "p above": made["p above"].map(p_value), "p below": made["p below"].map(p_value),
-        "p within": made["p within"].map(p_value),
-    }).pipe(lambda t: t.drop(columns=[c for c in ("cell", "variant") if t[c].nunique() == 1 and len(t) > 1]))  # fmt: skip
+    return pd.DataFrame(
+        {
+            "cell": [cell_label(pair) for pair in zip(made["setting"], made["network"])],
+            "variant": made["variant"],
+            "learning rate": made["rate"].map(KINDS),
+            "effect": made["effect"].map(effect_label),
+            "seeds": made["n"],
+            "mean": made["mean"].map(lambda v: signed(v, 3)),
+            "95 % interval": [between(*pair) for pair in zip(made["low"], made["high"])],
+            "median": made["median"].map(lambda v: signed(v, 3)),
+            "margin": made["margin"].map(lambda v: signed(v).lstrip("+")),
+            "p above": made["p above"].map(p_value),
+            "p below": made["p below"].map(p_value),
+            "p within": made["p within"].map(p_value),
+        }
+    ).pipe(lambda t: t.drop(columns=[c for c in ("cell", "variant") if t[c].nunique() == 1 and len(t) > 1]))
 
 
 def design_table(entries: Iterable) -> pd.DataFrame:
     """A design's entries with their (setting, network): what varies, over which seeds, how many runs."""
     rows: dict[tuple, dict] = {}
     for place, e in entries:
-        row = rows.setdefault((cell_label(place), e.variant or "base", arm_label(e.arm)),
-                              {"levels": {}, "seeds": set(), "rates": {}, "runs": set()})  # fmt: skip
+        row = rows.setdefault(
+            (cell_label(place), e.variant or "base", arm_label(e.arm)),
+            {"levels": {}, "seeds": set(), "rates": {}, "runs": set()},
+        )
         row["levels"][e.level] = None
         row["seeds"].add(e.run.seed)
         row["rates"][rate(e.run.learning_rate)] = None
@@ -94,7 +111,9 @@ def design_table(entries: Iterable) -> pd.DataFrame:
     return made.drop(columns=[c for c in ("variant", "levels") if c in made and made[c].nunique() == 1])
 
 
-def difference_rows(part: pd.DataFrame, pairs: Iterable[tuple[str, str]], metric: str = "f1_minority", **where) -> list[dict]:
+def difference_rows(
+    part: pd.DataFrame, pairs: Iterable[tuple[str, str]], metric: str = "f1_minority", **where
+) -> list[dict]:
     """Paired differences of pairs of arms in one cell, with unadjusted 95 % BCa intervals; one row a pair.
 
     A pair is left out where the cell lacks one of its readouts or the metric.
@@ -109,9 +128,17 @@ def difference_rows(part: pd.DataFrame, pairs: Iterable[tuple[str, str]], metric
         kept = d[np.isfinite(d)]
         if not len(kept):
             continue
-        rows.append({"difference": f"{arm_label(pair[0])} − {arm_label(pair[1])}", "seeds": len(kept),
-                     "from": number(np.nanmean(b)), "to": number(np.nanmean(a)), "mean": signed(kept.mean(), 3),
-                     "95 % interval": between(*st.bca(kept)), "median": signed(np.median(kept), 3)})  # fmt: skip
+        rows.append(
+            {
+                "difference": f"{arm_label(pair[0])} − {arm_label(pair[1])}",
+                "seeds": len(kept),
+                "from": number(np.nanmean(b)),
+                "to": number(np.nanmean(a)),
+                "mean": signed(kept.mean(), 3),
+                "95 % interval": between(*st.bca(kept)),
+                "median": signed(np.median(kept), 3),
+            }
+        )
     return rows
 
 
@@ -120,33 +147,47 @@ def pair_rows(cell: str, curve: Curve) -> list[dict]:
     p, rows = curve.pairs, []
     for (i, j), d, low, high in zip(p.pairs, p.difference, p.low, p.high):
         apart = low > BEYOND or high < -BEYOND
-        rows.append({
-            "cell": cell, "levels": f"{curve.levels[i]:g} against {curve.levels[j]:g}", "size": abs(d),
-            "difference in gain": signed(d, 3), "simultaneous interval": between(low, high),
-            "shown": "differ by more than 0.05" if apart else
-            "equal within 0.05" if low > -INSIDE and high < INSIDE else "open",
-        })  # fmt: skip
+        rows.append(
+            {
+                "cell": cell,
+                "levels": f"{curve.levels[i]:g} against {curve.levels[j]:g}",
+                "size": abs(d),
+                "difference in gain": signed(d, 3),
+                "simultaneous interval": between(low, high),
+                "shown": "differ by more than 0.05"
+                if apart
+                else "equal within 0.05"
+                if low > -INSIDE and high < INSIDE
+                else "open",
+            }
+        )
     return rows
 
 
-def rate_table(rates: Mapping[str, Mapping[str, float]], ends: Sequence[tuple[str, str]] = (), caption: str = "") -> HTML:
+def rate_table(
+    rates: Mapping[str, Mapping[str, float]], ends: Sequence[tuple[str, str]] = (), caption: str = ""
+) -> HTML:
     """Chosen learning rates by place, one row an arm; an asterisk marks (place, arm) at an end of the rates tried."""
     made = {
         place: {arm_label(arm): f"{rate(value)}{' *' * ((place, arm) in ends)}" for arm, value in arms.items()}
         for place, arms in rates.items()
     }
     table = pd.DataFrame(made).fillna("").rename_axis("arm").reset_index()
-    return shown(table.rename(columns=lambda place: re.sub("([/:])", r"\1<wbr>", place)), caption)  # a wide name may break
+    return shown(
+        table.rename(columns=lambda place: re.sub("([/:])", r"\1<wbr>", place)), caption
+    )  # a wide name may break
 
 
 def ends_of(rates: Mapping[str, Mapping[str, float]]) -> list[tuple[str, str]]:
-    """(place, arm) of the rates chosen at an end of those tried, """
+    """(place, arm) of the rates chosen at an end of those tried,"""
     tried = chosen_rates("tried")
     grid = {place: {arm: tried.get(place, {}).get(arm) or RATE_GRID for arm in arms} for place, arms in rates.items()}
     return [
-        (place, arm) for place, arms in rates.items() for arm, value in arms.items()
+        (place, arm)
+        for place, arms in rates.items()
+        for arm, value in arms.items()
         if value in (min(grid[place][arm]), max(grid[place][arm]))
-    ]  # fmt: skip
+    ]
 
 
 def cross_check(measured: dict) -> HTML:
@@ -162,12 +203,19 @@ def cross_check(measured: dict) -> HTML:
                 f1, auc = found["f1_minority"], found["roc_auc"]
                 mean = {who: np.mean([run["f1_minority"] for run in codes[who][:n]]) for who in ("ours", name)}
                 seconds = {who: np.median([run["seconds"] for run in codes[who]]) for who in ("ours", name)}
-                rows.append({
-                    "arm": arm_label(arm), "fastai": name.replace("_", ", "), "seeds": n,
-                    "F1 ours": number(mean["ours"]), "F1 fastai": number(mean[name]),
-                    "difference": signed(f1["difference"], 3), "95 % interval": between(*f1["interval"]),
-                    "AUC difference": f"{signed(auc['difference'], 3)} ({between(*auc['interval'], 3)})",
-                    "agree": {True: "yes", False: "no"}[found["agree"]] if name == "fastai" else "",
-                    "seconds ours": f"{seconds['ours']:.1f}", "seconds fastai": f"{seconds[name]:.1f}",
-                })  # fmt: skip
+                rows.append(
+                    {
+                        "arm": arm_label(arm),
+                        "fastai": name.replace("_", ", "),
+                        "seeds": n,
+                        "F1 ours": number(mean["ours"]),
+                        "F1 fastai": number(mean[name]),
+                        "difference": signed(f1["difference"], 3),
+                        "95 % interval": between(*f1["interval"]),
+                        "AUC difference": f"{signed(auc['difference'], 3)} ({between(*auc['interval'], 3)})",
+                        "agree": {True: "yes", False: "no"}[found["agree"]] if name == "fastai" else "",
+                        "seconds ours": f"{seconds['ours']:.1f}",
+                        "seconds fastai": f"{seconds[name]:.1f}",
+                    }
+                )
     return shown(pd.DataFrame(rows), "Our code and fastai on the same cell: minority F1, ROC AUC and seconds per run")

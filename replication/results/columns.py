@@ -42,6 +42,12 @@ _ABOUT = {
     "seconds": ("number", "s", "duration of the training"),
     "n_test": ("integer", "images", "test images"),
     "validation_f1_macro": ("number", "", "mean F1 over the classes on validation images after the last epoch"),
+    "validation_f1_macro_adjusted": ("number", "", "the same after logit adjustment; in results of this machine only"),
+    "validation_f1_macro_tuned": (
+        "number",
+        "",
+        "the same at thresholds tuned on other validation images; in results of this machine only",
+    ),
     "learned_shift": ("number", "nats", "the final norm's learned shift, minority minus majority"),
     "scale_majority": ("number", "", "the final norm's learned scale of the majority's logit"),
     "scale_minority": ("number", "", "the final norm's learned scale of the minority's logit"),
@@ -88,12 +94,18 @@ _METRICS = {
     "error_auroc": ("", "area under the ROC curve of low confidence as a sign of errors; NaN without errors"),
     "mean_log_odds_majority": ("nats", "mean over majority images of logit(minority) - logit(majority)"),
     "mean_log_odds_minority": ("nats", "mean over minority images of logit(minority) - logit(majority)"),
-    "f1_minority_tuned": ("", "minority F1 at the threshold of best validation macro F1, found with as many minority "
-                              "labels as training has; two classes only"),
+    "f1_minority_tuned": (
+        "",
+        "minority F1 at the threshold of best validation macro F1, found with as many minority "
+        "labels as training has; two classes only",
+    ),
     "f1_macro_tuned": ("", "macro F1 at that threshold"),
-    "f1_minority_tuned_all": ("", "minority F1 at the threshold found with all minority validation labels; two classes only"),
+    "f1_minority_tuned_all": (
+        "",
+        "minority F1 at the threshold found with all minority validation labels; two classes only",
+    ),
     "f1_macro_tuned_all": ("", "macro F1 at that threshold"),
-}  # fmt: skip
+}
 _CURVES = {
     f"{part}_{metric}": ("list of numbers", unit, f"{meaning}, on {part} images after every epoch")
     for part in ("validation", "test")

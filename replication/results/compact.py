@@ -11,9 +11,16 @@ from replication.results.rows import Result
 from replication.run import FACTORS, Run
 
 FACT_TYPES = {
-    "diverged": "bool", "epochs_trained": "int32", "updates_made": "int32", "n_test": "int32", "seconds": "float32",
-    "validation_f1_macro": "float32", "learned_shift": "float32", "scale_majority": "float32", "scale_minority": "float32",
-}  # fmt: skip
+    "diverged": "bool",
+    "epochs_trained": "int32",
+    "updates_made": "int32",
+    "n_test": "int32",
+    "seconds": "float32",
+    "validation_f1_macro": "float32",
+    "learned_shift": "float32",
+    "scale_majority": "float32",
+    "scale_minority": "float32",
+}
 PILOT = ("validation_f1_macro", "validation_nll_train")
 """what is published of a pilot: of its last epoch, on validation images"""
 

@@ -1,13 +1,18 @@
 """The frame every verdict, table and figure reads: a design's entries beside the scores of their runs."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from replication.analysis.metrics import PUBLISHED_METRICS
 from replication.run import FACTORS, Run
+
+if TYPE_CHECKING:
+    import pandas as pd  # loaded where a table is made: runs are planned and trained where it may be lacking
 
 HISTORIES = tuple(f"{part}_{m}" for part in ("validation", "test") for m in ("nll", "nll_train", "f1_minority"))
 """per-epoch columns, lists (E,), in the rows of readout `as_trained`"""
@@ -26,6 +31,8 @@ def _unrecorded(rows: pd.DataFrame, metric: str) -> bool:
 
 def table(results: Iterable) -> pd.DataFrame:
     """Results as one row a (run, readout): key, all factors, data, provenance, facts, metrics and histories."""
+    import pandas as pd
+
     rows = []
     for r in results:
         shared = {"key": r.key, **vars(r.run), "data": r.data, "provenance": r.provenance, **r.facts}
@@ -48,6 +55,8 @@ def frame(entries: Iterable, results: pd.DataFrame) -> pd.DataFrame:
 
     ValueError where a run has several results, e.g. of two versions of the data: they must not be pooled.
     """
+    import pandas as pd
+
     wanted = pd.DataFrame(
         {"cell_setting": s, "cell_network": n, "variant": e.variant, "rate": e.rate, "arm": e.arm, "level": e.level}
         | vars(e.run)
@@ -71,7 +80,9 @@ def arm_and_readout(name: str) -> tuple[str, str]:
     return arm, readout or "as_trained"
 
 
-def values(part: pd.DataFrame, arm: str, metric: str = "f1_minority", readout: str = "as_trained", **where) -> np.ndarray:
+def values(
+    part: pd.DataFrame, arm: str, metric: str = "f1_minority", readout: str = "as_trained", **where
+) -> np.ndarray:
     """A metric of one arm and readout, (n,) in the order of seeds; `where` fixes other columns, e.g. level=64.
 
     A diverged run has the AUC of a coin, 0.5; its other probabilities stay NaN. KeyError if there is no such row, and
@@ -90,7 +101,9 @@ def values(part: pd.DataFrame, arm: str, metric: str = "f1_minority", readout: s
             raise KeyError(f"{readout} was not recorded of arm {arm} with {where}")
         raise KeyError(f"no {readout} of arm {arm} with {where}")
     if chosen["seed"].tolist() != sorted(seeds := set(part["seed"][here])):
-        raise ValueError(f"{readout} of arm {arm} must have one row for each of {len(seeds)} seeds, found {len(chosen)}")
+        raise ValueError(
+            f"{readout} of arm {arm} must have one row for each of {len(seeds)} seeds, found {len(chosen)}"
+        )
     found = chosen[metric].to_numpy()
     if metric in PUBLISHED_METRICS and metric not in MAY_LACK and _unrecorded(part.loc[rows], metric):
         raise KeyError(f"{metric} was not recorded of {readout} of arm {arm} with {where}")

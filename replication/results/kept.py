@@ -18,5 +18,6 @@ def keeps_everything(run: Run) -> bool:
 def keeps_logits(run: Run) -> bool:
     """Whether the local store keeps the final test logits: of the base design's arms, for reliability diagrams."""
     return keeps_everything(run) and (run.final_norm, run.output, run.loss, run.sampling) in (
-        ("none", "softmax", "cross_entropy", "shuffle"), ("bn", "softmax", "cross_entropy", "shuffle"),
-    )  # fmt: skip
+        ("none", "softmax", "cross_entropy", "shuffle"),
+        ("bn", "softmax", "cross_entropy", "shuffle"),
+    )

@@ -68,7 +68,11 @@ def record(device: str, engine: str = "loop", accelerator: str = "") -> dict:
     """The provenance of everything trained by this process on that device, with an id that is a digest of it."""
     hardware = ", ".join(filter(None, (accelerator, processor())))
     facts = {
-        "commit": commit(), "versions": versions(), "hardware": hardware, "device": device, "engine": engine,
+        "commit": commit(),
+        "versions": versions(),
+        "hardware": hardware,
+        "device": device,
+        "engine": engine,
         "registration": registration(),
-    }  # fmt: skip
+    }
     return {"id": hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12], **facts}

@@ -17,7 +17,18 @@ from replication.results.shelf import Group
 from replication.results.store import Store
 from replication.run import CONFIRMATORY, Run
 
-__all__ = ["check", "folder", "keys", "manifest", "pilots", "prediction_rows", "predictions", "publish", "read", "set_aside"]
+__all__ = [
+    "check",
+    "folder",
+    "keys",
+    "manifest",
+    "pilots",
+    "prediction_rows",
+    "predictions",
+    "publish",
+    "read",
+    "set_aside",
+]
 
 
 def folder() -> Path:
@@ -42,7 +53,9 @@ def check(where: Path | None = None) -> list[str]:
     return shelf.check(where or folder())
 
 
-def _parts(where: Path, kind: str, settings: Iterable[str] = (), columns: list[str] | None = None) -> list[pd.DataFrame]:
+def _parts(
+    where: Path, kind: str, settings: Iterable[str] = (), columns: list[str] | None = None
+) -> list[pd.DataFrame]:
     wanted = tuple(settings)
     files = shelf.manifest(where)["files"]
     return [
@@ -177,9 +190,11 @@ def publish(
         groups[Group("pilots")] = pilot_rows(r for r in results if r.run.seed < CONFIRMATORY)
         used = {r.provenance for r in results}
         shelf.commit(
-            where, {group: rows for group, rows in groups.items() if len(rows)}, {r.key for r in results} & known,
+            where,
+            {group: rows for group, rows in groups.items() if len(rows)},
+            {r.key for r in results} & known,
             {id: record for id, record in records.items() if id in used},
-        )  # fmt: skip
+        )
         return len(results)
 
 
@@ -195,4 +210,3 @@ def set_aside(keys: Iterable[str], where: Path | None = None, reason: str = "") 
             raise ValueError(f"run {min(unknown)} is not published in {where}: nothing was set aside")
         shelf.commit(where, {}, unfit, {}, aside=reason or "set aside by hand")
     return len(unfit)
-

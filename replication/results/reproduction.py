@@ -25,10 +25,16 @@ def compare(published: pd.DataFrame, fresh: pd.DataFrame) -> pd.DataFrame:
     pairs = there.merge(here, on="key", suffixes=("_published", "_fresh"))
     told, found = pairs["f1_minority_published"], pairs["f1_minority_fresh"]
     pairs["identical"] = (told == found) | (told == found.astype("float32"))
-    cells = pairs.groupby(CELL, sort=False).agg(
-        seeds=("seed", "count"), published=("f1_minority_published", "mean"), fresh=("f1_minority_fresh", "mean"),
-        identical=("identical", "all"),
-    ).reset_index()  # fmt: skip
+    cells = (
+        pairs.groupby(CELL, sort=False)
+        .agg(
+            seeds=("seed", "count"),
+            published=("f1_minority_published", "mean"),
+            fresh=("f1_minority_fresh", "mean"),
+            identical=("identical", "all"),
+        )
+        .reset_index()
+    )
     cells["difference"] = cells["fresh"] - cells["published"]
     return cells
 

@@ -104,7 +104,10 @@ def _digest(values: tuple) -> bytes:
 def sealed(key: str, factors: str, data: str, protocol: int, provenance: str, facts, scores, arrays) -> tuple:
     """A row of `COLUMNS` from what schema version 1 kept of a run; its own F1 and weights stay empty if unreadable."""
     try:
-        f1, weights = float(_object(scores, "scores")["as_trained"]["f1_minority"]), _object(facts, "facts").get("weights")
+        f1, weights = (
+            float(_object(scores, "scores")["as_trained"]["f1_minority"]),
+            _object(facts, "facts").get("weights"),
+        )
     except ROW_ERRORS:
         f1, weights = None, None
     f1 = None if f1 is not None and f1 != f1 else f1  # SQLite has no NaN
@@ -118,9 +121,15 @@ def row_of(result: Result) -> tuple:
     scores = zlib.compress(json.dumps(result.scores).encode(), 6)
     arrays = result.arrays.packed if isinstance(result.arrays, Arrays) else pack(result.arrays)
     return sealed(
-        result.key, json.dumps(result.run.changed()), result.data, result.protocol, result.provenance,
-        json.dumps(result.facts), scores, arrays,
-    )  # fmt: skip
+        result.key,
+        json.dumps(result.run.changed()),
+        result.data,
+        result.protocol,
+        result.provenance,
+        json.dumps(result.facts),
+        scores,
+        arrays,
+    )
 
 
 def _object(text: str | bytes, name: str) -> dict:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from replication.files import clear, write
 from replication.results.compact import typed
 from replication.run import PROTOCOL
 
@@ -40,7 +41,9 @@ class Group:
         """The start of its files' names, a relative path."""
         name = {"runs": "", "predictions": ".predictions", "pilots": "pilots"}[self.kind]
         path = "/".join(filter(None, (self.setting, self.network))) + name
-        return "/".join("_" if part in ("", ".", "..") else re.sub(r"[^\w@.,+:=-]", "_", part) for part in path.split("/"))
+        return "/".join(
+            "_" if part in ("", ".", "..") else re.sub(r"[^\w@.,+:=-]", "_", part) for part in path.split("/")
+        )
 
 
 def group_of(name: str, entry: dict) -> Group:
@@ -118,23 +121,12 @@ def alone(where: Path) -> Iterator[None]:
         os.close(here)
 
 
-def _durable(path: Path, raw: bytes) -> None:
-    """Write a file beside its place, have it on the disk, and put it there."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(raw)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
 def _write(where: Path, stem: str, rows: pd.DataFrame) -> tuple[str, dict]:
     """A file of rows, named by its content: its name and what the manifest tells of it."""
     raw = rows.to_parquet(None, index=False, compression="zstd", compression_level=19)
     digest = hashlib.sha256(raw).hexdigest()
     name = f"{stem}-{digest[:8]}.parquet"
-    (where / name).parent.mkdir(parents=True, exist_ok=True)
-    _durable(where / name, raw)
+    write(where / name, raw)
     return name, {"sha256": digest, "rows": len(rows)}
 
 
@@ -176,7 +168,7 @@ def commit(where: Path, added: dict[Group, pd.DataFrame], gone: set[str], record
         new["superseded"] = sorted(old)
     if set_aside:
         new["set_aside"] = set_aside
-    _durable(where / "manifest.json", (json.dumps(new | {"sha256": _sum(new)}, indent=1) + "\n").encode())
+    write(where / "manifest.json", json.dumps(new | {"sha256": _sum(new)}, indent=1) + "\n")
     _tidy(where, new)
 
 
@@ -193,5 +185,4 @@ def _tidy(where: Path, listed: dict) -> None:
         ours = _OURS.search(name)
         if name in listed.get("superseded", ()) or (ours and _sha256(path).startswith(ours[1])):
             path.unlink(missing_ok=True)
-    for path in where.rglob(".*.tmp"):
-        path.unlink(missing_ok=True)
+    clear(where)

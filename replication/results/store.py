@@ -183,6 +183,12 @@ class Store:
         finally:
             self._set_aside(bad)
 
+    def durations(self) -> Iterator[tuple[dict, float]]:
+        """Factors that differ from their defaults, and seconds of training, of every run of this protocol that can be read."""
+        for factors, facts in self._select("SELECT factors, facts FROM runs WHERE protocol = ?", PROTOCOL):
+            with suppress(*ROW_ERRORS):
+                yield json.loads(factors), float(json.loads(facts)["seconds"])
+
     def scores(self, keys: Iterable[str] | None = None) -> "pd.DataFrame":
         """Minority F1 as trained of all results of this protocol, or of those with the given keys; quick and small.
 
@@ -198,7 +204,9 @@ class Store:
             heads = (row[: len(HEAD)] for row in self._rows())
         fields = [(f.name, f.default) for f in dataclasses.fields(Run)]
         allowed, bad = set(FACTORS), []
-        columns: dict[str, list] = {name: [] for name in ("key", *FACTORS, "data", "provenance", "weights", "f1_minority")}
+        columns: dict[str, list] = {
+            name: [] for name in ("key", *FACTORS, "data", "provenance", "weights", "f1_minority")
+        }
         adders = [columns[name].append for name, _ in fields]
         for row in heads:
             if wanted is not None and row[0] not in wanted:
@@ -227,7 +235,9 @@ class Store:
     def _set_aside(self, bad: list[tuple[str, str]]) -> None:
         """Warn of damaged rows, and move them into the table `damaged` where this store may be written."""
         for key, reason in bad:
-            warnings.warn(f"run {key} in {self.path} is damaged ({reason}): it is set aside, run it again", stacklevel=3)
+            warnings.warn(
+                f"run {key} in {self.path} is damaged ({reason}): it is set aside, run it again", stacklevel=3
+            )
         if bad and not self.readonly:
             with self._writing():
                 self.db.execute("BEGIN IMMEDIATE")

@@ -1,5 +1,6 @@
 """Other programs run as children that never outlive this process: they and all that they start are ended with it."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -30,9 +31,13 @@ class Children:
             if self._ended:
                 return subprocess.CompletedProcess(command, -signal.SIGKILL, "", "interrupted")
             process = subprocess.Popen(
-                guard, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
+                guard,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment,
                 start_new_session=True,  # Ctrl-C is this process's, and a killed group does not take the guard along
-            )  # fmt: skip
+            )
             self._guards.add(process)
         out, err = (_Reader(stream) for stream in (process.stdout, process.stderr))
         try:
@@ -97,10 +102,8 @@ def _end_all() -> None:
     deadline = time.monotonic() + 2
     while (left := descendants(os.getpid())) and time.monotonic() < deadline:
         for pid in left:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         time.sleep(0.02)
 
 

@@ -1,5 +1,6 @@
 """Runs carried out on a Ray cluster: chunks as tasks on any node, rows streamed into this process's store as they finish."""
 
+import contextlib
 import dataclasses
 import functools
 import getpass
@@ -21,6 +22,8 @@ from replication import files
 from replication.data.packs import place
 from replication.data.settings import setting as setting_of
 from replication.data.splits import data_digest
+from replication.limits import check_known
+from replication.limits import deadline as deadline_in
 from replication.paths import home
 from replication.results.provenance import commit, record, registration
 from replication.results.rows import Result
@@ -55,7 +58,9 @@ def _ray():
     try:
         import ray
     except ImportError as error:
-        raise ValueError("Ray is not installed: `pip install 'final-batchnorm-replication[ray]'` installs it") from error
+        raise ValueError(
+            "Ray is not installed: `pip install 'final-batchnorm-replication[ray]'` installs it"
+        ) from error
     return ray
 
 
@@ -375,7 +380,9 @@ class Driver:
                 while waiting and len(running) < AHEAD * self.room() and time.time() < self.end:
                     chunk = waiting.popleft()
                     options = self._elsewhere(chunk)
-                    running[remote.options(**options).remote(sent, chunk.runs, self.device, self.engine, self.end)] = chunk
+                    running[remote.options(**options).remote(sent, chunk.runs, self.device, self.engine, self.end)] = (
+                        chunk
+                    )
                 for stream in self.ray.wait(list(running), timeout=0.5, fetch_local=False)[0] if running else ():
                     if not self._take(stream, running[stream]):
                         waiting += self._ended(running.pop(stream))
@@ -392,9 +399,10 @@ class Driver:
 
         need = "GPU" if self.device == "cuda" else "CPU"
         others = [
-            node["NodeID"] for node in self.ray.nodes()
+            node["NodeID"]
+            for node in self.ray.nodes()
             if node["Alive"] and node["NodeID"] != chunk.avoid and node["Resources"].get(need, 0) >= 1
-        ]  # fmt: skip
+        ]
         if not others:
             return {}
         return {"scheduling_strategy": NodeAffinitySchedulingStrategy(others[chunk.failures % len(others)], soft=True)}
@@ -469,11 +477,9 @@ def carry_out_on(
     at the end says how many were, and `failures_of` which and why. New nodes are used as they join.
     ValueError where Ray is not installed, for what is not allowed, and where the nodes' code is not this.
     """
-    if device not in local.DEVICES or engine not in local.ENGINES:
-        raise ValueError(f"device {device!r} or engine {engine!r} is unknown: allowed are {', '.join(local.DEVICES)}, and "
-                         + ", ".join(local.ENGINES))  # fmt: skip
-    if time_budget is not None and not time_budget >= 0:  # nan too
-        raise ValueError(f"time budget {time_budget:g} s is not allowed: at least 0")
+    check_known("device", device, local.DEVICES)
+    check_known("engine", engine, local.ENGINES)
+    deadline_in(time_budget)
     ray = _ray()
     todo = local.missing(runs, store)
     if not todo:
@@ -485,8 +491,10 @@ def carry_out_on(
         try:
             _connect(ray, address, workers)
         except (ConnectionError, RuntimeError, OSError) as error:
-            raise ValueError(f"no Ray cluster at {address or 'this machine'} ({str(error).splitlines()[0]}): start one, "
-                             "and run this command on one of its nodes") from error  # fmt: skip
+            raise ValueError(
+                f"no Ray cluster at {address or 'this machine'} ({str(error).splitlines()[0]}): start one, "
+                "and run this command on one of its nodes"
+            ) from error
     try:
         with Progress(len(todo)) as progress, interruptible() as interrupted:
             if device == "auto":
@@ -513,10 +521,8 @@ def _connect(ray, address: str | None, workers: int | None) -> None:
 
 def _tell_failures(failed: dict[Run, tuple[str, int]], store: Store) -> None:
     place_of, kept = failures_of(store), {}
-    try:
+    with contextlib.suppress(OSError, ValueError, AttributeError):
         kept = {key: row for key, row in json.loads(place_of.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, AttributeError):
-        pass
     done = store.keys()
     new = {
         local.key_of(run): {"factors": run.changed(), "reason": reason, "attempts": attempts}

@@ -12,20 +12,32 @@ import torch
 from replication.data.splits import Split, split
 from replication.results.provenance import record
 from replication.results.store import Store
+from replication.run import Run
 from replication.running.processes import pool
 from replication.running.progress import Progress
-from replication.run import Run
 from replication.running.scoring import Labels, scored
 from replication.training.engines.choice import SHARE, Choice, choose, fastest, fits, reason, recover, remembered
 from replication.training.engines.lockstep import WAYS, train_together
-from replication.training.loop import Outcome, train
 from replication.training.engines.memory import out_of_memory
 from replication.training.engines.stacked import FORM
+from replication.training.loop import Outcome, train
 
 TOGETHER = (
-    "setting", "network", "init", "head", "trained", "input_side", "optimizer", "n_majority", "n_minority", "epochs",
-    "updates", "stop_f1", "batch_size", "precision",
-)  # fmt: skip
+    "setting",
+    "network",
+    "init",
+    "head",
+    "trained",
+    "input_side",
+    "optimizer",
+    "n_majority",
+    "n_minority",
+    "epochs",
+    "updates",
+    "stop_f1",
+    "batch_size",
+    "precision",
+)
 """factors that runs trained at the same time share: they make the same updates and take the same memory"""
 SIZE = 8
 """runs at a time where nothing is measured: the way is asked for, or the first runs of a form, or there are no more"""
@@ -175,8 +187,9 @@ class Chunks:
             if self.engine != "auto" or choice.way == "loop":
                 if isinstance(error, ValueError):
                     raise
-                raise ValueError(f"engine {choice.way!r} failed on {first.network} ({reason(error)}): "
-                                 "use engine auto or loop") from error  # fmt: skip
+                raise ValueError(
+                    f"engine {choice.way!r} failed on {first.network} ({reason(error)}): use engine auto or loop"
+                ) from error
             self._pass_over(first, choice.way, error)
             return []
         if outcomes is None:
@@ -198,7 +211,9 @@ class Chunks:
         failed = self.failed.setdefault(self._form(run, ""), {})
         failed[way] = reason(error)
         left = [name for name in WAYS if name not in failed]
-        self._say(f"{run.network} on {run.setting} is not trained by {way} ({failed[way]}): {(left or ['loop'])[0]} is next")
+        self._say(
+            f"{run.network} on {run.setting} is not trained by {way} ({failed[way]}): {(left or ['loop'])[0]} is next"
+        )
         recover(self.device)
 
     @staticmethod

@@ -3,27 +3,26 @@
 import contextlib
 import functools
 import itertools
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from replication.data.loading import load
 from replication.data.settings import setting as setting_of
+from replication.data.sizes import fitted
 from replication.data.splits import data_digest, indices
 from replication.results.provenance import record
 from replication.results.store import Result, Store
 from replication.run import Run
 from replication.running.processes import cores, pool
-from replication.running.progress import LOG_EVERY, Progress, _Lines
+from replication.running.progress import Progress, bar
 from replication.running.scoring import Labels, scored
 from replication.training.engines.examples import Examples, examples
 from replication.training.engines.heads import refuse, train_heads
@@ -32,6 +31,8 @@ from replication.training.loop import Outcome
 
 AT_ONCE = {("cpu", "linear"): 96, ("cpu", "fastai"): 2, ("cuda", "linear"): 1024, ("cuda", "fastai"): 16}
 """runs trained at a time, by device and head: seconds of work, of which a kill takes no more"""
+FEW = 96
+"""linear heads that are trained in this process where no worker has been started: that would take longer"""
 SCORED = 16
 """runs scored at a time by a worker while a GPU trains the next"""
 BODY = ("network", "init", "input_side")
@@ -72,7 +73,7 @@ def chunks(runs: Sequence[Run], device: str) -> Iterator[list[Run]]:
 
 def seen(run: Run, features: Features) -> tuple[Examples, Labels]:
     """What the head of a run sees, and what scoring needs."""
-    s = setting_of(run.setting)
+    s = fitted(features.data, setting_of(run.setting))
     drawn = indices(features.data, s, run.n_majority, run.n_minority, run.seed)
     parts = {name: np.concatenate(classes) for name, classes in drawn.items()}
     labels = {name: np.repeat(np.arange(len(classes)), list(map(len, classes))) for name, classes in drawn.items()}
@@ -99,7 +100,12 @@ def score_jobs(jobs: Sequence[Job], provenance: str) -> list[Result]:
 
 
 def _train_and_score(runs: Sequence[Run], features: Features, provenance: str) -> list[Result]:
-    return score_jobs(train_chunk(runs, features, "cpu"), provenance)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in a worker, where it is one already
+    try:
+        return score_jobs(train_chunk(runs, features, "cpu"), provenance)
+    finally:
+        torch.set_num_threads(threads)
 
 
 @functools.lru_cache(1)
@@ -131,7 +137,7 @@ def ensure(
     if not todo:
         return features
     images = sum(len(features.members(*block)) for block in todo)
-    with _bar(images, features.folder.name) as bar, tempfile.TemporaryDirectory() as folder:
+    with bar(images, "image", f"features {features.folder.name}") as shown, tempfile.TemporaryDirectory() as folder:
         pickled = Path(folder, "body.pt")
         torch.save(body, pickled)
         waiting, running = iter(todo), set[Future]()
@@ -142,7 +148,7 @@ def ensure(
                 block = next(waiting, None)
                 if block is None or time.monotonic() >= deadline:
                     break
-                bar.update(features.compute(body, *block, device))
+                shown.update(features.compute(body, *block, device))
                 continue
             if time.monotonic() < deadline:
                 some = itertools.islice(waiting, ahead - len(running))
@@ -151,16 +157,8 @@ def ensure(
                 break
             finished, running = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in finished:
-                bar.update(future.result())
+                shown.update(future.result())
     return None if any(features.missing(labels_of(runs))) else features
-
-
-def _bar(images: int, name: str) -> tqdm:
-    terminal = sys.stderr.isatty()
-    return tqdm(
-        total=images, unit="image", desc=f"features {name}", file=None if terminal else _Lines(),
-        mininterval=0.5 if terminal else LOG_EVERY, maxinterval=LOG_EVERY, ascii=None if terminal else True,
-    )  # fmt: skip
 
 
 def carry_out_frozen(
@@ -200,7 +198,8 @@ def carry_out_frozen(
             progress.trained(images)
         return n
 
-    with pool(workers) as processes:
+    few = len(runs) <= FEW and all(run.head == "linear" for run in runs)
+    with pool(workers) as processes, ThreadPoolExecutor(1) as here:
         try:
             for group in groups.values():
                 features = ensure(group, device, processes, interrupted, deadline, 2 * workers)
@@ -223,7 +222,8 @@ def carry_out_frozen(
                         run = chunk[0]
                         updates = run.updates or run.epochs * ((run.n_majority + run.n_minority) // run.batch_size)
                         images = updates * run.batch_size * len(chunk)
-                        running[processes.submit(_train_and_score, chunk, features, provenance)] = images
+                        where = here if few and not processes._processes else processes
+                        running[where.submit(_train_and_score, chunk, features, provenance)] = images
             while running:
                 done += keep(wait(running, timeout=0.5, return_when=FIRST_COMPLETED)[0])
                 if interrupted.is_set():

@@ -1,6 +1,7 @@
 """Initial weights made where a run first needs them: the recipes of `replication.study.recipes` carried out."""
 
 import re
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,6 +25,27 @@ def _refuse_seen(run: Run) -> None:
         )
 
 
+def _warn_of_seen(setting: str, init: str) -> None:
+    """Warn where a checkpoint of one's own was pretrained on the images of a setting: it would be tested on what it knows."""
+    import torch
+
+    try:
+        about = torch.load(init, map_location="cpu", weights_only=True, mmap=True).get("provenance", {})
+    except Exception:  # whatever is wrong with the file is said where its weights are read
+        return
+    s = setting_of(setting)
+    digest = load(s.source, s.pixels).digest
+    for name, known in (about.get("sources") or {}).items():
+        source = setting_of(name).source if name.startswith("folder:") else name
+        if source == s.source or known == digest:
+            but = f" but classes that begin with {', '.join(about['without'])}" if about.get("without") else ""
+            warnings.warn(
+                f"{init} was pretrained on {name}{but}: where {setting} has the same images, the network is tested on what "
+                "it has seen, labels included",
+                stacklevel=3,
+            )
+
+
 def _sum_of(path: Path) -> str:
     """The SHA-256 that a checkpoint had when it was made, or was first seen, kept beside it."""
     kept = path.with_name(f"{path.name}.sha256")
@@ -42,6 +64,11 @@ def make(runs: Iterable[Run]) -> None:
     ValueError for a run some of whose classes the recipe has trained on: it would be tested on images that it knows; and
     for a checkpoint that has changed since it was made.
     """
+    runs = list(runs)
+    for setting, init in sorted(
+        {(run.setting, run.init) for run in runs if run.init not in ("random", "imagenet", *RECIPES)}
+    ):
+        _warn_of_seen(setting, init)
     wanted = [run for run in runs if run.init in RECIPES]
     for run in wanted:
         _refuse_seen(run)

@@ -8,14 +8,16 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 from replication.data.splits import data_digest, split
+from replication.limits import check_known, check_within
+from replication.limits import deadline as deadline_in
 from replication.results.provenance import record
 from replication.results.store import Result, Store
+from replication.run import Run
 from replication.running.initial import make
-from replication.study.recipes import weights_digest
 from replication.running.processes import cores, explained, interruptible, pool
 from replication.running.progress import Progress
-from replication.run import Run
 from replication.running.scoring import Labels, scored
+from replication.study.recipes import weights_digest
 
 DEVICES = ("auto", "cpu", "cuda")
 ENGINES = ("auto", "loop", "streams", "stacked")
@@ -27,8 +29,7 @@ ON_ONE_GPU = 8
 
 def device_of(name: str) -> str:
     """`cpu` or `cuda`, as asked for; ValueError for another name and for cuda where there is none."""
-    if name not in DEVICES:
-        raise ValueError(f"unknown device {name!r}: allowed are {', '.join(DEVICES)}")
+    check_known("device", name, DEVICES)
     if name == "cpu":
         return name
     import torch
@@ -90,16 +91,13 @@ def carry_out_all(
     where = device_of(device)
     if engine == "auto":
         engine = os.environ.get("REPLICATION_ENGINE") or engine
-    if engine not in ENGINES:
-        raise ValueError(f"unknown engine {engine!r}: allowed are {', '.join(ENGINES)}")
-    if workers is not None and not 1 <= workers <= MOST:
-        raise ValueError(f"workers = {workers} is not allowed: at least 1 and at most {MOST}")
-    if time_budget is not None and not time_budget >= 0:  # nan too
-        raise ValueError(f"time budget {time_budget:g} s is not allowed: at least 0")
+    check_known("engine", engine, ENGINES)
+    check_within(1, MOST, workers=workers)
+    deadline_in(time_budget)
     todo = missing(runs, store)  # after all checks: it may have to decode images
     if not todo:
         return 0
-    deadline = float("inf") if time_budget is None else time.monotonic() + time_budget
+    deadline = deadline_in(time_budget)  # training has all of it
     if time.monotonic() < deadline:
         make(todo)  # before the workers start: it uses more than one thread
     with Progress(len(todo)) as progress, interruptible() as interrupted, explained():

@@ -1,6 +1,5 @@
 """Pretraining: a body learns to tell many classes apart, and its weights are kept as a checkpoint for `Run.init`."""
 
-import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -13,13 +12,15 @@ from tqdm import tqdm
 
 from replication.data.augmentation import Augmented, draws
 from replication.data.loading import load
-from replication.files import check_output
+from replication.files import check_output, replaced
+from replication.limits import check_known, check_within
 from replication.results.provenance import record
 from replication.run import Run, entropy
 from replication.training.heads import build
 from replication.training.loop import scaled
 
 PRECISIONS = ("float32", "bfloat16")
+"""those of `training.loop` that a body is pretrained in"""
 DEFAULT_PIXELS = 64
 """what is asked for where nothing is: images that have one size only are then taken as they are"""
 LIMITS = {"pixels": (8, 1024), "epochs": (1, 10_000), "batch_size": (2, 65_536), "seed": (0, 2**32 - 1)}
@@ -80,12 +81,8 @@ def save(out: Path, network: str, body: nn.Module, provenance: dict) -> None:
     """Write a checkpoint: it is there whole or not at all. ValueError where no file can be."""
     check_output(out)
     state = {key: value.detach().cpu().contiguous().clone() for key, value in body.state_dict().items()}
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
+    with replaced(out) as temporary:
         torch.save({"network": network, "body": state, "provenance": provenance}, temporary)
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def pretrain(
@@ -111,20 +108,19 @@ def pretrain(
     if not sources:
         raise ValueError("no data set to pretrain on: at least one is needed, such as plantvillage or cifar10")
     for name, value in {"pixels": pixels, "epochs": epochs, "batch_size": batch_size, "seed": seed}.items():
-        least, most = LIMITS[name]
-        if not least <= value <= most:
-            raise ValueError(f"{name} = {value} is not allowed: at least {least} and at most {most}")
+        check_within(*LIMITS[name], **{name: value})
     if not 0 < learning_rate < np.inf:
         raise ValueError(f"learning rate {learning_rate:g} is not allowed: above 0")
-    if precision not in PRECISIONS:
-        raise ValueError(f"unknown precision {precision!r}: allowed are {', '.join(PRECISIONS)}")
+    check_known("precision", precision, PRECISIONS)
     check_output(out)  # not after hours
     out.parent.mkdir(parents=True, exist_ok=True)
 
     start = time.perf_counter()
     images, labels, groups, classes = pooled(sources, without, pixels)
     if pixels != (side := images.shape[-1]) and pixels != DEFAULT_PIXELS:
-        raise ValueError(f"pixels = {pixels} is not allowed: images of {', '.join(sources)} have {side} pixels and no other size")
+        raise ValueError(
+            f"pixels = {pixels} is not allowed: images of {', '.join(sources)} have {side} pixels and no other size"
+        )
     held = tenth(groups, seed)
     train, validation = np.flatnonzero(~held), np.flatnonzero(held)
     batch_size = min(batch_size, len(train))

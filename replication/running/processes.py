@@ -50,6 +50,7 @@ def pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     try:
         yield executor
     finally:
+        # private: terminate_workers(), which is public, came with Python 3.14
         for process in list((executor._processes or {}).values()):
             process.terminate()
         executor.shutdown(wait=True, cancel_futures=True)

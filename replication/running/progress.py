@@ -20,15 +20,26 @@ class _Lines:
         sys.stderr.flush()
 
 
+def bar(total: int, unit: str, what: str, **options) -> tqdm:
+    """A bar on standard error where somebody can see it redrawn, else lines of a log."""
+    terminal = sys.stderr.isatty()
+    return tqdm(
+        total=total,
+        unit=unit,
+        desc=what,
+        file=None if terminal else _Lines(),
+        mininterval=0.5 if terminal else LOG_EVERY,
+        maxinterval=LOG_EVERY,
+        ascii=None if terminal else True,
+        **options,
+    )
+
+
 class Progress:
     """Runs done of all, runs/s, images/s and time left, on standard error."""
 
     def __init__(self, runs: int):
-        terminal = sys.stderr.isatty()
-        self.bar = tqdm(
-            total=runs, unit="run", desc="training", smoothing=0.05, file=None if terminal else _Lines(),
-            mininterval=0.5 if terminal else LOG_EVERY, maxinterval=LOG_EVERY, ascii=None if terminal else True,
-        )  # fmt: skip
+        self.bar = bar(runs, "run", "training", smoothing=0.05)
         self.images, self.start = 0, time.monotonic()
 
     def trained(self, images: int) -> None:

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from replication.study import recipes
-from replication.data.splits import Split
 from replication.analysis import metrics
-from replication.analysis.readings import read_all
+from replication.analysis.readings import held_out, read_all
+from replication.data.splits import Split
 from replication.results.kept import ORDERED, keeps_everything, keeps_logits
 from replication.results.store import Result
 from replication.run import FACTORS, Run
+from replication.study import recipes
 
 if TYPE_CHECKING:
     from replication.training.loop import Outcome
@@ -74,6 +74,11 @@ def scored(run: Run, labels: Labels, outcome: "Outcome", provenance: str) -> Res
         "validation_f1_macro": metrics.f1_macro(outcome.validation[-1], labels.validation),
         "n_test": len(labels.test),
     }
+    if run.output == "softmax" and len(labels.train_counts) == 2:
+        held = outcome.readouts["as_trained"][: len(labels.validation)]
+        facts |= held_out(held, labels.validation, labels.minorities, labels.train_counts)
     told = getattr(outcome, "facts", None) or {}
-    facts |= recipes.facts(run) | {f"learned_{name}" if name in FACTORS else name: value for name, value in told.items()}
+    facts |= recipes.facts(run) | {
+        f"learned_{name}" if name in FACTORS else name: value for name, value in told.items()
+    }
     return Result(run, labels.digest, provenance, facts, scores, arrays)

@@ -26,22 +26,12 @@ def best(scores: dict[float, list[Score]]) -> float:
     Among equals, such as rates that all leave the minority unfound, it is that of the least mean NLL at training
     prevalence (the loss that is trained), then the lowest.
     """
+
     def worth(rate: float) -> tuple[float, float]:
         f1, nll = zip(*scores[rate])
         return fmean(f1), -fmean(v if isfinite(v) else inf for v in nll)
 
     return max(sorted(scores), key=worth)
-
-
-def choose(scores: Iterable[tuple[str, str, float, float, float]]) -> dict[str, dict[str, float]]:
-    """From (place, arm, rate, validation macro F1, validation NLL) of one seed each to place -> arm -> rate, by `best`."""
-    by_arm: dict[tuple[str, str], dict[float, list[Score]]] = defaultdict(lambda: defaultdict(list))
-    for place, arm, rate, f1, nll in scores:
-        by_arm[place, arm][rate].append((f1, nll))
-    chosen: dict[str, dict[str, float]] = defaultdict(dict)
-    for (place, arm), rates in by_arm.items():
-        chosen[place][arm] = best(rates)
-    return dict(chosen)
 
 
 @dataclass
@@ -80,8 +70,11 @@ class Search:
 
 def pilot_scores(store: Store, runs: Iterable[Run]) -> dict[Run, Score]:
     """What tuning knows of those pilots that the store has."""
-    results = store.results({key_of(run) for run in runs})
-    return {r.run: (r.facts["validation_f1_macro"], float(r.arrays["validation_nll_train"][-1])) for r in results}
+    wanted = {key_of(run): run for run in runs}  # a folder of one's own may have lain elsewhere then
+    return {
+        wanted[r.key]: (r.facts["validation_f1_macro"], float(r.arrays["validation_nll_train"][-1]))
+        for r in store.results(set(wanted))
+    }
 
 
 def tune(
@@ -116,8 +109,10 @@ def tune(
 def record(settled: Iterable[Search], path: Path) -> None:
     """Add chosen rates, and the rates that were tried for them, to a file of rates."""
     known = rates_in(path)
-    chosen = {kind: {place: dict(arms) for place, arms in known.get(kind, {}).items()} for kind in ("grid", "wide", "tried")}
+    chosen = {
+        kind: {place: dict(arms) for place, arms in known.get(kind, {}).items()} for kind in ("grid", "wide", "tried")
+    }
     for search in settled:
-        chosen["grid"].setdefault(str(search.place), {})[search.arm] = search.rate
-        chosen["tried"].setdefault(str(search.place), {})[search.arm] = list(search.rates)
+        chosen["grid"].setdefault(search.place.name, {})[search.arm] = search.rate
+        chosen["tried"].setdefault(search.place.name, {})[search.arm] = list(search.rates)
     write(path, json.dumps(chosen | {"sha256": rates_sum(chosen)}, indent=1) + "\n")

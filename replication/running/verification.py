@@ -24,7 +24,9 @@ def verify(
     files = published.check()
     tell(f"{len(files)} results files agree with the manifest")
     if not files:
-        raise ValueError("no results are published here: run this in a checkout of the book, or set REPLICATION_RESULTS")
+        raise ValueError(
+            "no results are published here: run this in a checkout of the book, or set REPLICATION_RESULTS"
+        )
     if not cells:
         return
     rows = published.read()
@@ -44,8 +46,10 @@ def verify(
     used = [records[id] for _, part in chosen for id in part["provenance"].unique()]
     same = all(r[k] == here[k] for r in used for k in ("versions", "hardware", "device"))
     same = same and not reproduction.other_weights(rows, fresh)
-    tell(f"retrained {len(runs)} runs ({'the same kind of machine' if same else 'another machine'}): "
-         + reproduction.summary(compared))  # fmt: skip
+    tell(
+        f"retrained {len(runs)} runs ({'the same kind of machine' if same else 'another machine'}): "
+        + reproduction.summary(compared)
+    )
     if len(compared) < len(chosen):
         raise ValueError("the data here is another version than that of the published results")
     if not same and (compared["difference"].abs() > reproduction.TOLERANCE).any():

@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+from replication.limits import check_known
 
 
 @dataclass(frozen=True)
@@ -11,7 +14,7 @@ class Arm:
     name: str
     label: str
     """what readers see"""
-    factors: Mapping[str, str | float | int] = field(default_factory=dict)
+    factors: Mapping[str, Any] = field(default_factory=dict)
     """the factors of a run in which it differs from `plain`"""
     reference: str = "plain"
     """the arm that it is compared with: the same output, loss and sampling without any final norm"""
@@ -53,14 +56,12 @@ def _variants(norm: Arm) -> list[Arm]:
 
 
 ARMS: dict[str, Arm] = {
-    arm.name: arm
-    for arm in (*NORMS, *SHIFTS, *(arm for pair in zip(*map(_variants, NORMS[:2])) for arm in pair))
+    arm.name: arm for arm in (*NORMS, *SHIFTS, *(arm for pair in zip(*map(_variants, NORMS[:2])) for arm in pair))
 }
 """arm by name"""
 
 
 def arm(name: str) -> Arm:
     """The arm of that name. ValueError names those there are."""
-    if name not in ARMS:
-        raise ValueError(f"unknown arm {name!r}: allowed are {', '.join(ARMS)}")
+    check_known("arm", name, ARMS)
     return ARMS[name]

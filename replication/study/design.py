@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from replication.run import CONFIRMATORY, Run
 from replication.study.arms import arm as arm_of
@@ -67,7 +68,7 @@ class Comparison:
     kinds: tuple[str, ...]
     variant: str = ""
     level: float = 0
-    factors: tuple[tuple[str, object], ...] = ()
+    factors: tuple[tuple[str, Any], ...] = ()
 
     def entries(self) -> Iterator[Entry]:
         """Its runs. ValueError where a learning rate has not been chosen."""
@@ -97,7 +98,7 @@ def compare(
     variant: str = "",
     level: float = 0,
     at: Iterable[str] = (),
-    **factors: object,
+    **factors: Any,
 ) -> Comparison:
     """A comparison of arms in a cell; on the cell's own setting, at its kinds of rate and on its seeds unless given.
 

@@ -1,6 +1,7 @@
 """Networks by name: a body, its initial weights, which part is trained, and the head; parsed and printed here alone."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from replication.data.settings import setting as setting_of
 
@@ -47,7 +48,7 @@ class Network:
         frozen = ["frozen"] if self.trained == "head" else ["fine-tuned"] if self.init != "random" else []
         return ", ".join([name, *weights, *frozen, *(["fastai's head"] if self.head == "fastai" else [])])
 
-    def factors(self, setting: str) -> dict[str, str | int]:
+    def factors(self, setting: str) -> dict[str, Any]:
         """The factors of a run of this network on a setting; bodies that know ImageNet may see its images enlarged."""
         return {"network": self.body, "init": self.init, "trained": self.trained, "head": self.head} | (
             {"input_side": side} if self.init == "imagenet" and (side := shown_at(setting)) else {}
@@ -69,7 +70,9 @@ def network(name: str) -> Network:
     body, _, rest = plain.partition(":")
     if body.endswith("+fastai"):  # the older order, NAME+fastai:INIT
         body, head = body.removesuffix("+fastai"), "fastai"
-    init, _, trained = rest.rpartition(":") if rest.endswith(tuple(f":{part}" for part in TRAINED)) else (rest, "", "all")
+    init, _, trained = (
+        rest.rpartition(":") if rest.endswith(tuple(f":{part}" for part in TRAINED)) else (rest, "", "all")
+    )
     if body not in IMAGENET_BODIES | SMALL_BODIES and not body.startswith("timm/"):
         allowed = ", ".join(SMALL_BODIES | IMAGENET_BODIES)
         raise ValueError(

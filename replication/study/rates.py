@@ -3,10 +3,13 @@
 import functools
 import hashlib
 import json
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from replication.data.settings import joined
 from replication.data.settings import setting as setting_of
+from replication.data.splits import data_digest
 from replication.paths import home, root
 from replication.study.arms import arm as arm_of
 from replication.study.networks import network as network_of
@@ -44,9 +47,41 @@ class Place:
         return " ".join([f"{self.setting}/{self.network}", *(f"{name}={value}" for name, value in self.at)])
 
     @property
+    def name(self) -> str:
+        """Its name in files of rates: a folder of one's own counts by its content, not by where it lies.
+
+        ValueError where such a folder is not there.
+        """
+        if not setting_of(self.setting).own:
+            return str(self)
+        return str(replace(self, setting=f"folder:{data_digest(self.setting)}"))
+
+    @property
     def source(self) -> str:
-        """Where the rates of all settings of a data set were chosen at first."""
-        return f"{setting_of(self.setting).source}/{self.network}"
+        """Where the rates of all settings of a data set were chosen at first; a folder of one's own has its own alone."""
+        s = setting_of(self.setting)
+        return self.name if s.own else f"{s.source}/{self.network}"
+
+
+class NoRate(ValueError):
+    """No learning rate has been chosen for an arm at a place; the message has the command that chooses one."""
+
+    def __init__(self, place: Place, arm: str, claim: str = "base"):
+        self.place, self.arm = place, arm
+        command = shlex.join(
+            [
+                "replication",
+                "tune",
+                claim,
+                "--settings",
+                joined([place.setting]),
+                "--networks",
+                place.network,
+                "--arms",
+                arm,
+            ]
+        )
+        super().__init__(f"no learning rate chosen for arm {arm!r} on {str(place)!r}: `{command}` chooses one")
 
 
 def grid_of(network: str) -> tuple[float, ...]:
@@ -90,12 +125,16 @@ def _read(path: Path, changed: int) -> dict[str, dict[str, dict[str, float]]]:
         if unknown := found.keys() - {"grid", "wide", "tried", "ends", "sha256"}:
             raise ValueError(f"{min(unknown)!r} is no part of such a file")
         rates = [rate for kind in ("grid", "wide") for arms in found[kind].values() for rate in arms.values()]
-        if bad := [rate for rate in rates if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < 1e3]:
+        if bad := [
+            rate for rate in rates if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < 1e3
+        ]:
             raise ValueError(f"{bad[0]!r} is no learning rate")
         if "sha256" in found and found["sha256"] != rates_sum(found):
             raise ValueError("they were changed since they were chosen, as their checksum is another")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} holds no learning rates: {error}; delete it, or get it back, and tune again") from error
+        raise ValueError(
+            f"{path} holds no learning rates: {error}; delete it, or get it back, and tune again"
+        ) from error
     return found
 
 
@@ -120,18 +159,15 @@ def learning_rate(place: Place, arm: str, kind: str = "own") -> float:
     if kind == "base":
         place = Place(place.setting, place.network)
     name = arm_of(arm).reference if kind == "shared" else arm
-    for where in (str(place), *([] if place.at else [place.source])):
+    for where in (place.name, *([] if place.at else [place.source])):
         if name in rates.get(where, {}):
             return rates[where][name]
-    raise ValueError(
-        f"no learning rate chosen for arm {name!r} on {str(place)!r}: "
-        f"`replication tune --settings {place.setting} --networks {place.network}` chooses one"
-    )
+    raise NoRate(place, name)
 
 
 def at_grid_end(place: Place, arm: str) -> bool:
     """Whether an arm's best rate is at an end of the rates that were tried there."""
-    for where in (str(place), place.source):
+    for where in (place.name, place.source):
         if arm in chosen_rates().get(where, {}):
             tried = chosen_rates("tried").get(where, {}).get(arm, list(RATE_GRID))
             return chosen_rates()[where][arm] in (min(tried), max(tried))

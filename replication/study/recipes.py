@@ -11,10 +11,16 @@ from replication.study import weights
 
 RECIPES = {
     "other_crops": {
-        "sources": ["plantvillage"], "without": ["Apple"], "pixels": 32, "epochs": 20, "learning_rate": 1e-3,
-        "batch_size": 128, "precision": "float32", "seed": 0,
+        "sources": ["plantvillage"],
+        "without": ["Apple"],
+        "pixels": 32,
+        "epochs": 20,
+        "learning_rate": 1e-3,
+        "batch_size": 128,
+        "precision": "float32",
+        "seed": 0,
     },
-}  # fmt: skip
+}
 """name -> what `training.pretraining.pretrain` is given: here pepper, tomato and potato leaves, eight classes"""
 THREADS = 2
 """of the CPU that a recipe is carried out with, whatever there is: the weights are the same to the bit on machines alike"""
@@ -54,4 +60,6 @@ def facts(run: Run) -> dict[str, str]:
     """
     made_of = weights_digest(run)
     told = {"checkpoint": made_of} if made_of else {}
-    return told | ({"weights": checkpoint_digest(str(checkpoint(run.init, run.network)))} if run.init in RECIPES else {})
+    return told | (
+        {"weights": checkpoint_digest(str(checkpoint(run.init, run.network)))} if run.init in RECIPES else {}
+    )

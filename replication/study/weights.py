@@ -37,7 +37,9 @@ def _state_of(file: Path | None) -> list:
 def _notes() -> dict[str, dict]:
     try:
         found = json.loads((home() / "weights.json").read_text())
-        return {name: note for name, note in found.items() if isinstance(note["digest"], str) and len(note["file"]) == 3}
+        return {
+            name: note for name, note in found.items() if isinstance(note["digest"], str) and len(note["file"]) == 3
+        }
     except (OSError, ValueError, TypeError, KeyError, AttributeError):  # not there, or damaged: they are noted anew
         return {}
 

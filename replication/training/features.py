@@ -171,4 +171,6 @@ def _source(run: Run) -> Source:
 def labels_of(runs: Iterable[Run]) -> set[int]:
     """Labels of the data set that some runs of the same one draw images of."""
     wanted = {(run.setting, run.seed): run for run in runs}.values()
-    return {label for run in wanted for pool in setting_of(run.setting).class_map(run.seed, _source(run)) for label in pool}
+    return {
+        label for run in wanted for pool in setting_of(run.setting).class_map(run.seed, _source(run)) for label in pool
+    }

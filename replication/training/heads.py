@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from replication.data.settings import setting
+from replication.limits import check_known
 from replication.run import Run, entropy
 from replication.training.bodies import Frozen, body
 
@@ -212,9 +213,7 @@ def _fastai(features: int, outputs: int, seed: int) -> tuple[nn.Sequential, nn.L
 HEADS = {"linear": _linear, "fastai": _fastai}
 
 
-def head(
-    name: str, final_norm: str, features: int, outputs: int, seed: int = 0, run: Run = Run()
-) -> nn.Sequential:
+def head(name: str, final_norm: str, features: int, outputs: int, seed: int = 0, run: Run = Run()) -> nn.Sequential:
     """Feature maps (N, F, h, w) -> logits: modules `pool`, `linear` and, unless `none`, `final_norm`.
 
     `pool` is all that comes before the last linear layer, and dropout's masks there follow from `seed`. The bias of
@@ -222,10 +221,8 @@ def head(
     rounding noise, which Adam would blow up to steps of full size. `run` tells of what a norm has of its own: class
     sizes, `shift`, `ghost_batch`. ValueError for unknown names and for numbers that do not fit.
     """
-    if name not in HEADS:
-        raise ValueError(f"unknown head {name!r}: allowed are {', '.join(HEADS)}")
-    if final_norm not in FINAL_NORMS:
-        raise ValueError(f"unknown final norm {final_norm!r}: allowed are {', '.join(FINAL_NORMS)}")
+    check_known("head", name, HEADS)
+    check_known("final norm", final_norm, FINAL_NORMS)
     _check_ghost(final_norm, run)
     pool, linear = HEADS[name](features, outputs, seed)
     if linear.bias is not None:

@@ -13,14 +13,13 @@ from torch.optim.adam import adam
 
 from replication.data.augmentation import Augmented, draws, reach
 from replication.data.splits import Split
+from replication.limits import check_known
 from replication.run import Run, entropy
 from replication.training.heads import build
 from replication.training.losses import as_softmax, loss_of
 from replication.training.readouts import in_parts, learned, readouts
 
-PRECISIONS = {
-    "float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64
-}  # fmt: skip
+PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
 LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 
 
@@ -58,7 +57,9 @@ def outcome(
     logits = as_softmax(history, run.output)
     if diverged:
         logits[-1] = np.nan
-    read = {name: np.full_like(logits[-1], np.nan) if diverged else as_softmax(z, run.output) for name, z in read.items()}
+    read = {
+        name: np.full_like(logits[-1], np.nan) if diverged else as_softmax(z, run.output) for name, z in read.items()
+    }
     return Outcome(
         validation=logits[:, :n_validation],
         test=logits[:, n_validation:],
@@ -134,8 +135,7 @@ def memory_format(device: torch.device, precision: str) -> torch.memory_format:
     wanted = os.environ.get("REPLICATION_MEMORY_FORMAT") or (
         "contiguous" if device.type == "cuda" and precision in ("float32", "float64") else "channels_last"
     )
-    if wanted not in LAYOUTS:
-        raise ValueError(f"unknown REPLICATION_MEMORY_FORMAT {wanted!r}: allowed are {', '.join(LAYOUTS)}")
+    check_known("REPLICATION_MEMORY_FORMAT", wanted, LAYOUTS)
     return LAYOUTS[wanted]
 
 
@@ -208,9 +208,21 @@ def adam_step(flat: torch.Tensor, state: list[torch.Tensor], rate: float, beta1:
     """
     moments, variances, count = state
     adam(
-        [flat], [flat.grad], [moments], [variances], [], [count],
-        fused=True, amsgrad=False, beta1=beta1, beta2=0.999, lr=rate, weight_decay=0.0, eps=1e-8, maximize=False,
-    )  # fmt: skip
+        [flat],
+        [flat.grad],
+        [moments],
+        [variances],
+        [],
+        [count],
+        fused=True,
+        amsgrad=False,
+        beta1=beta1,
+        beta2=0.999,
+        lr=rate,
+        weight_decay=0.0,
+        eps=1e-8,
+        maximize=False,
+    )
 
 
 def final_norm(model: nn.Module) -> nn.Module | None:
@@ -224,7 +236,9 @@ def refuse(run: Run) -> None:
     usual = {"optimizer": "adam", "weight_decay": 0.0, "shift_rate": 1.0}
     for name, value in usual.items():
         if getattr(run, name) != value:
-            raise ValueError(f"{name} = {getattr(run, name)!r} is for frozen bodies only (NAME:INIT:head): {value!r} is needed here")
+            raise ValueError(
+                f"{name} = {getattr(run, name)!r} is for frozen bodies only (NAME:INIT:head): {value!r} is needed here"
+            )
 
 
 def minority_f1(logits: torch.Tensor, labels: torch.Tensor, minorities: tuple[int, ...]) -> float:
@@ -240,8 +254,7 @@ def minority_f1(logits: torch.Tensor, labels: torch.Tensor, minorities: tuple[in
 def train(run: Run, split: Split, device: str = "cpu") -> Outcome:
     """Train one run and read it. ValueError in one sentence for every factor that is unknown or does not fit."""
     start = time.perf_counter()
-    if run.precision not in PRECISIONS:
-        raise ValueError(f"unknown precision {run.precision!r}: allowed are {', '.join(PRECISIONS)}")
+    check_known("precision", run.precision, PRECISIONS)
     refuse(run)
     dtype, where = PRECISIONS[run.precision], torch.device(device)
     settle(where, run.precision)

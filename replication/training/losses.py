@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from replication.limits import check_known
+
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -53,10 +55,8 @@ OUTPUTS = ("softmax", "sigmoid", "sigmoids")
 
 def loss_of(run, counts: torch.Tensor) -> Loss:
     """The loss of a run, given the training images of each class (C,); ValueError for unknown names and pairs."""
-    if run.output not in OUTPUTS:
-        raise ValueError(f"unknown output {run.output!r}: allowed are {', '.join(OUTPUTS)}")
-    if run.loss not in LOSSES:
-        raise ValueError(f"unknown loss {run.loss!r}: allowed are {', '.join(LOSSES)}")
+    check_known("output", run.output, OUTPUTS)
+    check_known("loss", run.loss, LOSSES)
     if run.output == "softmax":
         return LOSSES[run.loss](counts)
     if run.loss != "cross_entropy":

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-
 AT_ONCE, LEAST = 2**16, 32
 """pixels, and images, that a network is tested on at a time: so few that feature maps stay in a processor's cache"""
 

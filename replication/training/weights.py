@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from replication.files import check_output
+from replication.files import check_output, replaced
 from replication.study import weights as known
 from replication.training import timm_models
 
@@ -111,9 +111,10 @@ class _Graph:
     def follow(self, x: str, kind: str, side: int = 0) -> tuple[str, list[str]]:
         """Output and further inputs of the one layer of a kind (and kernel) that takes x."""
         [node] = [
-            node for node in self.users[x]
+            node
+            for node in self.users[x]
             if node.op_type == kind and (not side or list(self.arrays[node.input[1]].shape[2:]) == [side, side])
-        ]  # fmt: skip
+        ]
         return node.output[0], list(node.input)[1:]
 
     def normed(self, x: str, side: int, convolution: str, norm: str) -> str:
@@ -229,8 +230,9 @@ def _read(name: str, folder: Path | None) -> tuple[Weights, Path | None, str]:
     if name not in READERS and not name.startswith("timm/"):
         raise ValueError(
             f"unknown init 'imagenet': allowed are random and a checkpoint's path for network {name!r}, imagenet for "
-            + ", ".join(READERS) + ", timm/NAME"
-        )  # fmt: skip
+            + ", ".join(READERS)
+            + ", timm/NAME"
+        )
     file = known.saved(name)
     state, file = (_body(_tensors(file)), file) if file else READERS.get(name, _timm)(name)
     found, wanted = digest(state), known.COMMITTED.get(name)
@@ -270,13 +272,9 @@ def save(name: str, path: Path) -> str:
     """
     check_output(Path(path))
     state, path = imagenet(name), Path(path)
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, temporary)
-        temporary.replace(path)
+        with replaced(path) as temporary:
+            torch.save(state, temporary)
     except (OSError, RuntimeError) as error:
         raise ValueError(f"no weights can be written to {path} ({_line(error)}): name another file") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return digest(state)

@@ -7,9 +7,12 @@ from replication.claims.claim import Plan
 from replication.study.design import EXPLORATORY, PAIR, Cell, Comparison, compare
 
 FIRST = (
-    "plantvillage/apple", "plantvillage/apple/border", "plantvillage/apple/ungrouped",
-    "plantvillage/pepper", "plantvillage/pepper/border",
-)  # fmt: skip
+    "plantvillage/apple",
+    "plantvillage/apple/border",
+    "plantvillage/apple/ungrouped",
+    "plantvillage/pepper",
+    "plantvillage/pepper/border",
+)
 
 
 def design(cell: Cell) -> Iterator[Comparison]:

@@ -30,11 +30,17 @@ PREDICTIONS = (
     Prediction(
         "shift",
         "After training, the difference of the layer's two shifts (minority minus majority, negative where the majority is "
-        "favoured) is that of Adam on two scalars under cross-entropy with all logits equal but for the shifts; nothing is fitted.",
+        "favoured) is that of Adam on two scalars under cross-entropy with all logits equal but "
+        "for the shifts; nothing is fitted.",
         "passes if in every cell the mean over seeds is within 0.05 of the simulation where the sum of learning rates S is "
         "below 1, and within 0.15 where S is from 1 to 2.5; with all layers trained likewise",
         FROZEN_CELLS + ALL_LAYERS + FROM_RANDOM,
-        (("learning_rate", RATES), ("n_minority", (2, 5, 10, 20, 40, 80)), ("batch_size", (8, 16, 32, 64, 128)), ("epochs", (10, 30, 100))),
+        (
+            ("learning_rate", RATES),
+            ("n_minority", (2, 5, 10, 20, 40, 80)),
+            ("batch_size", (8, 16, 32, 64, 128)),
+            ("epochs", (10, 30, 100)),
+        ),
     ),
     Prediction(
         "optimizer",
@@ -96,7 +102,10 @@ PREDICTIONS = (
         "The number of minority images at which the gain is largest follows from the predicted shift and the distribution of "
         "normalised scores at 10 of 1000.",
         "passes if the predicted level is the observed one or its neighbour on the registered grid, at Adam's default rate",
-        (("plantvillage/tomato@160", "efficientnet_lite0:imagenet:head"), ("digits", "efficientnet_lite0:imagenet:head")),
+        (
+            ("plantvillage/tomato@160", "efficientnet_lite0:imagenet:head"),
+            ("digits", "efficientnet_lite0:imagenet:head"),
+        ),
         (("n_minority", (2, 5, 10, 20, 40, 80)),),
         60,
     ),

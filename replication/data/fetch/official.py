@@ -137,8 +137,10 @@ def _by_diagnosis(downloads: Path, everything: bool) -> dict[str, list[Path]]:
     truth = next((downloads / "unpacked").rglob("*GroundTruth.csv"), None)
     if not truth:
         raise ValueError("the official files of skin have no table of diagnoses, *GroundTruth.csv")
-    of = {row["image"]: [code for codes in SKIN.values() for code in codes if float(row[code])]
-          for row in _table(truth, "image", *SKIN["benign"], *SKIN["malignant"])}  # fmt: skip
+    of = {
+        row["image"]: [code for codes in SKIN.values() for code in codes if float(row[code])]
+        for row in _table(truth, "image", *SKIN["benign"], *SKIN["malignant"])
+    }
     if everything:
         (file,) = downloads.glob("*LesionGroupings.csv")
         lesions: dict[str, str] = {}
@@ -155,7 +157,7 @@ def _by_diagnosis(downloads: Path, everything: bool) -> dict[str, list[Path]]:
 class _Arrays(pickle.Unpickler):
     """Reads arrays, lists and strings; whatever else a pickle could call is refused."""
 
-    ALLOWED = {"_reconstruct": np._core.multiarray._reconstruct, "ndarray": np.ndarray, "dtype": np.dtype}
+    ALLOWED = {"_reconstruct": np.ndarray(0).__reduce__()[0], "ndarray": np.ndarray, "dtype": np.dtype}
 
     def find_class(self, module: str, name: str):
         if module.partition(".")[0] == "numpy" and name in self.ALLOWED:

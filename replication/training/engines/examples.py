@@ -49,9 +49,14 @@ Rows = Callable[[int, np.ndarray], np.ndarray]
 
 
 def examples(
-    run: Run, rows: Rows, parts: dict[str, np.ndarray], labels: dict[str, np.ndarray], minorities: tuple[int, ...],
-    pixels: int, augment: bool,
-) -> Examples:  # fmt: skip
+    run: Run,
+    rows: Rows,
+    parts: dict[str, np.ndarray],
+    labels: dict[str, np.ndarray],
+    minorities: tuple[int, ...],
+    pixels: int,
+    augment: bool,
+) -> Examples:
     """The examples of a run whose `parts` are image numbers by name, their class indices alike.
 
     Of the augmentation's draws only the mirroring is used: shifts would be views of their own. ValueError: see

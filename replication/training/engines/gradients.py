@@ -21,8 +21,7 @@ class LossGradient:
         self.dtype, self.device = dtype, device
 
         def per_class(value) -> torch.Tensor:
-            rows = [[value(run, torch.from_numpy(n).to(dtype)) for run in of_seed]
-                    for of_seed, n in zip(runs, counts)]  # fmt: skip
+            rows = [[value(run, torch.from_numpy(n).to(dtype)) for run in of_seed] for of_seed, n in zip(runs, counts)]
             return torch.stack([torch.stack(row) for row in rows]).to(device)[..., None]  # (S, R, C, 1)
 
         for of_seed, n in zip(runs, counts):

@@ -14,7 +14,7 @@ from replication.training.engines.examples import Examples
 from replication.training.engines.linear import LinearHeads
 from replication.training.engines.updates import Part, Updates, check
 from replication.training.heads import SHIFTED, head_of
-from replication.training.loop import PRECISIONS, Outcome, minority_f1, outcome, settle
+from replication.training.loop import PRECISIONS, Outcome, final_norm, minority_f1, outcome, settle
 from replication.training.losses import as_softmax, loss_of
 from replication.training.readouts import in_parts, readouts
 
@@ -117,6 +117,7 @@ def train_alone(run: Run, examples: Examples, device: torch.device) -> Outcome:
             loss = loss_function(model(train[rows]), labels[rows % len(labels)])
             loss.backward()
             updates.step(number)
+            # private: one launch for all; the public zero_grad() is an optimiser's, which these slices are not given to
             torch._foreach_zero_([part.gradient for part in parts])
             total += loss.detach()
         made += len(epoch)
@@ -136,4 +137,5 @@ def train_alone(run: Run, examples: Examples, device: torch.device) -> Outcome:
     with torch.no_grad():
         plain = train[: len(labels)]
         read = {name: logits.cpu().numpy() for name, logits in readouts(model, held, n, plain)}
-    return outcome(run, n, np.stack(history), read, diverged, made, time.perf_counter() - start)
+    seconds, norm = time.perf_counter() - start, final_norm(model)
+    return outcome(run, n, np.stack(history), read, diverged, made, seconds, norm)

@@ -4,6 +4,7 @@ Axes: S seeds, each with its own images and order; R runs a seed; C logits; B im
 """
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -63,8 +64,10 @@ class LinearHeads:
 
     def _stacked(self, value) -> torch.Tensor:
         """(S, R, ...) of a function of a head module and its run."""
-        rows = [[torch.as_tensor(value(h, run), dtype=self.dtype) for h, run in zip(heads, runs)]
-                for heads, runs in zip(self.heads, self.runs)]  # fmt: skip
+        rows = [
+            [torch.as_tensor(value(h, run), dtype=self.dtype) for h, run in zip(heads, runs)]
+            for heads, runs in zip(self.heads, self.runs)
+        ]
         return torch.stack([torch.stack(row) for row in rows]).to(self.device)
 
     def _place_heads(self) -> None:
@@ -101,12 +104,18 @@ class LinearHeads:
         self.shift_trains = torch.where(centred, bias_trains, self.shift_trains)
         self.bias, self.bias_trains = bias.masked_fill(centred, 0), bias_trains.masked_fill(centred, 0)
         has = self._stacked(lambda h, run: hasattr(getattr(h, "final_norm", None), "running_mean"))[..., None, None]
-        self.has_mean, self.has_variance = has, self._stacked(
-            lambda h, run: hasattr(getattr(h, "final_norm", None), "running_var")
-        )[..., None, None].bool()
-        self.momentum = self._stacked(lambda h, run: getattr(getattr(h, "final_norm", None), "momentum", 0.1))[..., None]
+        self.has_mean, self.has_variance = (
+            has,
+            self._stacked(lambda h, run: hasattr(getattr(h, "final_norm", None), "running_var"))[
+                ..., None, None
+            ].bool(),
+        )
+        self.momentum = self._stacked(lambda h, run: getattr(getattr(h, "final_norm", None), "momentum", 0.1))[
+            ..., None
+        ]
         self.mean, self.variance = torch.zeros_like(bias), torch.ones_like(bias)
         self.feature_mean, self.feature_variance = torch.zeros_like(self.held[:, 0]), torch.ones_like(self.held[:, 0])
+        self.named = [[_trained_names(h) for h in heads] for heads in self.heads]
         self.heads = ()  # only their values were wanted
         self.gradients = [torch.zeros_like(p) for p in (self.weight, self.bias, self.scale, self.shift)]
         parameters = [self.weight, self.bias, self.scale, self.shift]
@@ -270,7 +279,7 @@ class LinearHeads:
         """Train to the end, or until every run has stopped, and read: outcomes by seed and run, without their time."""
         history, made = [], 0
         reached = np.zeros((len(self.runs), len(self.runs[0])), int)
-        stopped: dict[tuple[int, int], tuple[int, dict[str, torch.Tensor]]] = {}
+        stopped: dict[tuple[int, int], tuple[int, dict[str, torch.Tensor], SimpleNamespace]] = {}
         stopping = [(s, r) for s, runs in enumerate(self.runs) for r, run in enumerate(runs) if run.stop_f1]
         for length in self.lengths:
             self.total = torch.zeros(self.weight.shape[:2], dtype=self.dtype, device=self.device)
@@ -306,7 +315,8 @@ class LinearHeads:
             reached[s, r] = reached[s, r] + 1 if f1 >= self.runs[s][r].stop_f1 else 0
             if reached[s, r] == 2:
                 read = read or {name: values.transpose(2, 3).cpu().numpy() for name, values in self.read().items()}
-                stopped[s, r] = len(history), {name: values[s, r].copy() for name, values in read.items()}
+                own = {name: values[s, r].copy() for name, values in read.items()}
+                stopped[s, r] = len(history), own, self._norm(s, r)
 
     def _outcome(
         self, s: int, r: int, logits: np.ndarray, finite: np.ndarray, read: dict[str, np.ndarray], stopped: tuple | None
@@ -318,7 +328,19 @@ class LinearHeads:
         names = readouts_of(run.final_norm)
         own = {name: stopped[1][name] if stopped else read[name][s, r] for name in names}
         n, updates = self.examples[s].n_validation, sum(self.lengths[:epochs])
-        return outcome(run, n, logits[:epochs], own, diverged, updates, 0.0)
+        norm = stopped[2] if stopped else self._norm(s, r)
+        return outcome(run, n, logits[:epochs], own, diverged, updates, 0.0, norm)
+
+    def _norm(self, s: int, r: int) -> SimpleNamespace:
+        """The trained values (C,) of a run's final norm as they stand, by the names that a module gives them."""
+        now = {"weight": self.scale, "bias": self.shift}
+        return SimpleNamespace(**{name: now[name][s, r].cpu().clone() for name in self.named[s][r]})
+
+
+def _trained_names(head: nn.Module) -> tuple[str, ...]:
+    """Which of `weight` and `bias` the norm behind a head's linear layer has."""
+    norm = head.final_norm if list(dict(head.named_children()))[-1] == "final_norm" else None
+    return tuple(name for name in ("weight", "bias") if getattr(norm, name, None) is not None)
 
 
 def readouts_of(final_norm: str) -> tuple[str, ...]:

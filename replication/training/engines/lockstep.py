@@ -8,10 +8,10 @@ import torch
 
 from replication.data.splits import Split
 from replication.run import Run
-from replication.training.loop import Outcome, settle
 from replication.training.engines.member import Member
 from replication.training.engines.stacked import Stacked
 from replication.training.engines.streams import Streams
+from replication.training.loop import Outcome, settle
 
 WAYS = {way.name: way for way in (Streams, Stacked)}
 WARM_UP = 3

@@ -9,9 +9,20 @@ import torch
 
 from replication.data.augmentation import draws, reach
 from replication.data.splits import Split
+from replication.limits import check_known
 from replication.run import Run
 from replication.training.heads import Dropout, build
-from replication.training.loop import PRECISIONS, Outcome, batches, final_norm, flattened, memory_format, outcome, scaled, schedule
+from replication.training.loop import (
+    PRECISIONS,
+    Outcome,
+    batches,
+    final_norm,
+    flattened,
+    memory_format,
+    outcome,
+    scaled,
+    schedule,
+)
 from replication.training.losses import loss_of
 from replication.training.readouts import readouts
 
@@ -56,8 +67,7 @@ class Member:
     """One run's training as tensors on a device. `clock` and `epoch` (1,) count there, so that no call needs the host."""
 
     def __init__(self, run: Run, split: Split, device: torch.device):
-        if run.precision not in PRECISIONS:
-            raise ValueError(f"unknown precision {run.precision!r}: allowed are {', '.join(PRECISIONS)}")
+        check_known("precision", run.precision, PRECISIONS)
         if run.stop_f1:
             raise ValueError("runs that stop early are trained one by one: the loop is needed")
         if other := [f"{name} = {value!r}" for name, value in REFUSED.items() if getattr(run, name) != value]:
@@ -141,7 +151,8 @@ class Member:
         return [layer for layer in self.model.modules() if isinstance(layer, Dropout)]
 
     def outcome(self) -> Outcome:
-        """Read the trained network, without its time. Where a run diverged, what follows that epoch is cut off, as if it had stopped."""
+        """Read the trained network, without its time. Where a run diverged, what follows that "
+        "epoch is cut off, as if it had stopped."""
         finite = torch.isfinite(self.totals) & torch.isfinite(self.history).all(2).all(1)
         history, finite = self.history.cpu().numpy(), finite.cpu().numpy()
         diverged = not finite.all()
@@ -151,6 +162,12 @@ class Member:
             all_readouts = readouts(self.model, held, self.n_validation, train)
             read = {name: logits.to(self.dtype).cpu().numpy() for name, logits in all_readouts}
         return outcome(
-            self.run, self.n_validation, history[:epochs], read, diverged, sum(self.lengths[:epochs]), 0.0,
+            self.run,
+            self.n_validation,
+            history[:epochs],
+            read,
+            diverged,
+            sum(self.lengths[:epochs]),
+            0.0,
             final_norm(self.model),
-        )  # fmt: skip
+        )

@@ -7,10 +7,18 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 
 from replication.training.engines.member import HELD_BATCH, Member, adam_step
 
-
 FORM = (
-    "setting", "network", "head", "final_norm", "output", "loss", "n_majority", "n_minority", "batch_size", "precision"
-)  # fmt: skip
+    "setting",
+    "network",
+    "head",
+    "final_norm",
+    "output",
+    "loss",
+    "n_majority",
+    "n_minority",
+    "batch_size",
+    "precision",
+)
 """factors that stacked runs share"""
 
 
@@ -38,8 +46,10 @@ class Stacked:
         shapes = {name: everything[name].shape[1:] for name in trained}
         self.matrix = torch.cat([everything[name].detach().reshape(len(members), -1) for name in trained], 1)
         parts = self.matrix.split([shape.numel() for shape in shapes.values()], 1)
-        self.weights = {name: part.unflatten(1, shape) if shape else part[:, 0]
-                        for (name, shape), part in zip(shapes.items(), parts)}  # fmt: skip
+        self.weights = {
+            name: part.unflatten(1, shape) if shape else part[:, 0]
+            for (name, shape), part in zip(shapes.items(), parts)
+        }
         self.moments, self.variances = torch.zeros_like(self.matrix), torch.zeros_like(self.matrix)
         self.rates = torch.stack([member.rates for member in members], 1)  # (U, E, 3)
 
@@ -58,8 +68,13 @@ class Stacked:
         images, labels = (torch.stack(parts) for parts in zip(*(member.batch(clock) for member in self.members)))
         images = images.contiguous()  # vmap knows no channels last
         gradients, losses = self._losses()(self.weights, self.fixed, self.buffers, images, labels)
-        gradient = torch.cat([gradients[name].flatten(1) if gradients[name].dim() > 1 else gradients[name][:, None]
-                              for name in self.weights], 1)  # fmt: skip
+        gradient = torch.cat(
+            [
+                gradients[name].flatten(1) if gradients[name].dim() > 1 else gradients[name][:, None]
+                for name in self.weights
+            ],
+            1,
+        )
         adam_step(self.matrix, gradient, self.moments, self.variances, self.rates.index_select(0, clock)[0])
         for member, loss in zip(self.members, losses):
             member.total += loss
@@ -74,7 +89,9 @@ class Stacked:
         with torch.no_grad():
             held = zip(*(member.held.split(HELD_BATCH) for member in self.members))
             parts = [
-                vmap(of_one)(self.weights, self.fixed, self.buffers, torch.stack([*map(first.scaled, images)]).contiguous())
+                vmap(of_one)(
+                    self.weights, self.fixed, self.buffers, torch.stack([*map(first.scaled, images)]).contiguous()
+                )
                 for images in held
             ]
         for member, logits in zip(self.members, torch.cat(parts, 1)):

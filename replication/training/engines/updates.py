@@ -6,6 +6,7 @@ from itertools import groupby
 
 import torch
 
+from replication.limits import check_known
 from replication.run import Run
 from replication.training.loop import schedule
 
@@ -38,8 +39,7 @@ class _Slice:
 
 def check(run: Run) -> None:
     """ValueError for an unknown optimizer, and for a decay that it does not know."""
-    if run.optimizer not in OPTIMIZERS:
-        raise ValueError(f"unknown optimizer {run.optimizer!r}: allowed are {', '.join(OPTIMIZERS)}")
+    check_known("optimizer", run.optimizer, OPTIMIZERS)
     if run.weight_decay and run.optimizer == "adam":
         raise ValueError(f"weight_decay = {run.weight_decay:g} needs optimizer 'adamw' or 'sgd': found 'adam'")
 
@@ -84,12 +84,23 @@ class Updates:
             if self.sgd:
                 self._sgd(slices, rate * multiple, decay)
                 continue
-            # with decay 0, AdamW is Adam to the bit
+            # private: torch.optim's classes keep moments of their own, and step one network at a time, not slices of a
+            # stack; with decay 0, AdamW is Adam to the bit
             torch._fused_adamw_(
-                [s.values for s in slices], [s.gradient for s in slices], [s.moments for s in slices],
-                [s.variances for s in slices], [], [self.count] * len(slices), lr=rate * multiple, beta1=beta1,
-                beta2=0.999, weight_decay=decay, eps=1e-8, amsgrad=False, maximize=False,
-            )  # fmt: skip
+                [s.values for s in slices],
+                [s.gradient for s in slices],
+                [s.moments for s in slices],
+                [s.variances for s in slices],
+                [],
+                [self.count] * len(slices),
+                lr=rate * multiple,
+                beta1=beta1,
+                beta2=0.999,
+                weight_decay=decay,
+                eps=1e-8,
+                amsgrad=False,
+                maximize=False,
+            )
 
     @staticmethod
     def _sgd(slices: list[_Slice], rate: float, decay: float) -> None:
@@ -97,4 +108,3 @@ class Updates:
             gradient = s.gradient.add(s.values, alpha=decay) if decay else s.gradient
             s.moments.mul_(MOMENTUM).add_(gradient)
             s.values.sub_(s.moments, alpha=rate)
-

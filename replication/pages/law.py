@@ -1,0 +1,352 @@
+"""The page of the law: what the layer does to the logits, the curve beside the runs, and what came of each prediction."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from IPython.display import HTML, Markdown
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from replication.analysis import law
+from replication.claims.beyond import law_judge
+from replication.claims.beyond.law_judge import FAILED, NOT_RUN, PASSED, Check, PredictionVerdict
+from replication.claims.beyond.law_runs import PLANS
+from replication.claims.claim import CONTRADICTED, REPLICATED
+from replication.data.settings import names
+from replication.pages import local
+from replication.pages.canvas import WIDTH, closed
+from replication.pages.names import cell_label
+from replication.pages.parameters import Parameters, parameters
+from replication.pages.picture import Picture
+from replication.pages.selection import HERE, published_rows
+from replication.pages.style import INK, SIGNS
+from replication.pages.tables import csv_link, folded, shown, table_html
+from replication.pages.words import number, rate, signed
+from replication.run import CONFIRMATORY, Run
+from replication.study.design import EXPLORATORY, Cell
+
+TITLES = {
+    "shift": "The size of the shift",
+    "optimizer": "Other optimisers",
+    "log_odds": "Mean log-odds",
+    "mean_confidence": "Mean confidence",
+    "rate_acts_through_shift": "The rate acts through the shift alone",
+    "shift_rate": "A rate of its own for the shift",
+    "batch_size": "Batch size at equal S",
+    "sigmoid": "One sigmoid logit",
+    "ratio_peak": "The ratio of the largest gain",
+    "centred_features": "Centred features instead of the layer",
+    "fixed_shift": "A fixed shift needs no tuning",
+    "matched_positives": "Plain at as many positives",
+}
+"""prediction -> what readers call it"""
+_LIKE = {PASSED: REPLICATED, FAILED: CONTRADICTED, NOT_RUN: NOT_RUN}
+"""word -> the verdict whose shape and colour it has"""
+_COLOURS = ("#d55e00", "#0072b2", "#009e73", "#7b3294", "#8c6d1f", "#c2568f", "#3a9bd1")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_NATS = "learned shift, minority minus majority (nats)"
+
+
+@dataclass
+class LawPage:
+    """The law's page on the published results, or on the small CNN trained here if `seeds` asks for it."""
+
+    asked: Parameters
+
+    @cached_property
+    def outcomes(self) -> list[PredictionVerdict]:
+        """Every prediction with what came of it; trained here, those that need the layer at four learning rates alone."""
+        if self.asked.seeds:
+            settings, networks = names(self.asked.settings) or [HERE], names(self.asked.networks) or ["simple_cnn"]
+            cells = [Cell(s, n, EXPLORATORY, self.asked.seeds, ("default",)) for s in settings for n in networks]
+            results = local.trained(PLANS["law_log_odds"], cells, self.asked)
+            return [law_judge.judge(id, results, cells) for id in ("shift", "log_odds", "mean_confidence")]
+        rows = published_rows(law_judge.settings())
+        if len(rows):
+            kept = rows["readout"].isin(("as_trained", "bn_removed", "logit_adjusted")) & (rows["seed"] >= CONFIRMATORY)
+            rows = rows[kept]
+        return law_judge.outcomes(rows)
+
+    def outcome(self, id: str) -> PredictionVerdict | None:
+        """What came of one prediction; nothing where it is not looked at."""
+        return next((o for o in self.outcomes if o.prediction.id == id), None)
+
+    # --- text and tables -----------------------------------------------------------------------------
+
+    def key_result(self) -> HTML:
+        """The box atop the page."""
+        here = (
+            ""
+            if not self.asked.seeds
+            else (
+                f"<p class='local'><strong>Computed on this machine</strong>, {self.asked.seeds} "
+                f"seeds; not the published results.</p>"
+            )
+        )
+        claim = (
+            "Only the layer's shifts can learn how rare a class is. Adam moves them by about the learning rate a step, so "
+            "the sum of the learning rates says how far the decision threshold ends up, whatever the images and the network."
+        )
+        return HTML(
+            f"<div class='key-result'><p class='claim'>{claim}</p>{here}<p class='answer'>{self._counts()}</p>"
+            f"<p class='number'>{self.finding()}</p><p class='caveat'><strong>Mind.</strong> "
+            f"Exploration on apple and pepper leaves, "
+            "cracks, skin and digits suggested the law. Its predictions were registered before the runs shown here, which use "
+            "other images or other networks. Seeds vary split, initial weights and order only.</p></div>"
+        )
+
+    def _counts(self) -> str:
+        words = [o.word for o in self.outcomes]
+        return " ".join(
+            f"{_badge(word)} {words.count(word)} of {len(words)}" for word in (PASSED, FAILED, NOT_RUN) if word in words
+        )
+
+    def finding(self) -> str:
+        """The one number, in words."""
+        found = self.outcome("shift")
+        if found is None or not found.judged:
+            return "No shift has been measured yet."
+        cells = len({(c.setting, c.network) for c in found.judged})
+        inside = sum(bool(c.holds) for c in found.judged)
+        return (
+            f"The learned shift is within its margin in {inside} of {len(found.judged)} levels measured ({cells} "
+            f"{'cell' if cells == 1 else 'cells'}); the deviation is {number(found.mean_deviation, 3)} nats on average and "
+            f"{number(abs(found.largest.deviation), 3)} at most."
+        )
+
+    def predictions(self) -> HTML:
+        """The table of predictions: what must be seen, and what came of it."""
+        rows = pd.DataFrame(
+            [
+                {
+                    "prediction": f"<strong>{TITLES[o.prediction.id]}.</strong> {o.prediction.statement}",
+                    "outcome": _badge(o.word)
+                    + ("" if o.done == o.wanted else f"<br><small>{o.done:,} of {o.wanted:,} runs</small>"),
+                    "what was found": said(o),
+                    "rule": f"<small>{rule(o)}</small>",
+                }
+                for o in self.outcomes
+            ]
+        )
+        link = csv_link(self.data(), "law-checks")
+        return shown(rows, f"Predictions registered before their runs, and what came of them (every number: {link})")
+
+    def data(self) -> pd.DataFrame:
+        """Every number that a rule asked for."""
+        return pd.DataFrame(
+            [
+                {
+                    "prediction": o.prediction.id,
+                    "setting": c.setting,
+                    "network": c.network,
+                    "what": c.what,
+                    "S": c.S,
+                    "expected": c.expected,
+                    "found": c.found,
+                    "low": c.low,
+                    "high": c.high,
+                    "seeds": c.seeds,
+                    "margin": c.margin,
+                    "holds": "" if c.holds is None else c.holds,
+                }
+                for o in self.outcomes
+                for c in o.checks
+            ]
+        )
+
+    def details(self, id: str) -> HTML:
+        """All checks of one prediction, folded."""
+        found = self.outcome(id)
+        if found is None or not found.checks:
+            return folded(TITLES[id], "<p><em>Not run yet.</em></p>")
+        rows = pd.DataFrame(
+            [
+                {
+                    "images and network": cell_label((c.setting, c.network)),
+                    "level": c.what,
+                    "expected": number(c.expected, 3),
+                    "found": number(c.found, 3),
+                    "interval": f"{number(c.low, 3)} to {number(c.high, 3)}",
+                    "seeds": c.seeds,
+                    "within the rule": {True: "yes", False: "no", None: "not judged"}[c.holds],
+                }
+                for c in found.checks
+            ]
+        )
+        return folded(f"{TITLES[id]}: every level", table_html(rows, TITLES[id], sortable=True))
+
+    # --- figures -------------------------------------------------------------------------------------
+
+    def curve(self) -> Picture | HTML:
+        """The simulated shift over S, and the shifts of all runs."""
+        checks = [
+            c
+            for id in ("shift", "optimizer", "shift_rate")
+            if (o := self.outcome(id))
+            for c in o.checks
+            if not c.what.startswith("sgd")
+        ]
+        if not checks:
+            return HTML("<p class='missing'><em>No figure yet: no run with a learned shift is published.</em></p>")
+        text = "The learned shift lies on the curve that was simulated from the learning rates alone. " + self.finding()
+        data = pd.DataFrame(
+            [
+                {
+                    "setting": c.setting,
+                    "network": c.network,
+                    "level": c.what,
+                    "S": c.S,
+                    "simulated": c.expected,
+                    "found": c.found,
+                    "seeds": c.seeds,
+                }
+                for c in checks
+            ]
+        )
+        return Picture(
+            curve(checks),
+            f"{text} Line: the simulation at 1000:10, batches of 64, 10 epochs; nothing is fitted. "
+            "Markers: means over seeds.",
+            text,
+            data,
+        )
+
+
+def open_law(namespace: Mapping[str, object]) -> LawPage:
+    """The notebook's first call: check its parameters, read or train the results."""
+    return LawPage(parameters(namespace))
+
+
+def _badge(word: str) -> str:
+    like = _LIKE[word]
+    shape = f'<span aria-hidden="true">{SIGNS[like]}</span> '
+    return f'<span class="verdict verdict-{like.replace(" ", "-")}">{shape}{word}</span>'
+
+
+def rule(o: PredictionVerdict) -> str:
+    """The registered rule of a prediction, spelt out where it names another's."""
+    text = o.prediction.rule
+    return law_judge.prediction("shift").rule if text == "as `shift`" else text
+
+
+def said(o: PredictionVerdict) -> str:
+    """What was found, in a sentence."""
+    if o.prediction.id == "ratio_peak":
+        return "Cannot be judged: the law says how the layer's F1 depends on the ratio, but the gain needs that of plain as well."
+    if not o.judged:
+        return "Nothing yet."
+    held = sum(bool(c.holds) for c in o.judged)
+    far = o.largest
+    where = f"{cell_label((far.setting, far.network))}, {far.what}"
+    missed = o.word == FAILED or held < len(o.judged)
+    place = "Furthest off" if not missed else "Not where"
+    return (
+        f"{held} of {len(o.judged)} checks hold; mean deviation {number(o.mean_deviation, 3)}. {place}: {where}: "
+        f"{signed(far.deviation, 3)} (margin {number(far.margin)})."
+    )
+
+
+def told(
+    learning_rate: float, epochs: int = 10, batch_size: int = 64, n_minority: int = 10, optimizer: str = "adam"
+) -> Markdown:
+    """What the law says of a training of one's own, in words: 1000 majority images, one-cycle schedule."""
+    run = Run(
+        final_norm="bn",
+        learning_rate=learning_rate,
+        epochs=epochs,
+        batch_size=batch_size,
+        n_minority=n_minority,
+        optimizer=optimizer,
+    )
+    found, prior = law.predicted(run), np.log(n_minority / run.n_majority)
+    return Markdown(
+        f"With {optimizer} at a peak rate of {rate(learning_rate)}, {epochs} epochs and batches of {batch_size} there are "
+        f"{len(found.shifts)} updates, and the rates sum to S = {number(found.S)}. The shift ends at **{number(found.shift)}** "
+        f"nats; the log prior is {number(prior)}. Mean confidence at training prevalence is then "
+        f"{number(law.confidence(found.shift))}."
+    )
+
+
+# --- drawing -----------------------------------------------------------------------------------------
+
+
+def simulated(points: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    """S and the shift (points,) at 1000:10, batches of 64 and 10 epochs, over learning rates from 1e-5 to 3e-1."""
+    runs = [law.predicted(Run(final_norm="bn", learning_rate=float(lr))) for lr in np.geomspace(1e-5, 3e-1, points)]
+    return np.array([r.S for r in runs]), np.array([r.shift for r in runs])
+
+
+@closed
+def curve(checks: Sequence[Check]) -> Figure:
+    """Shift against the sum of the learning rates: the simulation as a line, every level of every cell as a marker."""
+    fig, ax = plt.subplots(figsize=(WIDTH, 4.4), layout="constrained")
+    S, shift = simulated()
+    ax.plot(S, shift, color=INK, lw=1.5, zorder=2, label="simulation, not fitted")
+    cells = list(dict.fromkeys((c.setting, c.network) for c in checks))
+    for k, cell in enumerate(cells):
+        own = [c for c in checks if (c.setting, c.network) == cell]
+        ax.plot(
+            [c.S for c in own],
+            [c.found for c in own],
+            ls="",
+            marker=_MARKERS[k % 7],
+            color=_COLOURS[k % 7],
+            mec=INK,
+            mew=0.5,
+            ms=6,
+            alpha=0.85,
+            zorder=3,
+            label=cell_label(cell),
+        )
+    ax.axhline(np.log(0.01), color=INK, ls=":", lw=1.2, label="log prior at 1000:10")
+    ax.set_xscale("log")
+    ax.set_ylim(-4.9, 0.15)
+    ax.set_xlabel("S, the sum of the learning rates of all updates")
+    ax.set_ylabel(_NATS)
+    fig.legend(loc="outside upper left", ncols=1, fontsize=8.5)
+    return fig
+
+
+def logits_picture(learning_rate: float = 3e-3) -> Picture:
+    """A drawing of what the layer does to the log-odds of a made-up network."""
+    shift = law.predicted(Run(final_norm="bn", learning_rate=learning_rate)).shift
+    text = (
+        f"Before the layer the log-odds may lie anywhere; behind it their mean over a batch is the difference of the shifts, "
+        f"{number(shift)} at a rate of {rate(learning_rate)}, and part of the minority lies beyond zero."
+    )
+    return Picture(
+        _logits(shift), f"{text} A drawing with made-up normal scores, 1000 majority and 10 minority images.", text
+    )
+
+
+@closed
+def _logits(shift: float) -> Figure:
+    prior, spread, gap = np.log(0.01), 1.0, 4.0
+    pi = 10 / 1010
+    mean, sd = prior + pi * gap, np.sqrt(spread**2 + pi * (1 - pi) * gap**2)
+    fig, axes = plt.subplots(2, 1, figsize=(WIDTH, 3.9), layout="constrained", sharex=True)
+    panels = (
+        ("without the layer: all weights learn the log prior", lambda z: z, 1.0),
+        ("behind the layer: mean zero, plus the shift", lambda z: (z - mean) / sd + shift, 1 / sd),
+    )
+    for ax, (title, through, scale) in zip(axes, panels):
+        for centre, colour, _name in ((prior, "#5b6470", "majority"), (prior + gap, "#d55e00", "minority")):
+            x = np.linspace(-9, 6, 500)
+            at, width = through(centre), spread * scale
+            ax.fill_between(x, np.exp(-((x - at) ** 2) / 2 / width**2), color=colour, alpha=0.35, lw=0)
+            ax.plot(x, np.exp(-((x - at) ** 2) / 2 / width**2), color=colour, lw=1.4)
+        ax.axvline(0, color=INK, lw=1.1)
+        ax.axvline(through(mean), color=INK, lw=1.1, ls="--")
+        ax.set_title(title, loc="left")
+        ax.set_yticks([])
+    axes[1].set_xlabel("log-odds of the minority; it is called minority right of zero")
+    lines = [
+        Line2D([], [], color=c, lw=4, alpha=0.5, label=n) for c, n in (("#5b6470", "majority"), ("#d55e00", "minority"))
+    ]
+    lines.append(Line2D([], [], color=INK, ls="--", lw=1.1, label="mean over a batch"))
+    fig.legend(handles=lines, loc="outside upper left", ncols=3)
+    return fig

@@ -1,0 +1,384 @@
+"""The page of a trial of one's own images: the answer first, then the evidence; one file that needs no network."""
+
+import base64
+import html
+import json
+from functools import cached_property
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from IPython.display import HTML
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from replication.analysis import statistics as st
+from replication.analysis.choices import ARMS, CHOICE_OF, CHOICES, HELD, LEAST_SEEDS, Comparison, Gain, scores
+from replication.files import write
+from replication.pages.canvas import INK, always_minority, closed, height, no_skill_line, points, row_label, rows_axis
+from replication.pages.names import METRICS
+from replication.pages.picture import Picture
+from replication.pages.style import LOOKS, Look
+from replication.pages.tables import csv_link, table_html
+from replication.pages.words import between, duration, listed, number, rate, signed
+from replication.running.trial import ABOUT, RESULTS
+
+TEMPLATE = Path(__file__).with_name("templates") / "try.ipynb"
+STYLE = TEMPLATE.with_suffix(".css")
+WIDTH = 4.6
+"""inches of the figures: narrower than the book's, as a phone shows nothing beside them"""
+NOTEBOOK, PAGE = "report.ipynb", "report.html"
+LOOKS_OF = {choice.name: LOOKS.get(choice.name, Look(LOOKS["plain"].colour, "d")) for choice in CHOICES}
+FREE = ("plain · tuned", "plain · logit_adjusted")
+"""what needs no training of its own"""
+READ = (
+    "arm",
+    "role",
+    "readout",
+    "seed",
+    "n_test",
+    "roc_auc",
+    HELD,
+    f"{HELD}_tuned",
+    f"{HELD}_adjusted",
+    *(name + suffix for name in ("f1_minority", "f1_macro") for suffix in ("", "_tuned")),
+)
+
+
+def _machine(record: dict) -> str:
+    """A provenance record in words."""
+    commit = [f"commit {record['commit']}"] if record.get("commit", "unknown") != "unknown" else []
+    versions = [f"{name} {version}" for name, version in record.get("versions", {}).items()]
+    return ", ".join([*commit, *versions, f"{record.get('hardware', '')} ({record.get('device', '')})"])
+
+
+def _table(rows: list[dict], caption: str) -> HTML:
+    """A table that scrolls in its own box, below its caption, which does not."""
+    table = table_html(pd.DataFrame(rows))
+    return HTML(f"<figure><figcaption>{caption}</figcaption><div class='wide'>{table}</div></figure>")
+
+
+def _digits(gain: Gain) -> int:
+    """So many that a limit which is not zero does not read as zero."""
+    return 3 if 0 < min(abs(gain.low), abs(gain.high)) < 0.005 else 2
+
+
+def _interval(gain: Gain) -> str:
+    return f" ({between(gain.low, gain.high, _digits(gain))})" if np.isfinite(gain.low) else ""
+
+
+class TrialPage:
+    """What a trial has found, from the two files that it left in a folder."""
+
+    def __init__(self, folder: Path | str):
+        self.folder = Path(folder)
+        self.about = json.loads((self.folder / ABOUT).read_text(encoding="utf-8"))
+        self.rows = pd.read_parquet(self.folder / RESULTS, columns=list(READ))
+        self.found = Comparison(scores(self.rows[self.rows["role"] == "confirmatory"]))
+
+    @cached_property
+    def minority(self) -> str:
+        """The name of the minority, or of its classes."""
+        return listed([html.escape(name) for name in list(self.about["shares"])[1:]])
+
+    @property
+    def majority(self) -> str:
+        """The name of the majority class."""
+        return html.escape(next(iter(self.about["shares"])))
+
+    @property
+    def _exact(self) -> bool:
+        return self.found.n >= LEAST_SEEDS
+
+    def _against(self, choice: str, reference: str = "plain", metric: str = "f1_minority") -> str:
+        """A difference with its interval and what that is, in words."""
+        gain = self.found.gain(choice, reference, metric)
+        if not np.isfinite(gain.low):
+            return signed(gain.mean)
+        digits = _digits(gain)
+        return f"{signed(gain.mean, digits)} (95 % interval {between(gain.low, gain.high, digits)})"
+
+    def title(self) -> HTML:
+        """What the page is about."""
+        a = self.about
+        n, short = self.found.n, ""
+        if n < a["seeds"]:
+            short = f" So far {n} of {a['seeds']} seeds are done; the same command resumes."
+        return HTML(
+            f"<h1>Does it help on {html.escape(Path(a['path']).name)}?</h1>"
+            f"<p class='under'>{sum(a['shares'].values())} images: {self.majority} against {self.minority}. "
+            f"{html.escape(a['label'])}. Trained with {a['train'][0]} and {a['train'][1]} images, {n} seeds.{short}</p>"
+        )
+
+    def sentence(self) -> str:
+        """The recommendation for a terminal."""
+        best = CHOICE_OF[self.found.recommended]
+        said = f"On these images, use {best.use}: minority F1 {number(self.found.mean(best.name, 'f1_minority'))}"
+        over = f", {self._against(best.name)} over plain training" if best.name != "plain" else ""
+        return f"{said}{over}, {self.found.n} seeds."
+
+    def answer(self) -> HTML:
+        """The recommended choice, what it is worth, and whether the layer helps."""
+        f, choice = self.found, CHOICE_OF[self.found.recommended]
+        of = {m: number(f.mean(choice.name, m)) for m in ("f1_minority", "f1_macro")}
+        if choice.name == "plain":
+            worth = (
+                f"Its minority F1 on test images is {of['f1_minority']}, its macro F1 {of['f1_macro']}. No other choice did "
+                "better on validation images by more than one standard error."
+            )
+        else:
+            plain = {m: number(f.mean("plain", m)) for m in of}
+            worth = (
+                f"Its minority F1 on test images is {of['f1_minority']}, that of plain training {plain['f1_minority']}: "
+                f"{self._against(choice.name)}. Macro F1: {of['f1_macro']} and {plain['f1_macro']}, "
+                f"{self._against(choice.name, metric='f1_macro')}."
+            )
+        many, few = self.about["validation"][0], min(self.about["validation"][1], self.about["train"][1])
+        extra = f" The threshold needs {many} + {few} labelled images beside those that train." if choice.suffix else ""
+        small = (
+            f"The choice was made on validation images. Intervals are simultaneous over the {len(CHOICES)} choices and come "
+            f"from {f.n} seeds."
+            if self._exact
+            else f"The choice was made on validation images. With fewer than {LEAST_SEEDS} seeds no intervals are given, and "
+            "another seed may change the choice."
+        )
+        return HTML(
+            f"<div class='box'><p class='lead'>On these images, use {choice.use}.</p><p>{worth}</p>"
+            f"<p><strong>Does the final BN layer help?</strong> {self._layer()}</p><p class='small'>{small}{extra}</p></div>"
+        )
+
+    def _layer(self) -> str:
+        gain, free = self.found.gain("final_bn"), max(FREE, key=lambda name: self.found.mean(name, HELD))
+        beside = (
+            f" {CHOICE_OF[free].label[0].upper()}{CHOICE_OF[free].label[1:]}, which needs no training of its own, has "
+            f"{number(self.found.mean(free, 'f1_minority'))}; the layer minus that is {self._against('final_bn', free)}."
+        )
+        change = self._against("final_bn")
+        if not self._exact:
+            return f"Not known yet: so far it changes the minority F1 of plain training by {change}.{beside}"
+        if gain.low > st.MARGIN:
+            return f"Compared with plain training, yes: it raises minority F1 by {change}.{beside}"
+        if gain.high < -st.MARGIN:
+            return f"No: it lowers the minority F1 of plain training by {change}.{beside}"
+        if max(abs(gain.low), abs(gain.high)) < st.MARGIN:
+            how = "A little: it raises" if gain.low > 0 else "No: it lowers" if gain.high < 0 else "No: it changes"
+            return f"{how} the minority F1 of plain training by less than {st.MARGIN}, {change}.{beside}"
+        return f"Not decided: the change in minority F1 is {change}.{beside}"
+
+    def table(self) -> HTML:
+        """All choices side by side."""
+        made = []
+        for choice in CHOICES:
+            row = {"choice": choice.label + (" ←" if choice.name == self.found.recommended else "")}
+            for metric in ("f1_minority", "f1_macro"):
+                row[METRICS[metric]] = number(self.found.mean(choice.name, metric))
+                gain = self.found.gain(choice.name, metric=metric)
+                row["minus plain" + (" " if metric == "f1_macro" else "")] = (
+                    "" if choice.name == "plain" else f"{signed(gain.mean)}{_interval(gain)}"
+                )
+            row["ROC AUC"] = number(self.found.mean(choice.name, "roc_auc"))
+            row["validation macro F1"] = number(self.found.mean(choice.name, HELD))
+            made.append(row)
+        what = (
+            "with intervals simultaneous over all pairs of choices"
+            if self._exact
+            else "without intervals, the seeds are few"
+        )
+        caption = (
+            f"Means over {self.found.n} seeds, differences paired by seed, {what}; ← is recommended, chosen by the last column "
+            f"({csv_link(self.found.rows, 'choices', 'CSV of all seeds')})"
+        )
+        return _table(made, caption)
+
+    def picture(self, metric: str = "f1_minority") -> HTML:
+        """Every seed of every choice, with means and intervals."""
+        best = CHOICE_OF[self.found.recommended]
+        said = f"{METRICS[metric]}: " + ", ".join(
+            f"{c.label} {number(self.found.mean(c.name, metric))}" for c in CHOICES
+        )
+        caption = (
+            f"{METRICS[metric][0].upper()}{METRICS[metric][1:]} on test images, a dot a seed"
+            + (", the mean and its own 95 % interval" if self._exact else ", and the mean")
+            + f". Recommended: {best.label}."
+        )
+        picture = Picture(self._draw(metric), caption, said)
+        image = base64.b64encode(picture.png()).decode()
+        return HTML(
+            f"<figure><img alt='{html.escape(said, quote=True)}' src='data:image/png;base64,{image}'>"
+            f"<figcaption>{caption}</figcaption></figure>"
+        )
+
+    @closed
+    def _draw(self, metric: str) -> Figure:
+        fig, ax = plt.subplots(figsize=(WIDTH, height(len(CHOICES), 0.45)), layout="constrained")
+        for y, choice in enumerate(CHOICES):
+            row_label(ax, y - 0.36, choice.label)
+            of = self.found.rows.loc[self.found.rows["choice"] == choice.name, metric].to_numpy()
+            if self._exact:
+                points(ax, y, of, LOOKS_OF[choice.name])
+            else:
+                ax.scatter(of, np.full(len(of), y), s=9, alpha=0.4, color=LOOKS_OF[choice.name].colour, linewidths=0)
+                ax.plot(
+                    [of.mean()], [y], LOOKS_OF[choice.name].marker, color=LOOKS_OF[choice.name].colour, mec=INK, ms=7
+                )
+        no_skill_line(ax, metric)
+        rows_axis(ax, len(CHOICES))
+        ax.set_xlabel(METRICS[metric])
+        keys: list[Line2D] = [always_minority()]
+        fig.legend(handles=keys, loc="outside lower right")
+        return fig
+
+    def errors(self) -> HTML:
+        """The confusion on the balanced test images at the recommended choice's threshold, beside plain's."""
+        n, made = int(self.found.rows["n"].iloc[0]), []
+        counts = list(self.about["shares"].values())
+        share = sum(counts[1:]) / sum(counts)
+        for name in dict.fromkeys(("plain", self.found.recommended)):
+            found, false = self.found.mean(name, "found") / n, self.found.mean(name, "false") / n
+            said = found * share + false * (1 - share)
+            made.append(
+                {
+                    "choice": CHOICE_OF[name].label,
+                    "minority found": f"{found:.0%}",
+                    "minority missed": f"{1 - found:.0%}",
+                    "majority called minority": f"{false:.0%}",
+                    "majority right": f"{1 - false:.0%}",
+                    f"right of those called minority, at {share:.1%}": f"{found * share / said:.0%}"
+                    if said
+                    else "none called so",
+                }
+            )
+        caption = (
+            f"Confusion on {n} + {n} test images, means over {self.found.n} seeds. Minority: {self.minority}. The last column "
+            f"is for images of which {share:.1%} are minority, as in your folder"
+        )
+        return _table(made, caption)
+
+    def certainty(self) -> HTML:
+        """What it would take to know more."""
+        best, other, lines = self.found.recommended, self.found.next_best, []
+        gain = self.found.gain(best)
+        if best != "plain":
+            if gain.low > st.MARGIN or gain.high < st.MARGIN:
+                side = "more" if gain.low > st.MARGIN else "less"
+                lines.append(f"The gain over plain training is shown to be {side} than {st.MARGIN} in minority F1.")
+            else:
+                lines.append(
+                    f"Whether the gain over plain training exceeds {st.MARGIN} in minority F1 is open: "
+                    f"{self._needed(gain.d, st.MARGIN)}."
+                )
+        apart = self.found.gain(best, other, "f1_macro")
+        names = f"{CHOICE_OF[best].label} and {CHOICE_OF[other].label} (the next best on validation images)"
+        if apart.low > 0 or apart.high < 0:
+            lines.append(f"In macro F1, {names} differ: {self._against(best, other, 'f1_macro')}.")
+        else:
+            lines.append(
+                f"In macro F1, {names} are not told apart, {self._against(best, other, 'f1_macro')}: "
+                f"{self._needed(apart.d, 0.0)}."
+            )
+        n = self.about["test"]
+        lines.append(
+            f"Every seed is tested on {n} images of each class, so that one image moves recall by {1 / n:.1%}."
+        )
+        lines.append(
+            "Your split gives every seed the same images: intervals hold for initial weights and batch order alone, and say "
+            "nothing of other images."
+            if self.about["fixed"]
+            else "Seeds draw split, initial weights and batch order anew from the same folder. "
+            "Intervals hold for these images and "
+            "these ImageNet weights; images from another camera, place or year need a test of their own."
+        )
+        return HTML("<ul>" + "".join(f"<li>{line}</li>" for line in lines) + "</ul>")
+
+    def _needed(self, d: np.ndarray, margin: float) -> str:
+        needed = st.seeds_needed(d, margin) if len(d) > 1 else None
+        if needed is None:
+            return "more seeds of these images cannot say how many it would take"
+        if needed <= len(d):
+            return "these seeds would suffice for this comparison alone, but not for all pairs at once"
+        return (
+            f"with this spread about {needed:,} seeds would be needed (--seeds {needed})"
+            if needed <= 1000
+            else (f"with this spread about {needed:,} seeds would be needed, so that it hardly matters which is used")
+        )
+
+    def images(self) -> HTML:
+        """What was found in the folder, and what the parts are."""
+        lines = "\n".join(html.escape(line) for line in self.about["survey"])
+        a = self.about
+        return HTML(
+            f"<pre>{lines}</pre><p>{html.escape(a['sizes'])} {html.escape(a['ratio'])} Images are shown at {a['pixels']} × "
+            f"{a['pixels']} pixels; the test set is balanced.</p>"
+        )
+
+    def method(self) -> HTML:
+        """How the numbers were made, and how to make them again."""
+        a = self.about
+        rates = listed([f"{CHOICE_OF[arm].label} {rate(value)}" for arm, value in a["rates"].items()])
+        ends = listed([CHOICE_OF[arm].label for arm in a["ends"]])
+        ends = f" At an end of the rates tried: {ends}." if ends else ""
+        records = "; ".join(map(_machine, a["provenance"]))
+        pilots = int(((self.rows["role"] == "pilot") & (self.rows["readout"] == "as_trained")).sum())
+        return HTML(
+            f"<p>{len(ARMS)} ways to train were tuned, each on {a['pilots']} pilot seeds by macro F1 on validation images "
+            f"({pilots} trainings), and trained on {self.found.n} further seeds. Learning rates: {rates}.{ends}</p>"
+            "<p>Recommended is the first choice in the table whose mean macro F1 on validation images lies within one standard "
+            "error of the best. The tuned threshold is set on validation images with as many minority labels as training has; "
+            "for the choice it is scored on validation images that it was not set on. Test images play no part in the choice. "
+            "Intervals: studentised max-|t| bootstrap over seeds.</p>"
+            f'<p>All rows are in <code>{RESULTS}</code> beside this page (pandas: <code>pd.read_parquet("{RESULTS}")</code>; '
+            "<code>replication.results.columns.columns()</code> explains every column). Made in "
+            f"{duration(a['seconds'])} on {html.escape(a['device'])}, version {html.escape(a['version'])}, data {a['data']}; "
+            f"{html.escape(records)}.</p><p>Again:</p><pre>{html.escape(a['command'])}</pre>"
+        )
+
+
+def open_trial(folder: Path | str) -> TrialPage:
+    """The notebook's first call."""
+    return TrialPage(folder)
+
+
+def make(folder: Path) -> Path:
+    """Execute the notebook on a trial's files, write it and the page that it gives beside them, and return the page.
+
+    RuntimeError where the notebook fails.
+    """
+    import papermill
+    from nbconvert import HTMLExporter
+    from traitlets.config import Config
+
+    temporary = folder / f".unfinished-{NOTEBOOK}"
+    try:
+        papermill.execute_notebook(
+            str(TEMPLATE),
+            str(temporary),
+            {"folder": str(folder.resolve())},
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=str(folder),
+            extra_arguments=["--log-level=ERROR"],  # else the kernel warns of its own transport
+        )
+    except papermill.PapermillExecutionError as error:
+        raise RuntimeError(f"the page could not be made: {error.ename}: {error.evalue}") from error
+    temporary.replace(folder / NOTEBOOK)
+    exporter = HTMLExporter(
+        template_name="basic",
+        config=Config(
+            {
+                "HTMLExporter": dict.fromkeys(
+                    ("exclude_input", "exclude_input_prompt", "exclude_output_prompt", "exclude_anchor_links"), True
+                ),
+            }
+        ),
+    )
+    body, _ = exporter.from_filename(str(folder / NOTEBOOK))
+    name = html.escape(Path(json.loads((folder / ABOUT).read_text(encoding="utf-8"))["path"]).name)
+    page = (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>Does it help on {name}?</title><style>{STYLE.read_text()}</style></head>"
+        f"<body><main>{body}</main></body></html>\n"
+    )
+    write(folder / PAGE, page)
+    return folder / PAGE

@@ -1,0 +1,39 @@
+"""How long trainings will take, by what those like them took on this machine."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from statistics import fmean
+
+from replication.results.store import Store
+from replication.run import Run
+from replication.running.processes import cores
+
+ALIKE = (
+    *("setting", "network", "init", "head", "trained", "input_side", "n_majority", "n_minority"),
+    *("epochs", "updates", "batch_size", "precision"),
+)
+"""factors on which a training's time hangs"""
+
+
+def _form(run: Run) -> tuple:
+    return tuple(getattr(run, name) for name in ALIKE)
+
+
+def expected(runs: Sequence[Run], store: Store, device: str, workers: int | None = None) -> float | None:
+    """Seconds that these runs take on a device, or None where the store has none like some of them.
+
+    By the mean time of the store's runs that share `ALIKE`; features of a frozen body, which come before, are not
+    counted, nor is a time budget. On a CPU the work is shared by `workers` processes (default: one per core).
+    """
+    wanted = {_form(run) for run in runs}
+    took: dict[tuple, list[float]] = defaultdict(list)
+    for factors, seconds in store.durations():
+        try:
+            form = _form(Run(**factors))
+        except TypeError:  # a factor of a later version
+            continue
+        if form in wanted:
+            took[form].append(seconds)
+    if not took.keys() >= wanted:
+        return None
+    return sum(fmean(took[_form(run)]) for run in runs) / ((workers or cores()) if device == "cpu" else 1)

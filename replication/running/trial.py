@@ -1,0 +1,349 @@
+"""The trial of one's own images (`replication try`): a few arms tuned, trained and compared; nothing done is lost."""
+
+import dataclasses
+import json
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from replication import __version__
+from replication.analysis.choices import ARMS
+from replication.data.folders import resolved
+from replication.data.loading import load
+from replication.data.packs import folder_of, pack, place
+from replication.data.settings import setting as setting_of
+from replication.data.sizes import LEAST_TRAIN, Sizes, members, sizes
+from replication.data.sources import PARTS, Source
+from replication.data.splits import data_digest, indices
+from replication.data.survey import Survey, survey
+from replication.files import write
+from replication.results.frame import table
+from replication.results.store import Store
+from replication.run import CONFIRMATORY, Run
+from replication.running import tuning
+from replication.running.local import carry_out_all, device_of, key_of
+from replication.running.processes import cores
+from replication.study.arms import arm as arm_of
+from replication.study.design import BASE_UPDATES, pilot_seeds
+from replication.study.networks import network as network_of
+from replication.study.rates import Place, at_grid_end, grid_of, learning_rate, own_rates
+
+NETWORK = "efficientnet_lite0:imagenet:head"
+PIXELS, PIXELS_ALL = 160, 128
+"""sides of the images where the head alone is trained, and where all layers are"""
+RESULTS, ABOUT = "results.parquet", "trial.json"
+HEADS = 25
+"""heads a core trains and scores a second; a guess for what is printed beforehand"""
+PAGE = 15
+"""seconds that the page takes"""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One folder or table of images, one network, and how many images train."""
+
+    path: Path
+    setting: str
+    network: str
+    seeds: int
+    sizes: Sizes
+    shares: dict[str, int]
+    """images of every class in the folder, majority first"""
+    fixed: bool
+    """whether the owner's split leaves the same images to every seed"""
+
+    @property
+    def at(self) -> tuple[tuple[str, int], ...]:
+        """The factors in which its runs differ from the book's base design."""
+        short = self.sizes.n_majority + self.sizes.n_minority < BASE_UPDATES * Run().batch_size // Run().epochs
+        factors = {
+            "n_majority": self.sizes.n_majority,
+            "n_minority": self.sizes.n_minority,
+            "updates": BASE_UPDATES if short else 0,
+        }
+        return tuple((name, value) for name, value in factors.items() if value != getattr(Run(), name))
+
+    def ratio(self) -> str:
+        """That the folder is less imbalanced than the trainings, and how to try its own ratio; else empty."""
+        many, *rest = self.shares.values()
+        few, (n, m) = sum(rest), (self.sizes.n_majority, self.sizes.n_minority)
+        if few * n <= 2 * m * many or "you asked" in self.sizes.sentence:
+            return ""
+        left, least = (int(0.95 * (k - self.sizes.test - held)) for k, held in zip((many, few), self.sizes.validation))
+        n = min(n, left, least * many // few)
+        if n < LEAST_TRAIN:
+            return ""
+        return (
+            f"The folder has {few / (many + few):.0%} minority images, more than these trainings: with --train "
+            f"{n}:{max(1, n * few // many)} its own ratio is tried."
+        )
+
+    @property
+    def place(self) -> Place:
+        """Where its learning rates are chosen."""
+        return Place(self.setting, self.network, self.at)
+
+    @property
+    def searches(self) -> list[tuple[Place, str]]:
+        """The learning rates that must be chosen."""
+        return [(self.place, arm) for arm in ARMS]
+
+    def runs(self, arm: str) -> list[Run]:
+        """An arm's confirmatory runs at its own learning rate. ValueError where that has not been chosen."""
+        factors = network_of(self.network).factors(self.setting) | dict(self.at) | dict(arm_of(arm).factors)
+        rate = learning_rate(self.place, arm)
+        seeds = range(CONFIRMATORY, CONFIRMATORY + self.seeds)
+        return [Run(setting=self.setting, **factors, learning_rate=rate, seed=seed) for seed in seeds]
+
+    def command(self) -> str:
+        """The command that makes it anywhere."""
+        s = setting_of(self.setting)
+        majority = ["--majority", s.majority] if s.majority else []
+        return shlex.join(
+            [
+                "replication",
+                "try",
+                str(self.path),
+                *majority,
+                "--network",
+                self.network,
+                "--pixels",
+                str(s.pixels),
+                "--train",
+                f"{self.sizes.n_majority}:{self.sizes.n_minority}",
+                "--seeds",
+                str(self.seeds),
+            ]
+        )
+
+
+def place_of_results(path: Path | str, out: Path | None) -> Path:
+    """Where the page and the table go: `out`, else `try-NAME` here, or beside the images where this is among them.
+
+    ValueError where they would lie among the images, as a class of them.
+    """
+    images = resolved(path)
+    inside = [images] if images.is_dir() else []
+    if out is None:
+        here = Path.cwd().resolve()
+        base = images.parent if any(here.is_relative_to(folder) for folder in inside) else here
+        return base / f"try-{images.stem if images.is_file() else images.name}"
+    if any(resolved(out).is_relative_to(folder) for folder in inside):
+        raise ValueError(f"--out {out} lies among the images in {images}: name a folder elsewhere")
+    return out
+
+
+def _setting(path: Path, majority: str, pixels: int) -> str:
+    """The name of the setting; ValueError where the spelling means another folder that is there too."""
+    found = setting_of(f"folder:{path}" + (f"::{majority}" if majority else "") + f"@{pixels}")
+    if folder_of(found.source) != path or found.majority != majority:
+        raise ValueError(
+            f"{path} cannot be told from {folder_of(found.source)}, which is there too: give one another name"
+        )
+    return found.name
+
+
+def _loaded(name: str, seen: Survey) -> Source:
+    """The images, packed; broken files are left out, as the survey has said which they are."""
+    s = setting_of(name)
+    try:
+        return load(s.source, s.pixels)
+    except ValueError:
+        if not seen.broken:
+            raise
+    pack(folder_of(s.source), s.pixels, place(s.source, s.pixels), skip_broken=True)
+    return load(s.source, s.pixels)
+
+
+def _train(source: Source, name: str, found: Sizes, asked: tuple[int, int] | None) -> Sizes:
+    """The sizes with as many training images as asked for; within the owner's split all there are, unless asked."""
+    s = setting_of(name)
+    counts = (found.n_majority, found.n_minority)
+    if asked:
+        counts, why = asked, "as you asked"
+    elif source.parts is not None:
+        held = (0, 0) if (source.parts == PARTS.index("validation")).any() else found.validation
+        counts = tuple(
+            int((source.parts[numbers] == 0).sum()) - (k + _waste(source, numbers) if k else 0)
+            for numbers, k in zip(members(source, s, 0), held)
+        )
+        why = "all training images of your own split"
+    if counts == (found.n_majority, found.n_minority):
+        return found
+    fitted = dataclasses.replace(s, test=found.test, validation=found.validation)
+    for seed in (*range(10), CONFIRMATORY):  # raises where they do not last
+        indices(source, fitted, *counts, seed)
+    return dataclasses.replace(
+        found,
+        n_majority=counts[0],
+        n_minority=counts[1],
+        sentence=(
+            f"Trains with {counts[0]} images of the majority and {counts[1]} of the minority, {why}; tests on {found.test} of "
+            f"each, validates on {found.validation[0]} and {found.validation[1]}."
+        ),
+    )
+
+
+def _waste(source: Source, numbers) -> int:
+    """Training images that a validation part, which takes whole groups, may leave unused."""
+    groups = source.groups[numbers[source.parts[numbers] == 0]]
+    return max((int((groups == g).sum()) for g in set(groups.tolist())), default=1) - 1
+
+
+def prepare(
+    path: Path | str,
+    majority: str = "",
+    network: str = NETWORK,
+    seeds: int = 20,
+    pixels: int = 0,
+    train: tuple[int, int] | None = None,
+    tell: Callable[[str], object] = print,
+) -> tuple[Trial, Survey]:
+    """Look at a folder or a table of images, say what is there and how many images will train; the images are packed.
+
+    `pixels` 0: the usual side. ValueError where the images are too few, or what is there contradicts itself.
+    """
+    found = network_of(network)
+    seen = survey(path)
+    tell("\n".join(seen.lines()))
+    if majority and majority not in seen.counts:
+        raise ValueError(
+            f"there is no class {majority!r} in {seen.path}: its classes are {', '.join(sorted(seen.counts))}"
+        )
+    if len(seen.counts) < 2:
+        raise ValueError(
+            f"{seen.path} has one class, {next(iter(seen.counts))!r}: at least two are needed, a folder each"
+        )
+    name = _setting(seen.path, majority, pixels or (PIXELS if found.trained == "head" else PIXELS_ALL))
+    source = _loaded(name, seen)
+    s = setting_of(name)
+    fitting = _train(source, name, sizes(source, s), train)
+    tell(fitting.sentence)
+    first = source.classes[s.class_map(0, source)[0][0]]
+    shares = {first: seen.counts[first]} | {c: n for c, n in seen.counts.items() if c != first}
+    fixed = source.parts is not None and bool((source.parts == PARTS.index("validation")).any())
+    made = Trial(seen.path, name, str(found), seeds, fitting, shares, fixed and not train)
+    if ratio := made.ratio():
+        tell(ratio)
+    return made, seen
+
+
+def expected(trial: Trial, device: str) -> float:
+    """Seconds that the rest will take: what one core does a second is measured, the number of trainings is known.
+
+    Three times the work of a forward pass is a training step's.
+    """
+    import numpy as np
+    import torch
+
+    from replication.training.features import Features, labels_of, pooled
+    from replication.training.heads import build
+
+    run = Run(setting=trial.setting, **network_of(trial.network).factors(trial.setting))
+    source = load(setting_of(trial.setting).source, setting_of(trial.setting).pixels)
+    body = build(run, *source.images.shape[1:3], 2).body.eval()
+    where = torch.device(device)
+    body = body.to(where, memory_format=torch.channels_last)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for _ in range(2):
+            start = time.perf_counter()
+            pooled(body, np.array(source.images[:24]), where, run.input_side)
+            second = min(24, len(source.images)) / (time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(threads)
+    workers = cores() if device == "cpu" else 1
+    pilots = len(ARMS) * len(pilot_seeds(trial.network)) * len(grid_of(trial.network)) * 1.2
+    trainings = pilots + len(ARMS) * trial.seeds
+    if run.trained == "head":
+        features = Features.of(run, body)
+        left = sum(len(features.members(*block)) for block in features.missing(labels_of([run])))
+        return 2 * left / second / workers + trainings / HEADS / workers + PAGE
+    n = trial.sizes.n_majority + trial.sizes.n_minority
+    held = 2 * trial.sizes.test + sum(trial.sizes.validation)
+    images = 3 * BASE_UPDATES * run.batch_size + run.epochs * held + 2 * (n + held)
+    return trainings * images / second / workers + PAGE
+
+
+def carry_out(
+    trial: Trial, store: Store, device: str = "auto", workers: int | None = None, time_budget: float | None = None
+) -> bool:
+    """Choose the arms' learning rates on pilot seeds and train the confirmatory ones; whether all is done.
+
+    Every finished run is in the store, and goes into the next call. ValueError: as `local.carry_out_all`.
+    """
+    end = None if time_budget is None else time.monotonic() + time_budget
+
+    def train(runs: Sequence[Run]) -> None:
+        carry_out_all(runs, store, device, workers, None if end is None else max(0.0, end - time.monotonic()))
+
+    settled, short = tuning.tune(trial.searches, store, train)
+    tuning.record(settled, own_rates())
+    if short:
+        return False
+    runs = sorted((run for arm in ARMS for run in trial.runs(arm)), key=lambda run: run.seed)
+    train(runs)
+    return {key_of(run) for run in runs} <= store.keys()
+
+
+def results(trial: Trial, store: Store) -> pd.DataFrame:
+    """Every run of the trial that the store has, pilots too, as `results.frame.table` with `arm` and `role`.
+
+    `role` is `pilot` or `confirmatory`; the setting is where the images lie now.
+    """
+    wanted: dict[str, tuple[str, Run]] = {}
+    for arm in ARMS:
+        search = tuning.Search.begin(trial.place, arm)
+        tried = json.loads(own_rates().read_text())["tried"].get(trial.place.name, {}) if own_rates().exists() else {}
+        search.rates = tuple(tried.get(arm, search.rates))
+        for run in [*search.runs(), *(trial.runs(arm) if arm in tried else [])]:
+            wanted[key_of(run)] = arm, run
+    found = [dataclasses.replace(r, run=wanted[r.key][1]) for r in store.results(set(wanted))]
+    rows = table(found)
+    if rows.empty:
+        return rows.assign(arm=[], role=[])
+    rows.insert(0, "arm", [wanted[key][0] for key in rows["key"]])
+    rows.insert(1, "role", ["pilot" if seed < CONFIRMATORY else "confirmatory" for seed in rows["seed"]])
+    return rows
+
+
+def keep(trial: Trial, seen: Survey, store: Store, out: Path, device: str, seconds: float) -> bool:
+    """Write all rows (`RESULTS`) and what the page says of them (`ABOUT`) to a folder; whether one seed has every arm."""
+    rows = results(trial, store)
+    out.mkdir(parents=True, exist_ok=True)
+    rows.to_parquet(out / RESULTS, index=False)
+    done = rows[rows["role"] == "confirmatory"]
+    records = store.provenance()
+    known = {arm: learning_rate(trial.place, arm) for arm in ARMS} if len(done) else {}
+    about = {
+        "path": str(trial.path),
+        "setting": trial.setting,
+        "network": trial.network,
+        "seeds": trial.seeds,
+        "label": network_of(trial.network).label,
+        "data": data_digest(trial.setting),
+        "survey": seen.lines(),
+        "shares": trial.shares,
+        "sizes": trial.sizes.sentence,
+        "ratio": trial.ratio(),
+        "train": [trial.sizes.n_majority, trial.sizes.n_minority],
+        "test": trial.sizes.test,
+        "validation": list(trial.sizes.validation),
+        "fixed": trial.fixed,
+        "pixels": setting_of(trial.setting).pixels,
+        "rates": known,
+        "ends": [arm for arm in known if at_grid_end(trial.place, arm)],
+        "pilots": len(pilot_seeds(trial.network)),
+        "command": trial.command(),
+        "device": device_of(device),
+        "seconds": round(seconds),
+        "version": __version__,
+        "provenance": [records[id] for id in dict.fromkeys(rows["provenance"]) if id in records] if len(rows) else [],
+    }
+    write(out / ABOUT, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+    return len(done) > 0 and int(done.groupby("seed")["arm"].nunique().max()) == len(ARMS)

@@ -1,0 +1,102 @@
+"""The page of the law and the advice page on constructed results: words, tables and figures."""
+
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import pytest
+from constructed import chosen
+from test_law_judge import WRONG, results
+
+from replication.analysis import law
+from replication.claims.beyond import law_judge
+from replication.claims.beyond.law import PREDICTIONS
+from replication.pages import advice
+from replication.pages import law as law_page
+from replication.pages.parameters import Parameters
+from replication.run import Run
+
+
+def page_on(table):
+    """The law's page on a table of results instead of the published ones."""
+    with mock.patch.object(law_page, "published_rows", lambda settings=(): table), chosen():
+        page = law_page.LawPage(Parameters())
+        assert page.outcomes
+    return page
+
+
+@pytest.fixture(scope="module")
+def optimizers():
+    return page_on(results("optimizer"))
+
+
+def test_every_prediction_has_a_name_for_readers():
+    assert set(law_page.TITLES) == {p.id for p in PREDICTIONS} == set(law_judge.CHECKS)
+
+
+def test_outcomes_are_told_in_words(optimizers):
+    text = optimizers.predictions().data
+    assert text.count("<tr>") == len(PREDICTIONS)
+    assert "8 of 8 checks hold" in law_page.said(optimizers.outcome("optimizer"))
+    assert "Cannot be judged" in law_page.said(optimizers.outcome("ratio_peak"))
+    assert law_page.said(optimizers.outcome("matched_positives")) == "Nothing yet."
+    assert "passed</span> 1 of 12" in optimizers.key_result().data
+    assert law_page.rule(optimizers.outcome("optimizer")) == PREDICTIONS[0].rule
+
+
+def test_a_failure_names_its_place():
+    page = page_on(results("optimizer", change=WRONG["optimizer"]))
+    assert "Not where: tomato leaves" in law_page.said(page.outcome("optimizer"))
+    assert "failed</span> 1 of 12" in page.key_result().data
+    assert "<td>no</td>" in page.details("optimizer").data and "<td>yes</td>" in page.details("optimizer").data
+
+
+def test_the_curve_shows_every_level_beside_the_simulation(optimizers):
+    picture = optimizers.curve()
+    ax = picture.figure.axes[0]
+    S, shift = (np.asarray(v) for v in ax.lines[0].get_data())
+    run = Run(final_norm="bn", learning_rate=3e-3)
+    assert np.interp(law.predicted(run).S, S, shift) == pytest.approx(law.predicted(run).shift, abs=0.02)
+    assert len(picture.data) == 4 and len(ax.lines[1].get_xdata()) == 4  # AdamW alone: SGD is another curve
+    assert page_on(pd.DataFrame()).curve().data.startswith("<p class='missing'>")
+
+
+def test_without_results_the_page_says_so():
+    page = page_on(pd.DataFrame())
+    assert (
+        "No shift has been measured yet" in page.key_result().data
+        and "not run</span> 12 of 12" in page.key_result().data
+    )
+    assert "Not run yet" in page.details("shift").data
+
+
+def test_the_reader_is_told_the_shift_of_a_training_of_their_own():
+    text = law_page.told(1e-2, epochs=10, batch_size=64, n_minority=10).data
+    assert "150 updates" in text and "**−1.21**" in text and "−4.61" in text and "0.77" in text
+    assert "**−2.77**" in law_page.told(1e-2, optimizer="sgd").data
+
+
+def test_the_drawing_moves_with_the_rate():
+    alts = [law_page.logits_picture(lr).alt for lr in (3e-3, 3e-2)]
+    assert "−0.42" in alts[0] and "−2.48" in alts[1]
+
+
+@pytest.fixture(scope="module")
+def advised():
+    table = pd.concat([results("matched_positives"), results("fixed_shift")], ignore_index=True)
+    table = table.drop_duplicates([*vars(Run()), "readout"])
+    with mock.patch.object(advice, "published_rows", lambda settings=(): table), chosen():
+        page = advice.AdvicePage(Parameters())
+        yield page
+
+
+def test_advice_is_five_sentences(advised):
+    lines = advised.sentences().data.splitlines()
+    assert [line[:2] for line in lines] == ["1.", "2.", "3.", "4.", "5."]
+    assert "−0.42 at 0.003" in lines[3]
+
+
+def test_advice_without_results_says_so():
+    with mock.patch.object(advice, "published_rows", lambda settings=(): pd.DataFrame()), chosen():
+        page = advice.AdvicePage(Parameters())
+        assert page.figure().data.startswith("<p class='missing'>") and page.sentences().data.count("Not run yet") == 4
