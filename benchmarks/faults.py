@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 import traceback
 import warnings
@@ -28,6 +29,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from replication import files
 from replication.analysis.metrics import METRICS
@@ -77,8 +79,8 @@ def child(work: Callable[[], str], kill_after: float | None = None, limit: float
     return said or ("killed" if os.WIFSIGNALED(done[1]) else "silent end")
 
 
-def child_traced(work: Callable[[], str], call: str, when: int) -> None:
-    """Run a child that strace kills before its `when`-th system call of a kind (or that ends before)."""
+def child_traced(work: Callable[[], str], call: str, when: int, limit: float = 300) -> bool:
+    """Run a child that strace kills before its `when`-th system call of a kind (or that ends before); whether it ended."""
     reading, writing = os.pipe()
     if not (pid := os.fork()):
         os.close(writing)
@@ -97,8 +99,14 @@ def child_traced(work: Callable[[], str], call: str, when: int) -> None:
     os.close(reading)
     os.write(writing, b"g")
     os.close(writing)
-    os.waitpid(pid, 0)
+    deadline = time.monotonic() + limit
+    while not (ended := os.waitpid(pid, os.WNOHANG)[0]) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    if not ended:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
     tracer.wait()
+    return bool(ended)
 
 
 class World:
@@ -106,6 +114,7 @@ class World:
 
     def __init__(self, at: Path, seed: int = 0):
         self.at, self.rng = at, random.Random(seed)
+        tqdm.set_lock(threading.RLock())  # its own is shared by forks: a killed child would hold it for ever
         at.chmod(0o755)
         os.environ |= {
             "REPLICATION_HOME": str(at / "home"),
@@ -307,14 +316,15 @@ def kills(world: World, n: int, examples: list) -> Counter:
         name = world.rng.choice(list(victims))
         work, check = victims[name]
         call, when = world.rng.choice(CALLS), world.rng.randint(1, 30)
+        ended = True
         if traced and i % 3 == 0:
-            child_traced(work, call, when)
+            ended = child_traced(work, call, when)
             how = f"before {call} {when}"
         else:
             delay = world.rng.random() * (1.0 if name == "publish" else 0.2)
             child(work, kill_after=delay)
             how = f"after {delay:.3f} s"
-        said = child(check)
+        said = child(check) if ended else "hung"
         counts[said if said in RIGHT else "wrong"] += 1
         counts["at a system call" if how.startswith("before") else "at a random time"] += 1
         if said not in RIGHT:

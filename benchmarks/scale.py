@@ -3,7 +3,9 @@
 python benchmarks/scale.py [ROWS ...]     (default: 20000 200000)
 """
 
+import dataclasses
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -19,6 +21,13 @@ PART = 5000
 """rows a transaction"""
 
 
+def _run(i: int):
+    """The i-th run: eight arms and rates to a seed."""
+    from replication.run import Run
+
+    return Run(learning_rate=(3e-4, 1e-3, 3e-3, 1e-2)[i % 4], final_norm=("none", "bn")[i // 4 % 2], seed=100 + i // 8)
+
+
 def _made_up(i: int, rng):
     """A result of the shape that a run on digits stores: scores of four readouts, histories of ten epochs, orders."""
     import numpy as np
@@ -26,9 +35,7 @@ def _made_up(i: int, rng):
     from replication.analysis.metrics import METRICS
     from replication.results.frame import HISTORIES
     from replication.results.store import Result
-    from replication.run import Run
 
-    run = Run(learning_rate=(3e-4, 1e-3, 3e-3, 1e-2)[i % 4], final_norm=("none", "bn")[i // 4 % 2], seed=100 + i // 8)
     readouts = ("as_trained", "bn_removed", "bn_recalibrated", "logit_adjusted")
     scores = {name: dict(zip(METRICS, rng.random(len(METRICS)).tolist())) for name in readouts}
     arrays = {name: rng.random(10).astype(np.float32) for name in HISTORIES}
@@ -41,15 +48,22 @@ def _made_up(i: int, rng):
         "validation_f1_macro": 0.5,
         "n_test": 150,
     }
-    return Result(run, "0123456789abcdef", "made up", facts, scores, arrays)
+    return Result(_run(i), "0123456789abcdef", "made up", facts, scores, arrays)
 
 
 def _write(store, rows: int) -> None:
     import numpy as np
 
+    from replication.results.rows import Arrays, pack
+
     rng = np.random.default_rng(0)
+    some = [_made_up(i, rng) for i in range(256)]  # their arrays are packed once: what is measured is the store
+    packed = [Arrays(pack(result.arrays)) for result in some]
     for start in range(0, rows, PART):
-        store.add_all(_made_up(i, rng) for i in range(start, min(rows, start + PART)))
+        store.add_all(
+            dataclasses.replace(some[i % 256], run=_run(i), arrays=packed[i % 256])
+            for i in range(start, min(rows, start + PART))
+        )
 
 
 def _one_by_one(store, rows: int) -> None:
@@ -103,18 +117,17 @@ def main(rows: list[int]) -> None:
             path = str(Path(folder, "store.sqlite"))
             for step in STEPS:
                 to, count = (path + ".one", 2000) if step == "add" else (path, n)
-                done = subprocess.run(
-                    [sys.executable, __file__, "--step", step, to, str(count)],
-                    capture_output=True,
-                    text=True,
-                    check=True,
-                )
+                done = subprocess.run([sys.executable, __file__, "--step", step, to, str(count)],
+                                      capture_output=True, text=True, check=True)  # fmt: skip
                 found.append({"step": step, "rows": count, **json.loads(done.stdout)})
                 print(found[-1], flush=True)
             size = Path(path).stat().st_size
             found.append({"step": "size", "rows": n, "bytes_per_row": round(size / n)})
             print(found[-1], flush=True)
-    write(HERE / "scale.json", json.dumps({"hardware": processor(), "steps": found}, indent=1) + "\n")
+    write(
+        HERE / "scale.json",
+        json.dumps({"hardware": processor(), "load": os.getloadavg()[1], "steps": found}, indent=1) + "\n",
+    )
 
 
 if __name__ == "__main__":
