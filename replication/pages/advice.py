@@ -145,7 +145,7 @@ class AdvicePage:
         at = {lr: law.predicted(Run(final_norm="bn", learning_rate=lr)).shift for lr in (1e-3, 3e-3, 1e-2, 3e-2)}
         said = listed([f"{number(shift)} at {rate(lr)}" for lr, shift in at.items()])
         return (
-            "**Otherwise choose the rate by the shift that it gives.** The [law](law.ipynb) "
+            "**Otherwise choose the rate by the shift that it gives.** The [law](law.html) "
             "says how far the threshold moves: with Adam, "
             f"10 epochs of 1010 images in batches of 64, by {said}."
         )
