@@ -285,6 +285,7 @@ def test_every_page_reads_offline(browser, address):
         if not urlsplit(url).path.endswith(".html"):
             continue
         browser.get(url)
+        wait_for(browser, "return [...document.images].every(i => i.complete)")
         broken = browser.execute_script(
             "return [...document.images].filter(i => !i.complete || !i.naturalWidth || !i.alt).map(i => i.outerHTML)"
         )
