@@ -74,6 +74,7 @@ def test_readers_need_no_tools_of_the_tests():
         "selenium",
         "ruff",
         "pyright",
+        "pandas-stubs",
         "onnx",
     }
     assert tools <= {Requirement(text).name for text in EXTRAS["test"]}
