@@ -34,6 +34,7 @@ from replication.claims import judge as J
 from replication.claims import majorities, tiers
 from replication.claims.claim import CONTRADICTED, NOT_ASSESSABLE, NOT_JUDGED, NOT_RUN, REPLICATED, UNDECIDED, WORDS
 from replication.claims.registry import CLAIMS
+from replication.claims.verdict import Unit
 from replication.results import frame as frame_module
 from replication.results import published
 from replication.results.frame import frame, values, with_defaults
@@ -361,7 +362,7 @@ def test_no_other_cell_changes_what_a_primary_cell_says(lead):
 
 def test_which_cells_are_a_family():
     def family(*args, claim="base", **kwargs):
-        return J.family(CLAIMS[claim], J.Unit(cell(*args, **kwargs)))
+        return J.family(CLAIMS[claim], Unit(cell(*args, **kwargs)))
 
     apple, pepper, skin = (family(s) for s in ("plantvillage/apple@160", "plantvillage/pepper@160", "skin@160"))
     assert apple == pepper != skin
