@@ -17,6 +17,11 @@ CONFIRMATORY = 100
 """First confirmatory seed; the seeds below it are pilots, used for choosing learning rates and never again."""
 
 
+SAMPLINGS = ("shuffle", "oversample")
+SCHEDULES = ("one_cycle", "constant")
+OPTIMIZERS = ("adam", "adamw", "sgd")
+
+
 @dataclass(frozen=True)
 class Run:
     """One training. Two runs that are equal give equal results; defaults never change (they are not in the key)."""

@@ -14,7 +14,7 @@ from torch.optim.adam import adam
 from replication.data.augmentation import Augmented, draws, reach
 from replication.data.splits import Split
 from replication.limits import check_known
-from replication.run import Run, entropy
+from replication.run import SAMPLINGS, SCHEDULES, Run, entropy
 from replication.training.heads import build
 from replication.training.losses import as_softmax, loss_of
 from replication.training.readouts import in_parts, learned, readouts
@@ -86,11 +86,11 @@ def batches(run: Run, labels: np.ndarray) -> list[np.ndarray]:
     epochs = -(-run.updates // per_epoch) if run.updates else run.epochs
     rng = np.random.default_rng(entropy(run.seed, "order"))
 
+    check_known("sampling", run.sampling, SAMPLINGS)
+
     def order() -> np.ndarray:
         if run.sampling == "shuffle":
             return rng.permutation(n)
-        if run.sampling != "oversample":
-            raise ValueError(f"unknown sampling {run.sampling!r}: allowed are shuffle, oversample")
         members = [np.flatnonzero(labels == c) for c in range(labels.max() + 1)]
         drawn = rng.integers(len(members), size=n)
         return np.array([rng.choice(members[c]) for c in drawn])
@@ -104,10 +104,9 @@ def batches(run: Run, labels: np.ndarray) -> list[np.ndarray]:
 @functools.cache
 def schedule(name: str, peak: float, updates: int) -> tuple[tuple[float, float], ...]:
     """(learning rate, beta1) of every update: torch's OneCycleLR with its defaults, or both constant."""
+    check_known("schedule", name, SCHEDULES)
     if name == "constant":
         return ((peak, 0.9),) * updates
-    if name != "one_cycle":
-        raise ValueError(f"unknown schedule {name!r}: allowed are one_cycle, constant")
     optimizer = torch.optim.Adam([torch.zeros(1)])
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=updates)
     group, values = optimizer.param_groups[0], []
