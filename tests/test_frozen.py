@@ -119,7 +119,9 @@ def twin(run: Run, e: Examples, updates: int | None = None) -> dict[str, np.ndar
             history.append(as_softmax(head(held).numpy(), run.output))
     model = nn.Sequential(OrderedDict(body=nn.Identity(), head=head))
     with torch.no_grad():
-        read = dict(readouts(model, held, e.n_validation, torch.from_numpy(e.train[0]).to(dtype)))
+        read = dict(
+            readouts(model, held, e.n_validation, torch.from_numpy(e.train[0]).to(dtype), torch.from_numpy(e.labels))
+        )
     found = {name: as_softmax(z.numpy(), run.output) for name, z in read.items()}
     return {"history": np.stack(history)} | found | facts(learned(loop.final_norm(model)))
 

@@ -15,7 +15,17 @@ from replication.claims import (
     sigmoid,
     training_time,
 )
-from replication.claims.beyond import controls, law_runs, mechanism, precision, rate_profile, remedies
+from replication.claims.beyond import (
+    budgets,
+    controls,
+    ghost,
+    law_runs,
+    mechanism,
+    precision,
+    rate_profile,
+    remedies,
+    untuned,
+)
 from replication.claims.claim import Claim, Plan
 from replication.data.settings import setting as setting_of
 from replication.limits import check_known, check_within
@@ -41,7 +51,8 @@ CLAIMS: dict[str, Claim] = {
 }
 """the papers' claims, in the order of the book"""
 BEYOND: dict[str, Plan] = {
-    module.PLAN.id: module.PLAN for module in (mechanism, remedies, controls, precision, rate_profile)
+    module.PLAN.id: module.PLAN
+    for module in (mechanism, remedies, controls, precision, rate_profile, untuned, budgets, ghost)
 }
 """further questions, which are not judged"""
 PLANS: dict[str, Plan] = CLAIMS | BEYOND

@@ -302,6 +302,6 @@ def train(run: Run, split: Split, device: str = "cpu") -> Outcome:
 
     x = scaled(split.train.images, dtype, where, layout)  # readouts see the training images as they are
     with torch.no_grad(), autocast:
-        read = {name: logits.to(dtype).cpu().numpy() for name, logits in readouts(model, held, n_validation, x)}
+        read = {name: logits.to(dtype).cpu().numpy() for name, logits in readouts(model, held, n_validation, x, y)}
     seconds, norm = time.perf_counter() - start, final_norm(model)
     return outcome(run, n_validation, np.stack(history), read, diverged, updates, seconds, norm)

@@ -136,6 +136,6 @@ def train_alone(run: Run, examples: Examples, device: torch.device) -> Outcome:
                 break
     with torch.no_grad():
         plain = train[: len(labels)]
-        read = {name: logits.cpu().numpy() for name, logits in readouts(model, held, n, plain)}
+        read = {name: logits.cpu().numpy() for name, logits in readouts(model, held, n, plain, labels)}
     seconds, norm = time.perf_counter() - start, final_norm(model)
     return outcome(run, n, np.stack(history), read, diverged, made, seconds, norm)

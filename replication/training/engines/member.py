@@ -159,7 +159,7 @@ class Member:
         epochs = int(finite.argmin()) + 1 if diverged else len(finite)
         held, train = (self.scaled(x) for x in (self.held, self.images.permute(0, 3, 1, 2)))
         with torch.no_grad(), self.autocast():
-            all_readouts = readouts(self.model, held, self.n_validation, train)
+            all_readouts = readouts(self.model, held, self.n_validation, train, self.labels)
             read = {name: logits.to(self.dtype).cpu().numpy() for name, logits in all_readouts}
         return outcome(
             self.run,
