@@ -69,8 +69,15 @@ class Run:
     """learning rate of the final norm's shift, as a multiple of `learning_rate`"""
     ghost_batch: int = 0
     """if not 0, the final norm takes its batch statistics over parts of so many images"""
+    split_seed: int = -1
+    """if not negative, what the split follows from in place of `seed`, with which class is the minority where that varies"""
     seed: int = CONFIRMATORY
     """split, initial weights, batch order and augmentation all follow from it"""
+
+    @property
+    def drawn_by(self) -> int:
+        """The seed of the split."""
+        return self.seed if self.split_seed < 0 else self.split_seed
 
     def changed(self) -> dict:
         """The factors that differ from their defaults, by name."""

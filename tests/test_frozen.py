@@ -427,10 +427,11 @@ def test_random_weights_are_refused():
         features_module.body_of(Run(trained="head"), 1, 8)
 
 
-@pytest.mark.parametrize("head", ["linear", "fastai"])
+@pytest.mark.parametrize("head", ["linear", "fastai", "fastai_no_dropout"])
 def test_runs_equal_the_plain_loop_over_images(leaves, checkpoint, head):
     shared = {"init": checkpoint, "head": head}
     runs = [frozen(leaves, final_norm=norm, seed=s, **shared) for norm in ("none", "bn") for s in (0, 1)]
+    runs += [frozen(leaves, seed=0, split_seed=s, **shared) for s in (0, 1)]
     features = computed(runs[0], features_module.body_of(runs[0], 3, 8))
     for run, labels, outcome in train_chunk(runs, features, "cpu"):
         parts = split(run)
@@ -442,6 +443,8 @@ def test_runs_equal_the_plain_loop_over_images(leaves, checkpoint, head):
         assert (outcome.epochs, outcome.updates, outcome.diverged) == (plain.epochs, plain.updates, plain.diverged)
         assert np.array_equal(labels.test, parts.test.labels) and labels.digest == parts.digest
         assert np.array_equal(labels.train_counts, parts.train_counts)
+    first, own, other = (outcome.test for run, _, outcome in train_chunk([runs[0], *runs[-2:]], features, "cpu"))
+    assert np.allclose(first, own, atol=1e-5) and not np.allclose(first, other, atol=1e-2)
 
 
 def carry_out(runs: list[Run], store: Store, **options) -> int:

@@ -168,6 +168,20 @@ def test_fastai_head_has_fastais_layers():
     assert described(head("linear", "none", 512, 2)) == ["AdaptiveAvgPool2d", "Flatten", "linear 512->2 with bias"]
 
 
+def test_parts_of_fastais_head_are_taken_out():
+    layers = {name: head(name, "none", 512, 2) for name in ("fastai", "fastai_no_dropout", "fastai_torch_init")}
+    assert described(layers["fastai_torch_init"]) == FASTAI
+    assert described(layers["fastai_no_dropout"]) == ["dropout 0.0" if x.startswith("dropout") else x for x in FASTAI]
+    hidden = {
+        name: next(m for m in of.modules() if isinstance(m, nn.Linear)).weight.std().item()
+        for name, of in layers.items()
+    }
+    assert hidden["fastai"] == pytest.approx(hidden["fastai_no_dropout"], rel=0.02)
+    assert hidden["fastai_torch_init"] == pytest.approx(
+        float(hidden["fastai"]) / 6**0.5, rel=0.05
+    )  # uniform, a = sqrt(5)
+
+
 def test_fastai_head_starts_as_fastais():
     torch.manual_seed(0)
     parts = head("fastai", "bn_slow", 512, 40)

@@ -218,7 +218,7 @@ def lost(old, new):
         (lambda d: d["claims"]["base"].update({"replicated when": "always"}), "rule"),
         (lambda d: d["predictions"][0].update(rule="passes"), "prediction"),
         (
-            lambda d: d["cells"].append(d["cells"][3] | {"setting": "skin@96", "version": 3, "role": "primary"}),
+            lambda d: d["cells"].append(d["cells"][3] | {"setting": "skin@96", "version": 99, "role": "primary"}),
             "primary added",
         ),
         (lambda d: d["cells"].append(d["cells"][3] | {"setting": "skin@96", "version": 1}), "backdated"),

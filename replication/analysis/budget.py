@@ -44,7 +44,9 @@ def best_of(validation: Floats, test: Floats, resamples: int = 2000) -> Estimate
     return Estimate(expected_best(validation.mean(1), test.mean(1)), low, high)
 
 
-def choices(scores: Floats, choose: Callable[[Floats], int] = lambda means: int(means.argmax()), n: int = 2000) -> Floats:
+def choices(
+    scores: Floats, choose: Callable[[Floats], int] = lambda means: int(means.argmax()), n: int = 2000
+) -> Floats:
     """How often each of R rates is chosen, (R,), when the seeds of its pilots (R, m) are drawn anew, with replacement.
 
     `choose` takes the mean scores (R,) and gives the number of the best.

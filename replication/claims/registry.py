@@ -18,6 +18,7 @@ from replication.claims import (
 from replication.claims.beyond import (
     budgets,
     controls,
+    fastai_head,
     ghost,
     law_runs,
     mechanism,
@@ -25,6 +26,7 @@ from replication.claims.beyond import (
     rate_profile,
     remedies,
     untuned,
+    variance,
 )
 from replication.claims.claim import Claim, Plan
 from replication.data.settings import setting as setting_of
@@ -52,7 +54,18 @@ CLAIMS: dict[str, Claim] = {
 """the papers' claims, in the order of the book"""
 BEYOND: dict[str, Plan] = {
     module.PLAN.id: module.PLAN
-    for module in (mechanism, remedies, controls, precision, rate_profile, untuned, budgets, ghost)
+    for module in (
+        mechanism,
+        remedies,
+        controls,
+        precision,
+        rate_profile,
+        untuned,
+        budgets,
+        ghost,
+        variance,
+        fastai_head,
+    )
 }
 """further questions, which are not judged"""
 PLANS: dict[str, Plan] = CLAIMS | BEYOND

@@ -86,8 +86,8 @@ def train_heads(
 def on_features(run: Run, examples: Examples) -> nn.Sequential:
     """The network of a run without its body and its pooling over places: features (N, F) in, logits out."""
     width = examples.held.shape[1]
-    head = head_of(run, width // 2 if run.head == "fastai" else width, len(examples.counts))
-    head.pool = head.pool[1:] if run.head == "fastai" else nn.Identity()
+    head = head_of(run, width // 2 if run.head.startswith("fastai") else width, len(examples.counts))
+    head.pool = head.pool[1:] if run.head.startswith("fastai") else nn.Identity()
     return nn.Sequential(OrderedDict(body=nn.Identity(), head=head))
 
 
