@@ -42,7 +42,8 @@ class Run:
     n_minority: int = 10
     """training images of each minority class"""
     schedule: str = "one_cycle"
-    """`one_cycle` (rate and momentum, as torch's OneCycleLR by default) or `constant`"""
+    """`one_cycle` (rate and momentum, as torch's OneCycleLR by default), `constant`, or `fine_tune`: fastai's, one epoch
+    with a frozen body before the others, with the optimizer that belongs to it"""
     learning_rate: float = 3e-3
     """peak rate of Adam"""
     epochs: int = 10

@@ -46,7 +46,7 @@ def one_cycle(peak: float, updates: int) -> tuple[Floats, Floats]:
 
 
 def schedule(name: str, peak: float, updates: int) -> tuple[Floats, Floats]:
-    """Learning rate and beta1 of every update, as `training.loop.schedule` has them. ValueError for an unknown name."""
+    """Learning rate and beta1 of every update, as `training.schedules.schedule` has them. ValueError for an unknown name."""
     if name == "constant":
         return np.full(updates, peak), np.full(updates, 0.9)
     if name != "one_cycle":

@@ -19,6 +19,7 @@ from replication.claims.beyond import (
     budgets,
     controls,
     fastai_head,
+    fastai_recipe,
     ghost,
     law_runs,
     mechanism,
@@ -65,6 +66,7 @@ BEYOND: dict[str, Plan] = {
         ghost,
         variance,
         fastai_head,
+        fastai_recipe,
     )
 }
 """further questions, which are not judged"""

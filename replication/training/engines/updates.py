@@ -8,7 +8,7 @@ import torch
 
 from replication.limits import check_known
 from replication.run import Run
-from replication.training.loop import schedule
+from replication.training.schedules import schedule
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
 MOMENTUM = 0.9
