@@ -4,7 +4,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 from replication.data.splits import data_digest, split
@@ -115,6 +115,19 @@ def carry_out_all(
         if not todo:
             return done
         return done + _one_by_one(todo, store, where, min(processes, len(todo)), deadline, progress, interrupted)
+
+
+def within(
+    time_budget: float | None, store: Store, device: str = "auto", workers: int | None = None, engine: str = "auto"
+) -> Callable[[Sequence[Run]], int]:
+    """`carry_out_all` into a store as a function of the runs; all its calls together have `time_budget` seconds."""
+    end = deadline_in(time_budget)
+
+    def train(runs: Sequence[Run]) -> int:
+        left = None if time_budget is None else max(0.0, end - time.monotonic())
+        return carry_out_all(runs, store, device, workers, left, engine)
+
+    return train
 
 
 def _one_by_one(
