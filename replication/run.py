@@ -18,7 +18,7 @@ CONFIRMATORY = 100
 
 
 SAMPLINGS = ("shuffle", "oversample")
-SCHEDULES = ("one_cycle", "constant")
+SCHEDULES = ("one_cycle", "constant", "fine_tune")
 OPTIMIZERS = ("adam", "adamw", "sgd")
 
 
@@ -47,7 +47,8 @@ class Run:
     n_minority: int = 10
     """training images of each minority class"""
     schedule: str = "one_cycle"
-    """`one_cycle` (rate and momentum, as torch's OneCycleLR by default) or `constant`"""
+    """`one_cycle` (rate and momentum, as torch's OneCycleLR by default), `constant`, or `fine_tune`: fastai's, one epoch
+    with a frozen body before the others, with the optimizer that belongs to it"""
     learning_rate: float = 3e-3
     """peak rate of Adam"""
     epochs: int = 10
@@ -74,8 +75,15 @@ class Run:
     """learning rate of the final norm's shift, as a multiple of `learning_rate`"""
     ghost_batch: int = 0
     """if not 0, the final norm takes its batch statistics over parts of so many images"""
+    split_seed: int = -1
+    """if not negative, what the split follows from in place of `seed`, with which class is the minority where that varies"""
     seed: int = CONFIRMATORY
     """split, initial weights, batch order and augmentation all follow from it"""
+
+    @property
+    def drawn_by(self) -> int:
+        """The seed of the split."""
+        return self.seed if self.split_seed < 0 else self.split_seed
 
     def changed(self) -> dict:
         """The factors that differ from their defaults, by name."""

@@ -15,7 +15,20 @@ from replication.claims import (
     sigmoid,
     training_time,
 )
-from replication.claims.beyond import controls, law_runs, mechanism, precision, rate_profile, remedies
+from replication.claims.beyond import (
+    budgets,
+    controls,
+    fastai_head,
+    fastai_recipe,
+    ghost,
+    law_runs,
+    mechanism,
+    precision,
+    rate_profile,
+    remedies,
+    untuned,
+    variance,
+)
 from replication.claims.claim import Claim, Plan
 from replication.data.settings import setting as setting_of
 from replication.limits import check_known, check_within
@@ -41,7 +54,20 @@ CLAIMS: dict[str, Claim] = {
 }
 """the papers' claims, in the order of the book"""
 BEYOND: dict[str, Plan] = {
-    module.PLAN.id: module.PLAN for module in (mechanism, remedies, controls, precision, rate_profile)
+    module.PLAN.id: module.PLAN
+    for module in (
+        mechanism,
+        remedies,
+        controls,
+        precision,
+        rate_profile,
+        untuned,
+        budgets,
+        ghost,
+        variance,
+        fastai_head,
+        fastai_recipe,
+    )
 }
 """further questions, which are not judged"""
 PLANS: dict[str, Plan] = CLAIMS | BEYOND

@@ -29,7 +29,7 @@ def _refuse_seen(run: Run) -> None:
     if setting.source not in recipe["sources"]:
         return
     source = load(setting.source, setting.pixels)
-    used = [source.classes[label] for pool in setting.class_map(run.seed, source) for label in pool]
+    used = [source.classes[label] for pool in setting.class_map(run.drawn_by, source) for label in pool]
     if seen := [name for name in used if not name.startswith(tuple(recipe["without"]))]:
         raise ValueError(
             f"init = {run.init!r} has seen images of class {seen[0]!r} in {run.setting!r}: allowed are settings of "

@@ -8,7 +8,7 @@ import torch
 
 from replication.limits import check_known
 from replication.run import OPTIMIZERS, Run
-from replication.training.loop import schedule
+from replication.training.schedules import schedule
 
 MOMENTUM = 0.9
 """of SGD, at every rate"""
