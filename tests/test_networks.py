@@ -20,6 +20,7 @@ from replication.data.splits import Part, Split, split
 from replication.run import Run
 from replication.running import pretraining
 from replication.running.pretraining import pooled, pretrain, tenth
+from replication.study.networks import IMAGENET_BODIES, SMALL_BODIES
 from replication.training import loop, schedules, weights
 from replication.training.bodies import NETWORKS, TORCHVISION, body
 from replication.training.heads import CENTRING, FINAL_NORMS, Dropout, MaxAvgPool, build, head
@@ -646,3 +647,14 @@ def test_command_pretrains(made_up_sources, tmp_path, capsys):
     assert torch.load(out, weights_only=True)["provenance"]["precision"] == "bfloat16"
     assert cli.main([*command[:-4], "--device", "tpu"]) == 2
     assert capsys.readouterr().err == "replication: unknown device 'tpu': allowed are auto, cpu, cuda\n"
+
+
+def test_every_network_has_a_name_for_readers():
+    assert set(NETWORKS) == set(SMALL_BODIES) | set(IMAGENET_BODIES)
+
+
+@pytest.mark.parametrize("name", sorted(SMALL_BODIES))
+@pytest.mark.parametrize(("channels", "pixels"), [(1, 8), (3, 32)])
+def test_a_small_body_has_as_many_features_as_it_says(name, channels, pixels):
+    module, features = NETWORKS[name](channels, pixels)
+    assert module(torch.zeros(2, channels, pixels, pixels)).shape[:2] == (2, features)  # (N, F, h, w)
