@@ -44,9 +44,11 @@ def table(results: Iterable) -> pd.DataFrame:
 
 
 def with_defaults(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows with every factor: one that a file lacks, as it is older than the factor, has the default of `Run`."""
-    lacking = {f.name: f.default for f in dataclasses.fields(Run) if f.name not in rows}
-    return rows.assign(**lacking)
+    """Rows with every factor: where one is lacking, as the row is older than the factor, it has the default of `Run`."""
+    defaults = {f.name: f.default for f in dataclasses.fields(Run)}
+    lacking = {name: default for name, default in defaults.items() if name not in rows}
+    empty = [name for name in defaults if name in rows and rows[name].isna().any()]
+    return rows.assign(**lacking, **{n: rows[n].fillna(defaults[n]).astype(type(defaults[n])) for n in empty})
 
 
 def frame(entries: Iterable, results: pd.DataFrame) -> pd.DataFrame:

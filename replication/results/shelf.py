@@ -13,6 +13,7 @@ import pandas as pd
 
 from replication.files import clear, write
 from replication.results.compact import typed
+from replication.results.frame import with_defaults
 from replication.run import PROTOCOL
 
 try:
@@ -153,7 +154,8 @@ def commit(where: Path, added: dict[Group, pd.DataFrame], gone: set[str], record
             set_aside[to] = about | {"from": name, "reason": aside}
         rest = rows[~out] if gone else rows
         if joins:
-            rest = pd.concat([rest, added[group]], ignore_index=True)
+            older = with_defaults(rest) if group.kind in ("runs", "pilots") else rest
+            rest = pd.concat([older, added[group]], ignore_index=True)
             added[group] = typed(rest) if group.kind == "runs" else rest
         elif len(rest):
             new, about = _write(where, group.stem(), rest)
