@@ -34,7 +34,7 @@ from replication.results.compact import run_rows
 from replication.results.frame import HISTORIES, frame, table, values
 from replication.results.kept import CURVES, KEPT_READOUTS
 from replication.results.rows import Result, pack, sealed, unpack
-from replication.results.shelf import Group, group_of
+from replication.results.shelf import Group, commit, group_of
 from replication.results.store import SCHEMA, Store, default_path
 from replication.run import FACTORS, PROTOCOL, Run
 from replication.running import local, processes
@@ -641,6 +641,23 @@ def test_published_results_are_those_of_the_store(shelf, store):
     assert all(
         shelf.joinpath(n).read_bytes() and listed["files"][n]["sha256"].startswith(n[-16:-8]) for n in listed["files"]
     )
+
+
+def test_what_is_added_to_a_file_older_than_a_factor_leaves_its_default(own_store, tmp_path):
+    with Store(own_store) as store:
+        store.add_provenance(RECORD)
+        store.add_all(frozen_head(seed, "bn") for seed in range(100, 104))
+        first, rest = [[r for r in store.results() if (r.run.seed < 102) == early] for early in (True, False)]
+        commit(
+            tmp_path,
+            {Group("runs", "digits", "efficientnet_lite0"): run_rows(first).drop(columns="split_seed")},
+            set(),
+            store.provenance(),
+        )
+        assert published.publish(store, [r.run for r in rest], [], tmp_path) == 2
+    rows = published.read(where=tmp_path)
+    assert len(published.check(tmp_path)) == 1 and set(rows["seed"]) == {*range(100, 104)}
+    assert (rows["split_seed"] == -1).all()
 
 
 def test_a_confirmatory_run_takes_less_than_1_kb(own_store, tmp_path):
