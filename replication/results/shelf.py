@@ -154,8 +154,9 @@ def commit(where: Path, added: dict[Group, pd.DataFrame], gone: set[str], record
             set_aside[to] = about | {"from": name, "reason": aside}
         rest = rows[~out] if gone else rows
         if joins:
-            older = with_defaults(rest) if group.kind in ("runs", "pilots") else rest
-            rest = pd.concat([older, added[group]], ignore_index=True)
+            if group.kind != "predictions":  # a factor that an older file lacks has its default, which NaN is not
+                rest = with_defaults(rest)
+            rest = pd.concat([rest, added[group]], ignore_index=True)
             added[group] = typed(rest) if group.kind == "runs" else rest
         elif len(rest):
             new, about = _write(where, group.stem(), rest)
