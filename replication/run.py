@@ -17,6 +17,13 @@ CONFIRMATORY = 100
 """First confirmatory seed; the seeds below it are pilots, used for choosing learning rates and never again."""
 
 
+SAMPLINGS = ("shuffle", "oversample")
+FINE_TUNE = "fine_tune"
+"""fastai's recipe, see `training.optimizers`: a schedule of several rates, with an Adam of its own"""
+SCHEDULES = ("one_cycle", "constant", FINE_TUNE)
+OPTIMIZERS = ("adam", "adamw", "sgd")
+
+
 @dataclass(frozen=True)
 class Run:
     """One training. Two runs that are equal give equal results; defaults never change (they are not in the key)."""

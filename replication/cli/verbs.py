@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from replication.limits import check_within, deadline
+from replication.limits import SEEDS, WORKERS, check_within, deadline
 
 
 def _store(path: Path | None = None):
@@ -31,8 +31,8 @@ def run(a: argparse.Namespace) -> None:
     from replication.running.initial import check_here
     from replication.running.sharding import shard
 
-    check_within(1, 1000, seeds=a.seeds)
-    check_within(1, 1024, workers=a.workers)
+    check_within(*SEEDS, seeds=a.seeds)
+    check_within(*WORKERS, workers=a.workers)
     deadline(a.time_budget)
     check_here(a.settings, a.networks)
     wanted = registry.runs(a.claims, a.settings, a.networks, a.seeds, a.rates)
@@ -61,7 +61,7 @@ def tune(a: argparse.Namespace) -> None:
     from replication.running import local, tuning
     from replication.running.initial import check_here
 
-    check_within(1, 1024, workers=a.workers)
+    check_within(*WORKERS, workers=a.workers)
     check_here(a.settings, a.networks)
     wanted = [(place, arm) for place, arm in registry.places(a.claims, a.settings, a.networks)]
     wanted = [(place, arm) for place, arm in wanted if not a.arms or arm in a.arms]
@@ -91,7 +91,7 @@ def try_images(a: argparse.Namespace) -> None:
     from replication.running import local, trial
     from replication.study.networks import network
 
-    check_within(1, 1000, seeds=a.seeds)
+    check_within(*SEEDS, seeds=a.seeds)
     deadline(a.time_budget)
     began, device = time.monotonic(), local.device_of(a.device)
     wanted = network(a.network)
@@ -152,7 +152,7 @@ def execute(a: argparse.Namespace) -> None:
     """Execute the notebooks with papermill, several at a time."""
     from replication.pages.notebooks import execute
 
-    check_within(1, 1024, workers=a.workers)
+    check_within(*WORKERS, workers=a.workers)
     parameters = [text for pair in a.parameter for text in ("-p", *pair)]
     print(execute(a.notebooks, a.out, a.in_place, a.workers, parameters))
 

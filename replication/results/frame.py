@@ -18,6 +18,8 @@ HISTORIES = tuple(f"{part}_{m}" for part in ("validation", "test") for m in ("nl
 """per-epoch columns, lists (E,), in the rows of readout `as_trained`"""
 
 
+ENTRY = ("cell_setting", "cell_network", "variant", "rate", "arm", "level")
+"""columns of a frame that say which part a run plays in a design"""
 MAY_LACK = {"error_auroc"}
 """metrics that runs may lack which did not diverge: where no test image, or every one, is called wrongly"""
 
@@ -59,6 +61,9 @@ def frame(entries: Iterable, results: pd.DataFrame) -> pd.DataFrame:
     """
     import pandas as pd
 
+    entries = list(entries)
+    if not entries:
+        return pd.DataFrame(columns=[*ENTRY, "seed", "f1_minority"])
     wanted = pd.DataFrame(
         {"cell_setting": s, "cell_network": n, "variant": e.variant, "rate": e.rate, "arm": e.arm, "level": e.level}
         | vars(e.run)

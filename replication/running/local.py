@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 from replication.data.splits import data_digest, split
-from replication.limits import check_known, check_within
+from replication.limits import WORKERS, check_known, check_within
 from replication.limits import deadline as deadline_in
 from replication.results.provenance import record
 from replication.results.store import Result, Store
@@ -21,8 +21,6 @@ from replication.study.recipes import weights_digest
 
 DEVICES = ("auto", "cpu", "cuda")
 ENGINES = ("auto", "loop", "streams", "stacked")
-MOST = 1024
-"""processes that may be asked for"""
 ON_ONE_GPU = 8
 """processes of the loop that share a GPU where their number is not given"""
 
@@ -92,7 +90,7 @@ def carry_out_all(
     if engine == "auto":
         engine = os.environ.get("REPLICATION_ENGINE") or engine
     check_known("engine", engine, ENGINES)
-    check_within(1, MOST, workers=workers)
+    check_within(*WORKERS, workers=workers)
     deadline_in(time_budget)
     todo = missing(runs, store)  # after all checks: it may have to decode images
     if not todo:

@@ -83,6 +83,13 @@ class Comparison:
                 run = Run(setting=self.place.setting, **shared, learning_rate=rate, seed=seed, **arm_of(arm).factors)
                 yield Entry(self.variant, kind, arm, self.level, run)
 
+    def chosen(self) -> list[Entry]:
+        """Its runs; none as long as a learning rate has not been chosen, or the images that name its place are not here."""
+        try:
+            return list(self.entries())
+        except ValueError:
+            return []
+
     def tuned(self) -> Iterator[tuple[Place, str]]:
         """(place, arm) of every learning rate that it needs."""
         if self.rate:

@@ -12,12 +12,11 @@ from torch import nn
 from replication.data.augmentation import Augmented, draws, reach
 from replication.data.splits import Split
 from replication.limits import check_known
-from replication.run import Run, entropy
+from replication.run import FINE_TUNE, SAMPLINGS, Run, entropy
 from replication.training.heads import build
 from replication.training.losses import as_softmax, loss_of
 from replication.training.optimizers import updates_of
 from replication.training.readouts import in_parts, learned, readouts
-from replication.training.schedules import FINE_TUNE
 
 PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
 LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
@@ -86,11 +85,11 @@ def batches(run: Run, labels: np.ndarray) -> list[np.ndarray]:
     epochs = -(-run.updates // per_epoch) if run.updates else run.epochs + (run.schedule == FINE_TUNE)
     rng = np.random.default_rng(entropy(run.seed, "order"))
 
+    check_known("sampling", run.sampling, SAMPLINGS)
+
     def order() -> np.ndarray:
         if run.sampling == "shuffle":
             return rng.permutation(n)
-        if run.sampling != "oversample":
-            raise ValueError(f"unknown sampling {run.sampling!r}: allowed are shuffle, oversample")
         members = [np.flatnonzero(labels == c) for c in range(labels.max() + 1)]
         drawn = rng.integers(len(members), size=n)
         return np.array([rng.choice(members[c]) for c in drawn])
