@@ -1148,3 +1148,26 @@ def test_rates_chosen_since_are_those_that_the_published_pilots_choose(pilots):
         while search.grown(by_rate(search.runs(), pilots)):
             pass
         assert (search.rate, [*search.rates]) == (chosen["grid"][place][arm], chosen["tried"][place][arm])
+
+
+@pytest.mark.skipif(not (COMMITTED / "manifest.json").exists(), reason="no published results")
+def test_what_is_read_has_names_and_explained_columns(monkeypatch):
+    import replication
+    from replication.study.arms import ARMS
+
+    monkeypatch.setenv("REPLICATION_RESULTS", str(COMMITTED))
+    rows = replication.read(["plantvillage/tomato@160"])
+    assert set(rows) <= set(replication.columns()["column"]) and list(rows)[:4] == [
+        "arm",
+        "arm_label",
+        "images",
+        "body",
+    ]
+    assert {"plain", "final_bn", "bn_shift_0.4"} <= set(rows["arm"]) <= {*ARMS, ""}
+    assert (rows["arm"] == "final_bn").equals(
+        (rows["final_norm"] == "bn") & (rows["output"] == "softmax")
+        & (rows["loss"] == "cross_entropy") & (rows["sampling"] == "shuffle") & (rows["shift"] == 0)
+    )  # fmt: skip
+    assert set(rows["images"]) == {"tomato leaves, 160 px"} and "EfficientNet-Lite0, ImageNet, frozen" in set(
+        rows["body"]
+    )
