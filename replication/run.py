@@ -18,7 +18,9 @@ CONFIRMATORY = 100
 
 
 SAMPLINGS = ("shuffle", "oversample")
-SCHEDULES = ("one_cycle", "constant", "fine_tune")
+FINE_TUNE = "fine_tune"
+"""fastai's recipe, see `training.optimizers`: a schedule of several rates, with an Adam of its own"""
+SCHEDULES = ("one_cycle", "constant", FINE_TUNE)
 OPTIMIZERS = ("adam", "adamw", "sgd")
 
 

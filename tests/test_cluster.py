@@ -61,6 +61,23 @@ def test_what_is_no_address_is_refused(text):
         address_of(text)
 
 
+@pytest.mark.parametrize(
+    ("address", "remedy"), [(None, "try again when it is less busy"), ("a:1", "start one, and run")]
+)
+def test_a_cluster_that_does_not_start_is_one_sentence(tmp_path, monkeypatch, address, remedy):
+    class NoRay:
+        is_initialized = staticmethod(lambda: False)
+
+        @staticmethod
+        def init(**_):
+            raise Exception("The current node timed out during startup.\nMore of it.")
+
+    monkeypatch.setattr(cluster, "_ray", lambda: NoRay)
+    with Store(tmp_path / "ray.sqlite") as store:
+        with pytest.raises(ValueError, match=rf"no Ray cluster at .*\(The current node timed out.*\): {remedy}"):
+            carry_out_on(RUNS[:1], store, address, device="cpu")
+
+
 def test_ray_is_imported_only_when_asked_for():
     import subprocess
     import sys

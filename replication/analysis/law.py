@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from replication.data.settings import setting
 from replication.limits import check_known
-from replication.run import OPTIMIZERS, Run
+from replication.run import FINE_TUNE, OPTIMIZERS, SCHEDULES, Run
 
 Floats = NDArray[np.float64]
 
@@ -48,7 +48,9 @@ def one_cycle(peak: float, updates: int) -> tuple[Floats, Floats]:
 
 def schedule(name: str, peak: float, updates: int) -> tuple[Floats, Floats]:
     """Learning rate and beta1 of every update, as `training.schedules.schedule` has them. ValueError for an unknown name."""
-    check_known("schedule", name, ("one_cycle", "constant"))
+    check_known("schedule", name, SCHEDULES)
+    if name == FINE_TUNE:
+        raise ValueError(f"schedule {name!r} has several rates at a time: allowed are one_cycle, constant")
     if name == "constant":
         return np.full(updates, peak), np.full(updates, 0.9)
     return one_cycle(peak, updates)

@@ -260,11 +260,12 @@ def carry_out_on(
     if mine:
         try:
             _connect(ray, address, workers)
-        except (ConnectionError, RuntimeError, OSError) as error:
-            raise ValueError(
-                f"no Ray cluster at {address or 'this machine'} ({str(error).splitlines()[0]}): start one, "
-                "and run this command on one of its nodes"
-            ) from error
+        except Exception as error:  # Ray raises the bare class where a node does not start in time
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            remedy = (
+                "start one, and run this command on one of its nodes" if address else "try again when it is less busy"
+            )
+            raise ValueError(f"no Ray cluster at {address or 'this machine'} ({reason}): {remedy}") from error
     try:
         with Progress(len(todo)) as progress, interruptible() as interrupted:
             if device == "auto":

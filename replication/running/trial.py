@@ -71,6 +71,11 @@ class Trial:
         """That the folder is less imbalanced than the trainings, and how to try its own ratio; else empty."""
         many, *rest = self.shares.values()
         few, (n, m) = sum(rest), (self.sizes.n_majority, self.sizes.n_minority)
+        if few > many:
+            return (
+                f"The other classes together have more images ({few}) than {next(iter(self.shares))} ({many}): to try one "
+                "rare class against all others, put those into one folder."
+            )
         if few * n <= 2 * m * many or "you asked" in self.sizes.sentence:
             return ""
         left, least = (int(0.95 * (k - self.sizes.test - held)) for k, held in zip((many, few), self.sizes.validation))
@@ -209,7 +214,7 @@ def prepare(
     """
     found = network_of(network)
     seen = survey(path)
-    tell("\n".join(seen.lines()))
+    tell("\n".join(seen.lines(majority)))
     if majority and majority not in seen.counts:
         raise ValueError(
             f"there is no class {majority!r} in {seen.path}: its classes are {', '.join(sorted(seen.counts))}"
@@ -323,7 +328,7 @@ def keep(trial: Trial, seen: Survey, store: Store, out: Path, device: str, secon
         "seeds": trial.seeds,
         "label": network_of(trial.network).label,
         "data": data_digest(trial.setting),
-        "survey": seen.lines(),
+        "survey": seen.lines(setting_of(trial.setting).majority),
         "shares": trial.shares,
         "sizes": trial.sizes.sentence,
         "ratio": trial.ratio(),

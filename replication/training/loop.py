@@ -12,12 +12,11 @@ from torch import nn
 from replication.data.augmentation import Augmented, draws, reach
 from replication.data.splits import Split
 from replication.limits import check_known
-from replication.run import SAMPLINGS, Run, entropy
+from replication.run import FINE_TUNE, SAMPLINGS, Run, entropy
 from replication.training.heads import build
 from replication.training.losses import as_softmax, loss_of
 from replication.training.optimizers import updates_of
 from replication.training.readouts import in_parts, learned, readouts
-from replication.training.schedules import FINE_TUNE
 
 PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
 LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.optim.adam import adam
 
-from replication.run import Run
-from replication.training.schedules import FINE_TUNE, schedule
+from replication.run import FINE_TUNE, Run
+from replication.training.schedules import schedule
 
 FASTAI = {"beta2": 0.99, "eps": 1e-5, "weight_decay": 0.01, "betas": (0.95, 0.85, 0.95), "div_final": 1e5}
 """fastai's Adam and one-cycle schedule where its users change nothing"""

@@ -5,10 +5,7 @@ import functools
 import torch
 
 from replication.limits import check_known
-from replication.run import SCHEDULES
-
-FINE_TUNE = "fine_tune"
-"""fastai's recipe, see `training.optimizers.fine_tune_updates`: a schedule of several rates, with an Adam of its own"""
+from replication.run import FINE_TUNE, SCHEDULES
 
 
 @functools.cache
@@ -19,8 +16,6 @@ def schedule(name: str, peak: float, updates: int) -> tuple[tuple[float, float],
         return ((peak, 0.9),) * updates
     if name == FINE_TUNE:
         raise ValueError(f"schedule {name!r} trains all layers of a network one by one: `trained` must be 'all'")
-    if name != "one_cycle":
-        raise ValueError(f"unknown schedule {name!r}: allowed are one_cycle, constant, fine_tune")
     optimizer = torch.optim.Adam([torch.zeros(1)])
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=updates)
     group, values = optimizer.param_groups[0], []
