@@ -129,6 +129,8 @@ def _try(a: argparse.Namespace) -> None:
     from replication.study.networks import network
 
     check_within(1, 1000, seeds=a.seeds)
+    check_within(1, 1024, workers=a.workers)
+    check_within(8, 1024, pixels=a.pixels or None)
     deadline(a.time_budget)
     began, device = time.monotonic(), local.device_of(a.device)
     wanted = network(a.network)
@@ -465,6 +467,7 @@ def parser() -> argparse.ArgumentParser:
     own = verb("try", _try, "does the layer help on your images? one page and one table from a folder of them")
     own.add_argument(
         "path",
+        type=_path,
         metavar="PATH",
         help="a folder with one folder of images a class (or train/ and test/ with "
         "these), or a table (.csv) with columns file, label and perhaps split",

@@ -217,8 +217,8 @@ class Reliability:
         return Markdown(
             f"One driver stored {self.rate():.0f} rows a second, so that it is the limit where {NODES * DEVICES} GPUs finish a "
             f"run in less than **{number(self.breaks_at())} s** each, what is added to training included "
-            f"({number(self.overhead, 2)} s by {whose}). Below that, job arrays are the better way: every shard writes a store of "
-            "its own."
+            f"({number(self.overhead, 2)} s by {whose}). Below that, job arrays are the better way: every shard "
+            "writes a store of its own."
         )
 
     # --- Pages ----------------------------------------------------------------------------------------
