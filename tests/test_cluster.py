@@ -19,12 +19,11 @@ from replication.running.cluster import (
     CHUNK,
     Chunk,
     Driver,
-    Luggage,
     address_of,
     carry_out_on,
     chunks_of,
-    parcel,
 )
+from replication.running.parcels import Luggage, parcel
 
 RUNS = [
     Run(network="logistic", final_norm=norm, epochs=2, seed=seed) for seed in range(100, 104) for norm in ("none", "bn")

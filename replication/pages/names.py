@@ -16,6 +16,7 @@ READOUTS = {
     "bn_recalibrated": "re-estimated statistics",
     "batch_statistics": "the test set's statistics",
     "logit_adjusted": "adjusted logits",
+    "shifted_by_images": "a threshold by the training images",
 }
 METRICS = {
     "f1_minority": "minority F1",

@@ -27,6 +27,7 @@ _FACTORS = {
     "shift": ("number", "nats", "fixed shift of `bn_fixed_shift`, minority minus majority"),
     "shift_rate": ("number", "", "learning rate of the final norm's shift, in learning rates"),
     "ghost_batch": ("integer", "images", "if not 0, images over which the final norm takes its batch statistics"),
+    "split_seed": ("integer", "", "if not negative, what the split follows from in place of the seed"),
     "seed": ("integer", "", "split, initial weights, batch order and augmentation follow from it; below 100: pilots"),
 }
 _NAMES = {

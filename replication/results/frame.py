@@ -18,6 +18,8 @@ HISTORIES = tuple(f"{part}_{m}" for part in ("validation", "test") for m in ("nl
 """per-epoch columns, lists (E,), in the rows of readout `as_trained`"""
 
 
+ENTRY = ("cell_setting", "cell_network", "variant", "rate", "arm", "level")
+"""columns of a frame that say which part a run plays in a design"""
 MAY_LACK = {"error_auroc"}
 """metrics that runs may lack which did not diverge: where no test image, or every one, is called wrongly"""
 
@@ -44,9 +46,11 @@ def table(results: Iterable) -> pd.DataFrame:
 
 
 def with_defaults(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows with every factor: one that a file lacks, as it is older than the factor, has the default of `Run`."""
-    lacking = {f.name: f.default for f in dataclasses.fields(Run) if f.name not in rows}
-    return rows.assign(**lacking)
+    """Rows with every factor: where one is lacking, as the row is older than the factor, it has the default of `Run`."""
+    defaults = {f.name: f.default for f in dataclasses.fields(Run)}
+    lacking = {name: default for name, default in defaults.items() if name not in rows}
+    empty = [name for name in defaults if name in rows and rows[name].isna().any()]
+    return rows.assign(**lacking, **{n: rows[n].fillna(defaults[n]).astype(type(defaults[n])) for n in empty})
 
 
 def frame(entries: Iterable, results: pd.DataFrame) -> pd.DataFrame:
@@ -57,6 +61,9 @@ def frame(entries: Iterable, results: pd.DataFrame) -> pd.DataFrame:
     """
     import pandas as pd
 
+    entries = list(entries)
+    if not entries:
+        return pd.DataFrame(columns=[*ENTRY, "seed", "f1_minority"])
     wanted = pd.DataFrame(
         {"cell_setting": s, "cell_network": n, "variant": e.variant, "rate": e.rate, "arm": e.arm, "level": e.level}
         | vars(e.run)

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from replication.results.frame import table
 from replication.results.store import Store
 from replication.run import CONFIRMATORY, Run
 from replication.running import tuning
-from replication.running.local import carry_out_all, device_of, key_of
+from replication.running.local import device_of, key_of, within
 from replication.running.processes import cores
 from replication.study.arms import arm as arm_of
 from replication.study.design import BASE_UPDATES, pilot_seeds
@@ -283,11 +283,7 @@ def carry_out(
 
     Every finished run is in the store, and goes into the next call. ValueError: as `local.carry_out_all`.
     """
-    end = None if time_budget is None else time.monotonic() + time_budget
-
-    def train(runs: Sequence[Run]) -> None:
-        carry_out_all(runs, store, device, workers, None if end is None else max(0.0, end - time.monotonic()))
-
+    train = within(time_budget, store, device, workers)
     settled, short = tuning.tune(trial.searches, store, train)
     tuning.record(settled, own_rates())
     if short:
