@@ -79,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     own = verb("try", verbs.try_images)
     own.add_argument(
         "path",
+        type=arguments.path,
         metavar="PATH",
         help="a folder with one folder of images a class (or train/ and test/ with "
         "these), or a table (.csv) with columns file, label and perhaps split",

@@ -92,6 +92,8 @@ def try_images(a: argparse.Namespace) -> None:
     from replication.study.networks import network
 
     check_within(*SEEDS, seeds=a.seeds)
+    check_within(*WORKERS, workers=a.workers)
+    check_within(8, 1024, pixels=a.pixels or None)
     deadline(a.time_budget)
     began, device = time.monotonic(), local.device_of(a.device)
     wanted = network(a.network)
