@@ -17,6 +17,13 @@ CONFIRMATORY = 100
 """First confirmatory seed; the seeds below it are pilots, used for choosing learning rates and never again."""
 
 
+SAMPLINGS = ("shuffle", "oversample")
+FINE_TUNE = "fine_tune"
+"""fastai's recipe, see `training.optimizers`: a schedule of several rates, with an Adam of its own"""
+SCHEDULES = ("one_cycle", "constant", FINE_TUNE)
+OPTIMIZERS = ("adam", "adamw", "sgd")
+
+
 @dataclass(frozen=True)
 class Run:
     """One training. Two runs that are equal give equal results; defaults never change (they are not in the key)."""
@@ -42,7 +49,8 @@ class Run:
     n_minority: int = 10
     """training images of each minority class"""
     schedule: str = "one_cycle"
-    """`one_cycle` (rate and momentum, as torch's OneCycleLR by default) or `constant`"""
+    """`one_cycle` (rate and momentum, as torch's OneCycleLR by default), `constant`, or `fine_tune`: fastai's, one epoch
+    with a frozen body before the others, with the optimizer that belongs to it"""
     learning_rate: float = 3e-3
     """peak rate of Adam"""
     epochs: int = 10

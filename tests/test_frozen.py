@@ -37,9 +37,10 @@ from replication.training.heads import (
     build,
     head_of,
 )
-from replication.training.loop import PRECISIONS, schedule
+from replication.training.loop import PRECISIONS
 from replication.training.losses import LOSSES, as_softmax, loss_of
 from replication.training.readouts import learned, readouts
+from replication.training.schedules import schedule
 
 WIDTH = 24
 

@@ -20,7 +20,7 @@ from replication.data.splits import Part, Split, split
 from replication.run import Run
 from replication.running import pretraining
 from replication.running.pretraining import pooled, pretrain, tenth
-from replication.training import loop, weights
+from replication.training import loop, schedules, weights
 from replication.training.bodies import NETWORKS, TORCHVISION, body
 from replication.training.heads import CENTRING, FINAL_NORMS, Dropout, MaxAvgPool, build, head
 from replication.training.readouts import readouts
@@ -330,7 +330,7 @@ def test_two_updates_in_the_loop_are_those_of_the_plain_twin(name):
     before = copy.deepcopy(model.state_dict())
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad])
     images = loop.inputs(run, parts, torch.float64, CPU, 1)
-    for batch, (rate, beta1) in zip(loop.batches(run, parts.train.labels)[0], loop.schedule("one_cycle", 1e-3, 2)):
+    for batch, (rate, beta1) in zip(loop.batches(run, parts.train.labels)[0], schedules.schedule("one_cycle", 1e-3, 2)):
         optimizer.param_groups[0].update(lr=rate, betas=(beta1, 0.999))
         optimizer.zero_grad()
         batch = torch.from_numpy(batch)

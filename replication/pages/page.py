@@ -12,8 +12,9 @@ from replication.analysis.effects import Curve, Effect
 from replication.analysis.metrics import log_softmax
 from replication.claims import registry
 from replication.claims.claim import Claim
-from replication.claims.judge import Judgement, effects, judge
+from replication.claims.judge import effects, judge
 from replication.claims.tiers import TIERS, tier
+from replication.claims.verdict import Judgement
 from replication.pages import figures, judgements, local, provenance
 from replication.pages.box import key_result
 from replication.pages.names import METRICS, arm_label, cell_label, effect_label

@@ -6,10 +6,22 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from replication.data.loading import load
+from replication.data.packs import place
 from replication.data.settings import setting as setting_of
 from replication.files import sha256_of, verify, write
 from replication.run import Run
+from replication.study.networks import network as network_of
 from replication.study.recipes import RECIPES, THREADS, checkpoint
+
+
+def check_here(settings: Iterable[str], networks: Iterable[str]) -> None:
+    """ValueError for images or a checkpoint of one's own that are not here, before anybody is told to tune for them."""
+    for s in map(setting_of, settings):
+        if s.own and not Path(s.source.removeprefix("folder:")).exists() and not place(s.source, s.pixels).is_dir():
+            raise ValueError(f"no images at {s.source.removeprefix('folder:')}: name a folder with one folder a class")
+    for n in map(network_of, networks):
+        if n.init not in ("random", "imagenet", *RECIPES) and not Path(n.init).is_file():
+            raise ValueError(f"no checkpoint at {n.init}: name a file that `replication pretrain` has written")
 
 
 def _refuse_seen(run: Run) -> None:

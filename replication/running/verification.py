@@ -22,11 +22,12 @@ def verify(
     `reproduction.TOLERANCE`; ValueError where it does not, and where the data here is another version.
     """
     files = published.check()
-    tell(f"{len(files)} results files agree with the manifest")
     if not files:
         raise ValueError(
-            "no results are published here: run this in a checkout of the book, or set REPLICATION_RESULTS"
+            f"there are no published results at {published.folder()}: run this in a checkout of the book, or set "
+            "REPLICATION_RESULTS to a folder that has a manifest.json"
         )
+    tell(f"{len(files)} results files agree with the manifest")
     if not cells:
         return
     rows = published.read()

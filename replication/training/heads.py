@@ -10,6 +10,7 @@ from torch import nn
 from replication.data.settings import setting
 from replication.limits import check_known
 from replication.run import Run, entropy
+from replication.study.networks import TRAINED
 from replication.training.bodies import Frozen, body
 
 
@@ -285,8 +286,7 @@ def build(run: Run, channels: int, pixels: int, n_classes: int) -> nn.Sequential
     initial weights that are not there or do not fit, for one sigmoid logit over more than two classes, and for a shift
     with a rate of its own, which the heads of `replication.training.engines.heads` alone can have.
     """
-    if run.trained not in ("all", "head"):
-        raise ValueError(f"unknown trained {run.trained!r}: allowed are all, head")
+    check_known("trained", run.trained, TRAINED)
     if run.shift_rate != 1:
         raise ValueError(
             f"shift_rate = {run.shift_rate:g} needs trained = 'head', and not the plain loop, which has one rate for all"

@@ -17,14 +17,14 @@ from replication.training.loop import (
     Outcome,
     batches,
     final_norm,
-    flattened,
     memory_format,
     outcome,
     scaled,
-    schedule,
 )
 from replication.training.losses import loss_of
+from replication.training.optimizers import flattened
 from replication.training.readouts import readouts
+from replication.training.schedules import schedule
 
 BETA2, EPS = 0.999, 1e-8
 REFUSED = {"trained": "all", "optimizer": "adam", "shift_rate": 1.0}
