@@ -233,6 +233,10 @@ def _publish(a: argparse.Namespace) -> None:
         wanted = {result.run for result in store.results()} if a.to else confirmatory | registry.pilots()
         n = publish(store, wanted, where=where, curves=wanted if a.to else registry.runs_with_curves())
     print(f"{n} runs published to {where}")
+    if not a.to:
+        from replication.pages.verdict_file import write_claims
+
+        print(f"verdicts written to {write_claims(where)}")
 
 
 def _set_aside(a: argparse.Namespace) -> None:
@@ -279,7 +283,7 @@ def _verify(a: argparse.Namespace) -> None:
             f"there are no published results at {published.folder()}: run this in a checkout of the book, or set "
             "REPLICATION_RESULTS to a folder that has a manifest.json"
         )
-    verify(a.cells, a.seeds, a.sample, a.device, a.workers)
+    verify(a.cells, a.seeds, a.sample, a.device, a.workers, certificate=a.certificate)
 
 
 def _merge(a: argparse.Namespace) -> None:
@@ -560,6 +564,7 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument("--cells", type=_whole, default=3, help="cells to retrain (default 3; 0: sums only)")
     verify.add_argument("--seeds", type=_whole, default=10, help="seeds of each (default 10)")
     verify.add_argument("--sample", type=_whole, help="seed of the random choice (default: a new one every time)")
+    verify.add_argument("--certificate", type=_path, metavar="FILE", help="write what was checked, in CODECHECK's form")
     data_option(verify)
     machine(verify)
 
@@ -601,6 +606,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except RuntimeError as error:
         print(f"replication: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "torchvision", "timm", "jupyter_book", "papermill"):
+            raise
+        print(f"replication: {error.name} is not installed: `make setup` installs everything", file=sys.stderr)
         return 1
     except MemoryError as error:
         print(
