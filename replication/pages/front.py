@@ -67,8 +67,8 @@ class Front:
         auc = values(part, "final_bn", "roc_auc") - values(part, "plain", "roc_auc")
         return (
             f"**Without the layer**, adjusting the plain network's logits after training, which costs nothing, gives "
-            f"{self._mean(ADJUSTED, cell)}; the layer scores {estimate(layer - adjusted)} more than that. It changes the ROC "
-            f"AUC, which no threshold affects, by {signed(auc.mean())}."
+            f"{self._mean(ADJUSTED, cell)}. Compared with that the layer's F1 differs by {estimate(layer - adjusted)}. It "
+            f"changes the ROC AUC, which no threshold affects, by {signed(auc.mean())}."
         )
 
     def _untested(self) -> str:

@@ -1,4 +1,4 @@
-"""Where the repository is published: one address, in `_config.yml`; while it is empty nothing links to it."""
+"""Where the repository is published: one address, in `_config.yml`; while it is a placeholder nothing links to it."""
 
 import re
 
@@ -6,14 +6,14 @@ from replication.paths import root
 
 
 def address() -> str:
-    """The repository's address, as `repository: url:` in `_config.yml` has it; empty where there is none yet."""
+    """The repository's address, as `repository: url:` in `_config.yml` has it; empty where there is none yet (example.org)."""
     config = root() / "_config.yml"
     found = (
         re.search(r'^repository:\n(?:[ #].*\n)*?  url: *"?([^"\s#]*)', config.read_text(), re.M)
         if config.is_file()
         else None
     )
-    return found[1].rstrip("/") if found else ""
+    return found[1].rstrip("/") if found and "//example.org" not in found[1] else ""
 
 
 def commit_html(commit: str) -> str:
