@@ -29,7 +29,7 @@ book: ## Train the first SEEDS=5 digits seeds, execute the pages, build the HTML
 	@$(BIN)/replication reproduced
 	@echo "The book: $(CURDIR)/$(BUILD)/html/index.html"
 
-test: lint ## Check style and format, then run all tests, the notebooks' outputs included.
+test: lint types ## Check style, format and types, then run all tests, the notebooks' outputs included.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope \
 		--nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg tests $(wildcard book/*.ipynb)
 
@@ -37,7 +37,7 @@ lint: .venv/installed ## Check style and format; FIX=1 mends what can be mended 
 	$(BIN)/ruff check $(if $(filter 1,$(FIX)),--fix) $(PYTHON_CODE)
 	$(BIN)/ruff format $(if $(filter 1,$(FIX)),,--check) $(PYTHON_CODE)
 
-types: .venv/installed ## Check types; not clean yet, so not part of `make test`.
+types: .venv/installed ## Check types.
 	$(BIN)/pyright
 
 test-gpu: .venv/installed ## Run the tests that need a CUDA device.

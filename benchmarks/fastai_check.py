@@ -56,7 +56,8 @@ from replication.data.splits import Split, split
 from replication.results.provenance import record
 from replication.run import CONFIRMATORY, Run
 from replication.training.heads import build, head
-from replication.training.loop import batches, inputs, scaled, schedule, train
+from replication.training.loop import batches, inputs, scaled, train
+from replication.training.schedules import schedule
 
 ARMS = {"plain": "none", "final_bn": "bn", "final_bn_slow": "bn_slow"}
 WITHIN, ROUNDING = 0.1, 1e-9

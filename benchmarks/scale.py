@@ -1,6 +1,8 @@
-"""The store at scale: made-up rows are written, read and compared, in processes of their own; writes `scale.json`.
+"""The work at scale: stores of made-up rows, what a backend adds to a run, and how long pages take; writes `scale.json`.
 
-python benchmarks/scale.py [ROWS ...]     (default: 20000 200000)
+python benchmarks/scale.py [rows] [backends] [pages]     (default: all three; what is not named stays as it was measured)
+
+Every step is a process of its own. `cpu` is the seconds of processors that it used: on a busy machine it waits as well.
 """
 
 import dataclasses
@@ -14,11 +16,16 @@ import time
 from pathlib import Path
 
 from replication.files import write
+from replication.paths import root
 from replication.results.provenance import processor
 
 HERE = Path(__file__).parent
+ROWS = (20_000, 200_000)
+"""sizes of the stores"""
 PART = 5000
 """rows a transaction"""
+SEEDS = (1, 21)
+"""a backend's few and many seeds: what is added to every run tells itself apart from what is added once"""
 
 
 def _run(i: int):
@@ -101,18 +108,23 @@ def _measure(step: str, path: str, rows: int) -> dict:
 
     unit = 1024 if sys.platform == "linux" else 1  # of ru_maxrss
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    start = time.perf_counter()
+    start, used = time.perf_counter(), time.process_time()
     with Store(path) as store:
         STEPS[step](store, rows)
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() - used
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return {"seconds": round(seconds, 3), "peak_mb": round(peak / 1e6), "began_with_mb": round(before / 1e6)}
+    return {
+        "seconds": round(seconds, 3),
+        "cpu": round(cpu, 3),
+        "peak_mb": round(peak / 1e6),
+        "began_with_mb": round(before / 1e6),
+    }
 
 
-def main(rows: list[int]) -> None:
-    """Measure every step at every number of rows."""
+def rows() -> list[dict]:
+    """Every step at every size of the store."""
     found = []
-    for n in rows:
+    for n in ROWS:
         with tempfile.TemporaryDirectory() as folder:
             path = str(Path(folder, "store.sqlite"))
             for step in STEPS:
@@ -124,14 +136,95 @@ def main(rows: list[int]) -> None:
             size = Path(path).stat().st_size
             found.append({"step": "size", "rows": n, "bytes_per_row": round(size / n)})
             print(found[-1], flush=True)
-    write(
-        HERE / "scale.json",
-        json.dumps({"hardware": processor(), "load": os.getloadavg()[1], "steps": found}, indent=1) + "\n",
+    return found
+
+
+def _trained(backend: str, seeds: int, folder: str) -> dict:
+    """One call of the command line that trains on digits in one process: runs, wall seconds, and those of training."""
+    from replication.results.store import Store
+
+    out = Path(folder, f"{backend}-{seeds}.sqlite")
+    command = [sys.executable, "-m", "replication", "run", "base", "--settings", "digits", "--networks", "logistic",
+               "--seeds", str(seeds), "--workers", "1", "--device", "cpu", "--out", str(out)]  # fmt: skip
+    start = time.perf_counter()
+    subprocess.run(
+        [*command, *(["--on", "ray"] if backend == "ray" else [])],
+        capture_output=True,
+        check=True,
+        env=os.environ
+        | {"REPLICATION_HOME": folder, "REPLICATION_NODE_HOME": folder, "RAY_raylet_start_wait_time_s": "300"},
     )
+    seconds = time.perf_counter() - start
+    with Store(out) as store:
+        training = [result.facts["seconds"] for result in store.results()]
+    return {
+        "backend": backend,
+        "runs": len(training),
+        "seconds": round(seconds, 3),
+        "training": round(sum(training), 3),
+    }
+
+
+def backends() -> list[dict]:
+    """This machine's processes, as a shard uses them too, and Ray: a few and many of the same runs.
+
+    Left out is what did not start, such as Ray on a machine that is too busy for it.
+    """
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for backend in ("local", "ray"):
+            try:
+                both = [_trained(backend, seeds, folder) for seeds in SEEDS]
+            except subprocess.CalledProcessError as error:
+                print(f"{backend} was not measured: {error.stderr.decode().strip().splitlines()[-1]}", file=sys.stderr)
+                continue
+            found += both
+            print(*both, sep="\n", flush=True)
+    return found
+
+
+def _page(name: str) -> dict:
+    """A notebook's cells, executed from the published results in this process, imports included."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    start = time.perf_counter()
+    cells = json.loads((root() / "book" / f"{name}.ipynb").read_text())["cells"]
+    shell = InteractiveShell.instance()
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            shell.run_cell("".join(cell["source"])).raise_error()
+    return {"seconds": round(time.perf_counter() - start, 3), "cpu": round(time.process_time(), 3)}
+
+
+def pages() -> list[dict]:
+    """Every page of a claim, and the scoreboard."""
+    from replication.claims.registry import CLAIMS
+
+    found = []
+    for name in (*CLAIMS, "scoreboard"):
+        done = subprocess.run([sys.executable, __file__, "--page", name], capture_output=True, text=True, check=True)
+        found.append({"page": name, **json.loads(done.stdout.splitlines()[-1])})
+        print(found[-1], flush=True)
+    return found
+
+
+PARTS = {"rows": rows, "backends": backends, "pages": pages}
+
+
+def main(wanted: list[str]) -> None:
+    """Measure some parts and write them beside the others."""
+    path = HERE / "scale.json"
+    found = json.loads(path.read_text()) if path.exists() else {}
+    for name in wanted or PARTS:
+        measured = PARTS[name]()
+        found[name] = {"hardware": processor(), "load": round(os.getloadavg()[1], 1), "measured": measured}
+        write(path, json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--step"]:
         print(json.dumps(_measure(sys.argv[2], sys.argv[3], int(sys.argv[4]))))
+    elif sys.argv[1:2] == ["--page"]:
+        print("\n" + json.dumps(_page(sys.argv[2])))
     else:
-        main([int(text) for text in sys.argv[1:]] or [20_000, 200_000])
+        main(sys.argv[1:])

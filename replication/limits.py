@@ -4,6 +4,11 @@ import time
 from collections.abc import Iterable
 from math import inf
 
+SEEDS = (1, 1000)
+"""how many seeds may be asked for"""
+WORKERS = (1, 1024)
+"""how many processes"""
+
 
 def check_known(kind: str, name: str, allowed: Iterable[str], more: str = "") -> None:
     """ValueError unless a name is one of those allowed; `more` is said behind them."""

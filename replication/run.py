@@ -17,6 +17,13 @@ CONFIRMATORY = 100
 """First confirmatory seed; the seeds below it are pilots, used for choosing learning rates and never again."""
 
 
+SAMPLINGS = ("shuffle", "oversample")
+FINE_TUNE = "fine_tune"
+"""fastai's recipe, see `training.optimizers`: a schedule of several rates, with an Adam of its own"""
+SCHEDULES = ("one_cycle", "constant", FINE_TUNE)
+OPTIMIZERS = ("adam", "adamw", "sgd")
+
+
 @dataclass(frozen=True)
 class Run:
     """One training. Two runs that are equal give equal results; defaults never change (they are not in the key)."""
@@ -42,7 +49,8 @@ class Run:
     n_minority: int = 10
     """training images of each minority class"""
     schedule: str = "one_cycle"
-    """`one_cycle` (rate and momentum, as torch's OneCycleLR by default) or `constant`"""
+    """`one_cycle` (rate and momentum, as torch's OneCycleLR by default), `constant`, or `fine_tune`: fastai's, one epoch
+    with a frozen body before the others, with the optimizer that belongs to it"""
     learning_rate: float = 3e-3
     """peak rate of Adam"""
     epochs: int = 10
@@ -69,8 +77,15 @@ class Run:
     """learning rate of the final norm's shift, as a multiple of `learning_rate`"""
     ghost_batch: int = 0
     """if not 0, the final norm takes its batch statistics over parts of so many images"""
+    split_seed: int = -1
+    """if not negative, what the split follows from in place of `seed`, with which class is the minority where that varies"""
     seed: int = CONFIRMATORY
     """split, initial weights, batch order and augmentation all follow from it"""
+
+    @property
+    def drawn_by(self) -> int:
+        """The seed of the split."""
+        return self.seed if self.split_seed < 0 else self.split_seed
 
     def changed(self) -> dict:
         """The factors that differ from their defaults, by name."""

@@ -19,12 +19,11 @@ from replication.running.cluster import (
     CHUNK,
     Chunk,
     Driver,
-    Luggage,
     address_of,
     carry_out_on,
     chunks_of,
-    parcel,
 )
+from replication.running.parcels import Luggage, parcel
 
 RUNS = [
     Run(network="logistic", final_norm=norm, epochs=2, seed=seed) for seed in range(100, 104) for norm in ("none", "bn")
@@ -60,6 +59,23 @@ def test_addresses(text, address):
 def test_what_is_no_address_is_refused(text):
     with pytest.raises(ValueError, match="is not allowed: ray .this machine. or ray://HOST:PORT"):
         address_of(text)
+
+
+@pytest.mark.parametrize(
+    ("address", "remedy"), [(None, "try again when it is less busy"), ("a:1", "start one, and run")]
+)
+def test_a_cluster_that_does_not_start_is_one_sentence(tmp_path, monkeypatch, address, remedy):
+    class NoRay:
+        is_initialized = staticmethod(lambda: False)
+
+        @staticmethod
+        def init(**_):
+            raise Exception("The current node timed out during startup.\nMore of it.")
+
+    monkeypatch.setattr(cluster, "_ray", lambda: NoRay)
+    with Store(tmp_path / "ray.sqlite") as store:
+        with pytest.raises(ValueError, match=rf"no Ray cluster at .*\(The current node timed out.*\): {remedy}"):
+            carry_out_on(RUNS[:1], store, address, device="cpu")
 
 
 def test_ray_is_imported_only_when_asked_for():

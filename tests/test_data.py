@@ -80,6 +80,14 @@ def test_same_seed_same_split_and_another_seed_another(name, n_majority, n_minor
     assert flat(one["test"]) != flat(other["test"])  # of the same classes: the minority is seed mod 10
 
 
+def test_a_split_may_have_a_seed_of_its_own():
+    parts = [split(Run(seed=seed, split_seed=own)) for seed, own in ((100, -1), (101, 100), (101, -1), (100, 103))]
+    images = [part.train.images for part in parts]
+    assert np.array_equal(images[0], images[1])
+    assert not np.array_equal(images[1], images[2]) and not np.array_equal(images[0], images[3])
+    assert len({Run(split_seed=s).key("d") for s in (-1, 100, 101)}) == 3
+
+
 @quick
 @given(**drawn, fewer=st.integers(1, 500))
 def test_ratios_share_the_test_set_and_are_nested(name, n_majority, n_minority, seed, fewer):
@@ -555,7 +563,9 @@ def test_claims_and_questions_are_those_of_the_book():
 def test_arms_share_confirmatory_seeds(claim):
     for cell, c in comparisons(claim):
         assert c.seeds == range(CONFIRMATORY, CONFIRMATORY + len(c.seeds)) and len(c.seeds) <= cell.seeds
-        assert len(c.seeds) >= (20 if c.place.setting in OF_DIGITS or ":head" in c.place.network else 10)
+        many = 20 if c.place.setting in OF_DIGITS or ":head" in c.place.network else 10
+        # there the unit is a configuration, or a split
+        assert len(c.seeds) >= {"budgets": 5, "variance": 6}.get(claim, many)
     by_arm = {}
     for c, e in entries(claim):
         by_arm.setdefault((c, e.rate, e.arm, e.level), []).append(e.run.seed)

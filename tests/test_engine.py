@@ -21,7 +21,7 @@ from replication.results.store import Store
 from replication.run import Run
 from replication.running import device, local
 from replication.running.progress import Progress
-from replication.training import loop
+from replication.training import loop, optimizers, schedules
 from replication.training.engines import choice, lockstep, member
 from replication.training.engines.member import Member, adam_step, moved, rates_of
 from replication.training.engines.memory import bound, out_of_memory
@@ -90,7 +90,7 @@ def test_adam_with_its_constants_on_the_device_is_torchs(name):
     optimizer = torch.optim.Adam([theirs], 0.05)
     rates = torch.from_numpy(rates_of(Run(schedule=name, learning_rate=0.05), 30))
     moments, variances = torch.zeros_like(ours), torch.zeros_like(ours)
-    for t, (rate, beta1) in enumerate(loop.schedule(name, 0.05, 30)):
+    for t, (rate, beta1) in enumerate(schedules.schedule(name, 0.05, 30)):
         gradient = torch.randn(7, dtype=torch.float64)
         optimizer.param_groups[0].update(lr=rate, betas=(beta1, 0.999))
         theirs.grad = gradient.clone()
@@ -131,7 +131,7 @@ def test_memory_lies_as_suits_the_device_or_as_the_environment_says(monkeypatch)
 @pytest.mark.parametrize("way", ["loop", "streams", "stacked"])
 def test_results_do_not_depend_on_how_memory_lies(way, monkeypatch):
     run, parts, found, seen = small(final_norm="bn"), photographs(16), {}, []
-    plain = loop.flattened
+    plain = optimizers.flattened
     for layout in loop.LAYOUTS:
 
         def watched(model, wanted):
@@ -143,7 +143,7 @@ def test_results_do_not_depend_on_how_memory_lies(way, monkeypatch):
             )
             return flat
 
-        monkeypatch.setattr(loop, "flattened", watched)
+        monkeypatch.setattr(optimizers, "flattened", watched)
         monkeypatch.setattr(member, "flattened", watched)
         monkeypatch.setenv("REPLICATION_MEMORY_FORMAT", layout)
         train = loop.train if way == "loop" else lambda r, p: lockstep.train_together([r], [p], "cpu", way)[0]

@@ -76,6 +76,7 @@ def test_readers_need_no_tools_of_the_tests():
         "axe-playwright-python",
         "ruff",
         "pyright",
+        "pandas-stubs",
         "onnx",
     }
     assert tools <= {Requirement(text).name for text in EXTRAS["test"]}
@@ -165,7 +166,7 @@ def test_readme_commands_exist():
         if command.startswith("make "):
             assert re.search(rf"^{verb}:", makefile, re.MULTILINE), command
         else:
-            help_ = [sys.executable, "-m", "replication.cli", verb, "--help"]
+            help_ = [sys.executable, "-m", "replication", verb, "--help"]
             assert subprocess.run(help_, cwd=ROOT, capture_output=True).returncode == 0, command
 
 

@@ -37,9 +37,10 @@ from replication.training.heads import (
     build,
     head_of,
 )
-from replication.training.loop import PRECISIONS, schedule
+from replication.training.loop import PRECISIONS
 from replication.training.losses import LOSSES, as_softmax, loss_of
 from replication.training.readouts import learned, readouts
+from replication.training.schedules import schedule
 
 WIDTH = 24
 
@@ -119,7 +120,9 @@ def twin(run: Run, e: Examples, updates: int | None = None) -> dict[str, np.ndar
             history.append(as_softmax(head(held).numpy(), run.output))
     model = nn.Sequential(OrderedDict(body=nn.Identity(), head=head))
     with torch.no_grad():
-        read = dict(readouts(model, held, e.n_validation, torch.from_numpy(e.train[0]).to(dtype)))
+        read = dict(
+            readouts(model, held, e.n_validation, torch.from_numpy(e.train[0]).to(dtype), torch.from_numpy(e.labels))
+        )
     found = {name: as_softmax(z.numpy(), run.output) for name, z in read.items()}
     return {"history": np.stack(history)} | found | facts(learned(loop.final_norm(model)))
 
@@ -425,10 +428,11 @@ def test_random_weights_are_refused():
         features_module.body_of(Run(trained="head"), 1, 8)
 
 
-@pytest.mark.parametrize("head", ["linear", "fastai"])
+@pytest.mark.parametrize("head", ["linear", "fastai", "fastai_no_dropout"])
 def test_runs_equal_the_plain_loop_over_images(leaves, checkpoint, head):
     shared = {"init": checkpoint, "head": head}
     runs = [frozen(leaves, final_norm=norm, seed=s, **shared) for norm in ("none", "bn") for s in (0, 1)]
+    runs += [frozen(leaves, seed=0, split_seed=s, **shared) for s in (0, 1)]
     features = computed(runs[0], features_module.body_of(runs[0], 3, 8))
     for run, labels, outcome in train_chunk(runs, features, "cpu"):
         parts = split(run)
@@ -440,6 +444,8 @@ def test_runs_equal_the_plain_loop_over_images(leaves, checkpoint, head):
         assert (outcome.epochs, outcome.updates, outcome.diverged) == (plain.epochs, plain.updates, plain.diverged)
         assert np.array_equal(labels.test, parts.test.labels) and labels.digest == parts.digest
         assert np.array_equal(labels.train_counts, parts.train_counts)
+    first, own, other = (outcome.test for run, _, outcome in train_chunk([runs[0], *runs[-2:]], features, "cpu"))
+    assert np.allclose(first, own, atol=1e-5) and not np.allclose(first, other, atol=1e-2)
 
 
 def carry_out(runs: list[Run], store: Store, **options) -> int:

@@ -31,9 +31,10 @@ from statsmodels.stats.multitest import multipletests
 
 from replication.analysis import statistics as st
 from replication.claims import judge as J
-from replication.claims import majorities, tiers
+from replication.claims import majorities, registry, tiers
 from replication.claims.claim import CONTRADICTED, NOT_ASSESSABLE, NOT_JUDGED, NOT_RUN, REPLICATED, UNDECIDED, WORDS
 from replication.claims.registry import CLAIMS
+from replication.claims.verdict import Unit
 from replication.results import frame as frame_module
 from replication.results import published
 from replication.results.frame import frame, values, with_defaults
@@ -361,7 +362,7 @@ def test_no_other_cell_changes_what_a_primary_cell_says(lead):
 
 def test_which_cells_are_a_family():
     def family(*args, claim="base", **kwargs):
-        return J.family(CLAIMS[claim], J.Unit(cell(*args, **kwargs)))
+        return J.family(CLAIMS[claim], Unit(cell(*args, **kwargs)))
 
     apple, pepper, skin = (family(s) for s in ("plantvillage/apple@160", "plantvillage/pepper@160", "skin@160"))
     assert apple == pepper != skin
@@ -812,6 +813,19 @@ def test_a_new_setting_network_or_result_changes_no_verdict(results, of_publishe
             first_cells("removal"),
         )
     assert same(found, of_published["removal"])
+
+
+def test_a_cell_without_entries_of_its_own_plans_nothing_expensive():
+    """Longer trainings are planned by name alone: what no table knows costs what the base pair costs."""
+    for name in set(CLAIMS) - {"training_time"}:  # which is about 100 epochs
+        for cell in registry.cells(name, ["folder:/nowhere@32"], ["simple_cnn"], seeds=1):
+            runs = [
+                dict(comparison.factors).get("epochs", Run().epochs) for comparison in registry.plan(name).design(cell)
+            ]
+            assert runs and set(runs) == {10}, name
+    assert registry.places(["base"], ["folder:/nowhere@32"])[0][0].network == "simple_cnn"
+    with pytest.raises(ValueError, match="no cell of network timm/resnet10t"):  # no setting: none is made up
+        registry.cells("base", networks=["timm/resnet10t:random"])
 
 
 def test_fill_puts_scores_where_it_is_told():

@@ -7,13 +7,13 @@ from torch.nn import functional as F
 
 from replication.analysis import law
 from replication.run import Run
-from replication.training import loop
+from replication.training import loop, schedules
 
 
 @pytest.mark.parametrize("updates", [2, 3, 4, 5, 7, 10, 11, 150, 1501])
 @pytest.mark.parametrize("name", ["one_cycle", "constant"])
 def test_schedule_is_torchs(name, updates):
-    expected = np.array(loop.schedule(name, 3e-3, updates))
+    expected = np.array(schedules.schedule(name, 3e-3, updates))
     np.testing.assert_allclose(np.stack(law.schedule(name, 3e-3, updates), 1), expected, rtol=1e-12, atol=1e-18)
 
 
@@ -27,7 +27,7 @@ def trained(rate, updates, counts, optimizer, one_logit, schedule="one_cycle", m
         "sgd": lambda: torch.optim.SGD([b], lr=1.0, momentum=0.9),
     }
     of, seen = make[optimizer](), []
-    for lr, beta1 in loop.schedule(schedule, rate, updates):
+    for lr, beta1 in schedules.schedule(schedule, rate, updates):
         of.param_groups[0]["lr"] = lr * multiple
         if optimizer != "sgd":
             of.param_groups[0]["betas"] = (beta1, 0.999)
@@ -47,7 +47,7 @@ def trained(rate, updates, counts, optimizer, one_logit, schedule="one_cycle", m
 def test_simulation_is_torch_on_the_shifts_alone(optimizer, rate, counts):
     found = law.simulate(rate, 150, counts, optimizer=optimizer)
     np.testing.assert_allclose(found.shifts, trained(rate, 150, counts, optimizer, False), rtol=0, atol=1e-10)
-    assert found.S == pytest.approx(sum(lr for lr, _ in loop.schedule("one_cycle", rate, 150)))
+    assert found.S == pytest.approx(sum(lr for lr, _ in schedules.schedule("one_cycle", rate, 150)))
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])

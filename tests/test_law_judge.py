@@ -9,7 +9,7 @@ from constructed import chosen
 
 from replication.analysis import law
 from replication.analysis.thresholds import order_of
-from replication.claims.beyond import law_judge, law_runs
+from replication.claims.beyond import law_judge, law_rules, law_runs
 from replication.claims.beyond.law import PREDICTIONS
 from replication.run import CONFIRMATORY, Run
 from replication.study.design import Cell
@@ -175,8 +175,8 @@ def test_a_failure_stands_whatever_else_is_missing():
 
 
 def test_margins_follow_the_sum_of_rates():
-    assert [law_judge.margin_of(S) for S in (0.2, 0.999, 1.0, 2.5)] == [0.05, 0.05, 0.15, 0.15]
-    assert np.isnan(law_judge.margin_of(2.51))
+    assert [law_rules.margin_of(S) for S in (0.2, 0.999, 1.0, 2.5)] == [0.05, 0.05, 0.15, 0.15]
+    assert np.isnan(law_rules.margin_of(2.51))
 
 
 def test_the_rule_says_nothing_beyond_a_sum_of_two_and_a_half():

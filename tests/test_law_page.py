@@ -9,7 +9,7 @@ from constructed import chosen
 from test_law_judge import WRONG, results
 
 from replication.analysis import law
-from replication.claims.beyond import law_judge
+from replication.claims.beyond import law_rules
 from replication.claims.beyond.law import PREDICTIONS
 from replication.pages import advice
 from replication.pages import law as law_page
@@ -31,7 +31,7 @@ def optimizers():
 
 
 def test_every_prediction_has_a_name_for_readers():
-    assert set(law_page.TITLES) == {p.id for p in PREDICTIONS} == set(law_judge.CHECKS)
+    assert set(law_page.TITLES) == {p.id for p in PREDICTIONS} == set(law_rules.CHECKS)
 
 
 def test_outcomes_are_told_in_words(optimizers):

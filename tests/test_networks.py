@@ -20,7 +20,7 @@ from replication.data.splits import Part, Split, split
 from replication.run import Run
 from replication.running import pretraining
 from replication.running.pretraining import pooled, pretrain, tenth
-from replication.training import loop, weights
+from replication.training import loop, schedules, weights
 from replication.training.bodies import NETWORKS, TORCHVISION, body
 from replication.training.heads import CENTRING, FINAL_NORMS, Dropout, MaxAvgPool, build, head
 from replication.training.readouts import readouts
@@ -166,6 +166,20 @@ def test_fastai_head_has_fastais_layers():
     before = described(head("fastai", "bn_before", 512, 2))
     assert before == [*FASTAI[:-1], "bn 512 momentum 0.1 eps 1e-05", FASTAI[-1]]
     assert described(head("linear", "none", 512, 2)) == ["AdaptiveAvgPool2d", "Flatten", "linear 512->2 with bias"]
+
+
+def test_parts_of_fastais_head_are_taken_out():
+    layers = {name: head(name, "none", 512, 2) for name in ("fastai", "fastai_no_dropout", "fastai_torch_init")}
+    assert described(layers["fastai_torch_init"]) == FASTAI
+    assert described(layers["fastai_no_dropout"]) == ["dropout 0.0" if x.startswith("dropout") else x for x in FASTAI]
+    hidden = {
+        name: next(m for m in of.modules() if isinstance(m, nn.Linear)).weight.std().item()
+        for name, of in layers.items()
+    }
+    assert hidden["fastai"] == pytest.approx(hidden["fastai_no_dropout"], rel=0.02)
+    assert hidden["fastai_torch_init"] == pytest.approx(
+        float(hidden["fastai"]) / 6**0.5, rel=0.05
+    )  # uniform, a = sqrt(5)
 
 
 def test_fastai_head_starts_as_fastais():
@@ -316,7 +330,7 @@ def test_two_updates_in_the_loop_are_those_of_the_plain_twin(name):
     before = copy.deepcopy(model.state_dict())
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad])
     images = loop.inputs(run, parts, torch.float64, CPU, 1)
-    for batch, (rate, beta1) in zip(loop.batches(run, parts.train.labels)[0], loop.schedule("one_cycle", 1e-3, 2)):
+    for batch, (rate, beta1) in zip(loop.batches(run, parts.train.labels)[0], schedules.schedule("one_cycle", 1e-3, 2)):
         optimizer.param_groups[0].update(lr=rate, betas=(beta1, 0.999))
         optimizer.zero_grad()
         batch = torch.from_numpy(batch)

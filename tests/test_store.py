@@ -31,7 +31,7 @@ from replication.paths import root
 from replication.results import provenance, published, reproduction
 from replication.results.columns import columns
 from replication.results.compact import run_rows
-from replication.results.frame import HISTORIES, frame, table, values
+from replication.results.frame import HISTORIES, frame, table, values, with_defaults
 from replication.results.kept import CURVES, KEPT_READOUTS
 from replication.results.rows import Result, pack, sealed, unpack
 from replication.results.shelf import Group, group_of
@@ -661,7 +661,7 @@ def test_a_confirmatory_run_takes_less_than_1_kb(own_store, tmp_path):
         assert (tmp_path / "bare" / name).stat().st_size < 400 * 300
     rows = published.read(where=tmp_path / "shelf")
     assert (
-        set(rows["readout"]) == set(KEPT_READOUTS)
+        set(rows["readout"]) == set(KEPT_READOUTS) - {"shifted_by_images"}
         and rows.loc[rows["readout"] == "as_trained", CURVES[0]].notna().all()
     )
     cuts = rows[rows["readout"] == "as_trained"]
@@ -744,6 +744,28 @@ def test_publishing_adds_to_what_is_there_and_replaces_what_it_is_asked_to(shelf
     assert set(published.manifest(shelf)["provenance"]) == {"made up", "there"}
     assert set(published.predictions("digits", "simple_cnn", shelf)["key"]) == {made_up(RUNS[1]).key}
     assert len(list(shelf.rglob("*.parquet"))) == 2  # what was replaced is gone
+
+
+def test_files_older_than_a_factor_grow_by_newer_runs(shelf, store, made_up, tmp_path):
+    """Rows of two ages in one file: the older ones have the default, or their runs would be found nowhere."""
+    from replication.results import shelf as folder
+
+    group = Group("runs", "digits", "simple_cnn")
+    older = pd.read_parquet(shelf / files_of(shelf)[group]).drop(columns=["ghost_batch", "optimizer"])
+    bare = tmp_path / "older"
+    bare.mkdir()
+    folder.commit(bare, {group: older}, set(), {"made up": RECORD})
+    store.add(made_up(Run(seed=300, ghost_batch=16)))
+    assert published.publish(store, [Run(seed=300, ghost_batch=16)], [], bare) == 1
+    [name] = published.check(bare)  # they were joined
+    written, rows = pd.read_parquet(bare / name), published.read(where=bare)
+    for found in (written, rows):
+        assert not found[list(FACTORS)].isna().any(axis=None)
+        assert found.groupby("ghost_batch")["key"].nunique().to_dict() == {0: 4, 16: 1}
+        assert found["ghost_batch"].dtype.kind == "i" and set(found["optimizer"]) == {"adam"}
+    # as an earlier version wrote them
+    mixed = written.assign(ghost_batch=written["ghost_batch"].astype(float).replace(0.0, np.nan))
+    assert with_defaults(mixed)["ghost_batch"].tolist() == written["ghost_batch"].tolist()
 
 
 def test_large_files_stay_and_small_ones_grow(shelf, store, made_up, monkeypatch):
@@ -1126,3 +1148,26 @@ def test_rates_chosen_since_are_those_that_the_published_pilots_choose(pilots):
         while search.grown(by_rate(search.runs(), pilots)):
             pass
         assert (search.rate, [*search.rates]) == (chosen["grid"][place][arm], chosen["tried"][place][arm])
+
+
+@pytest.mark.skipif(not (COMMITTED / "manifest.json").exists(), reason="no published results")
+def test_what_is_read_has_names_and_explained_columns(monkeypatch):
+    import replication
+    from replication.study.arms import ARMS
+
+    monkeypatch.setenv("REPLICATION_RESULTS", str(COMMITTED))
+    rows = replication.read(["plantvillage/tomato@160"])
+    assert set(rows) <= set(replication.columns()["column"]) and list(rows)[:4] == [
+        "arm",
+        "arm_label",
+        "images",
+        "body",
+    ]
+    assert {"plain", "final_bn", "bn_shift_0.4"} <= set(rows["arm"]) <= {*ARMS, ""}
+    assert (rows["arm"] == "final_bn").equals(
+        (rows["final_norm"] == "bn") & (rows["output"] == "softmax")
+        & (rows["loss"] == "cross_entropy") & (rows["sampling"] == "shuffle") & (rows["shift"] == 0)
+    )  # fmt: skip
+    assert set(rows["images"]) == {"tomato leaves, 160 px"} and "EfficientNet-Lite0, ImageNet, frozen" in set(
+        rows["body"]
+    )

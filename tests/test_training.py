@@ -21,7 +21,7 @@ from replication.running import local
 from replication.training import loop
 from replication.training.heads import BEFORE, CENTRING, FINAL_NORMS, Affine, MeanOnly, build
 from replication.training.losses import LOSSES, as_softmax, loss_of
-from replication.training.readouts import in_parts, readouts
+from replication.training.readouts import in_parts, readouts, shifted
 
 NORMS = [name for name in FINAL_NORMS if name != "none"]
 BATCH_NORMS = ["bn", "bn_slow", "bn_no_affine"]  # after the last linear layer
@@ -51,6 +51,7 @@ class Trained:
     held: torch.Tensor
     n_validation: int
     images: torch.Tensor
+    labels: torch.Tensor
 
 
 def trained(run: Run) -> Trained:
@@ -303,7 +304,7 @@ def test_a_score_does_not_depend_on_the_batch(networks, norm):
     run = networks[norm]
     some = [0, 3, run.n_validation, run.n_validation + 80, len(run.held) - 1]
     with torch.no_grad():
-        found = dict(readouts(run.model, run.held[some], 2, run.images))
+        found = dict(readouts(run.model, run.held[some], 2, run.images, run.labels))
     together = found.pop("batch_statistics", None)
     for name, logits in found.items():
         close(logits, run.outcome.readouts[name][some])
@@ -507,3 +508,19 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
     lost, kept = (int(subprocess.check_output([sys.executable, "-c", code, how])) for how in ("lost", "kept"))
     assert kept < 1000 < lost, "five times 10240 pages of 4 KB, or none"
+
+
+def test_a_threshold_by_the_training_images_is_two_deviations_above_the_majority():
+    rng = np.random.default_rng(0)
+    seen, labels = rng.normal(size=(2, 50)), np.repeat([0, 1], [40, 10])
+    logits = rng.normal(size=(2, 7))
+    odds = (seen[1] - seen[0])[:40]
+    cut = shifted(*map(torch.from_numpy, (logits, seen, labels))).numpy()
+    close(torch.from_numpy(cut[1] - cut[0]), logits[1] - logits[0] - odds.mean() - 2 * odds.std(ddof=1))
+    moved = seen + 5 * np.array([[0.0], [1.0]]) * (labels == 1)  # the minority has no say
+    assert np.array_equal(shifted(*map(torch.from_numpy, (logits, moved, labels))).numpy(), cut)
+
+
+def test_only_a_fixed_shift_is_set_by_the_training_images(networks):
+    assert "shifted_by_images" in networks["bn_fixed_shift"].outcome.readouts
+    assert not [n for n in networks if n != "bn_fixed_shift" and "shifted_by_images" in networks[n].outcome.readouts]

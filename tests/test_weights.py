@@ -20,7 +20,7 @@ from replication.data.splits import Part, Split
 from replication.run import Run
 from replication.study import recipes
 from replication.study import weights as known
-from replication.training import loop, weights
+from replication.training import loop, schedules, weights
 from replication.training.bodies import Colours, Frozen, Upscale, body
 from replication.training.heads import build
 from replication.training.readouts import in_parts
@@ -586,7 +586,7 @@ def test_training_a_head_is_training_it_on_features_of_mirrored_images():
     mirrored = torch.from_numpy(draws(run.seed, 24, 32, 2)[..., 0].astype(np.int64))
     assert mirrored.unique().tolist() == [0, 1]
     optimizer = torch.optim.Adam(model.head.parameters())
-    rates, labels = iter(loop.schedule("one_cycle", 1e-2, 6)), torch.from_numpy(parts.train.labels)
+    rates, labels = iter(schedules.schedule("one_cycle", 1e-2, 6)), torch.from_numpy(parts.train.labels)
     for epoch, batches in enumerate(loop.batches(run, parts.train.labels)):
         for batch in torch.from_numpy(batches):
             rate, beta1 = next(rates)

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from replication.data.settings import setting
-from replication.run import Run
+from replication.limits import check_known
+from replication.run import FINE_TUNE, OPTIMIZERS, SCHEDULES, Run
 
 Floats = NDArray[np.float64]
 
@@ -46,11 +47,12 @@ def one_cycle(peak: float, updates: int) -> tuple[Floats, Floats]:
 
 
 def schedule(name: str, peak: float, updates: int) -> tuple[Floats, Floats]:
-    """Learning rate and beta1 of every update, as `training.loop.schedule` has them. ValueError for an unknown name."""
+    """Learning rate and beta1 of every update, as `training.schedules.schedule` has them. ValueError for an unknown name."""
+    check_known("schedule", name, SCHEDULES)
+    if name == FINE_TUNE:
+        raise ValueError(f"schedule {name!r} has several rates at a time: allowed are one_cycle, constant")
     if name == "constant":
         return np.full(updates, peak), np.full(updates, 0.9)
-    if name != "one_cycle":
-        raise ValueError(f"unknown schedule {name!r}: allowed are one_cycle, constant")
     return one_cycle(peak, updates)
 
 
@@ -91,8 +93,7 @@ def simulate(
     sigmoid(b) - pi of the last class. `shift_rate` multiplies the rate. AdamW is Adam here, since shifts do not decay.
     ValueError for an unknown optimiser or schedule, and for one logit over more than two classes.
     """
-    if optimizer not in ("adam", "adamw", "sgd"):
-        raise ValueError(f"unknown optimizer {optimizer!r}: allowed are adam, adamw, sgd")
+    check_known("optimizer", optimizer, OPTIMIZERS)
     if one_logit and len(counts) != 2:
         raise ValueError(f"one sigmoid logit is for two classes: found {len(counts)}")
     shares = np.asarray(counts, dtype=float) / np.sum(counts)

@@ -93,7 +93,9 @@ def p_above(d: ArrayLike, margin: float = MARGIN) -> float:
     mean, se = _mean_se(d)
     if se == 0:
         return 0.0 if mean - margin > TINY else 1.0
-    return float(_stats().t.sf((mean - margin) / se, d.size - 1))
+    from scipy.special import stdtr  # what `scipy.stats.t.sf` calls, a fortieth of its time
+
+    return float(stdtr(d.size - 1, -(mean - margin) / se))
 
 
 def p_below(d: ArrayLike, margin: float = MARGIN) -> float:

@@ -35,8 +35,7 @@ AUC_MARGIN = 0.02
 
 
 def design(cell: Cell) -> Iterator[Comparison]:
-    """1000:10, 10 epochs; at 30 and 100 epochs too where the cell asks for them, on its first "
-    "20 seeds unless it asks for others."""
+    """1000:10, 10 epochs; at 30 and 100 epochs too where the cell asks for them, by default on its first 20 seeds."""
     yield compare(cell, PAIR, level=10)
     if forms := cell.option("forms"):
         yield compare(cell, forms, kinds=("own",), variant="forms", level=10)
@@ -68,6 +67,16 @@ def decide(m: Measures) -> Decision:
     if m["gain"].below:
         return Decision(CONTRADICTED, "the gain lies below 0.05")
     return Decision(UNDECIDED, fresh_seeds(m["gain"]))
+
+
+def qualify(own: Decision, m: Measures) -> Iterator[str]:
+    """Whether the gain is gone after longer trainings, and where these end."""
+    longer = {n: m[f"gain_{n}_epochs"] for n in LONGER if f"gain_{n}_epochs" in m}
+    for n, effect in longer.items():
+        if own.word != CONTRADICTED and effect.below:
+            yield f"gone at {n} epochs"
+    if (most := max(longer, default=10)) < max(LONGER):
+        yield f"not trained beyond {most} epochs"
 
 
 def _published() -> tuple[Cell, ...]:
@@ -108,6 +117,7 @@ CLAIM = Claim(
     contradicted_when="the gain lies below 0.05",
     measure=measure,
     decide=decide,
+    qualify=qualify,
     headline=("gain", "gain"),
     gated=False,
 )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,6 +53,8 @@ class Plan:
     title: str
     design: Design
     cells: tuple[Cell, ...]
+    curves: tuple[str, ...] = field(default=(), kw_only=True)
+    """arms of which the scores by epoch are kept, as a rule or a page needs them"""
 
     def entries(self, cell: Cell) -> list[Entry]:
         """The runs of one cell. ValueError where a learning rate has not been chosen."""
@@ -75,6 +77,8 @@ class Claim(Plan):
     """whether there must be a gain before the claim can be assessed"""
     variants: tuple[str, ...] = ("",)
     """the variants of the design that are judged, each as a cell of its own; the first may set the headline"""
+    qualify: Callable[[Decision, Measures], Iterable[str]] = lambda own, measures: ()
+    """what this claim alone says beside its word: (decision at own rates, effects and curves) -> qualifiers"""
     groups: tuple[tuple[str, Callable[[Cell], bool]], ...] = ()
     """parts of the claim that have a word each, over their cells, instead of tiers: name and which cells"""
 

@@ -1,8 +1,8 @@
-"""From a claim's results to its verdict: families of tests, every kind of rate, qualifiers, and the headline by tier."""
+"""From a claim's results to its verdict: families of tests, every kind of rate, and the headline by tier."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,6 @@ import pandas as pd
 from replication.analysis import statistics as st
 from replication.analysis.effects import Effect
 from replication.claims.claim import (
-    CONTRADICTED,
     NOT_JUDGED,
     NOT_RUN,
     OPPOSITE,
@@ -21,100 +20,18 @@ from replication.claims.claim import (
     Plan,
     assessable,
 )
-from replication.claims.tiers import TIERS, explored, identity_of, tier
+from replication.claims.qualifiers import qualifiers
+from replication.claims.tiers import TIERS, tier
+from replication.claims.verdict import CellVerdict, Headline, Judgement, Unit
 from replication.data.loading import SOURCES
 from replication.data.settings import setting as setting_of
 from replication.results.frame import complete, frame
-from replication.study.design import EXPLORATORY, PRIMARY, SHOWN, Cell, Comparison
+from replication.study.design import EXPLORATORY, PRIMARY, SHOWN, Cell
 from replication.study.networks import network as network_of
-from replication.study.rates import KINDS, at_grid_end
+from replication.study.rates import KINDS
 
-LONGEST = 100
-"""epochs beyond which nobody trains the base pair"""
 GROUP_MAJORITY = 3
 """of the four cells of a part of a claim that has a word of its own, so many must agree"""
-
-
-@dataclass(frozen=True)
-class Unit:
-    """What is judged as one: a cell and, where a claim judges several, one variant of its design."""
-
-    cell: Cell
-    variant: str = ""
-
-    @property
-    def may_lead(self) -> bool:
-        """Whether it may set the headline of its tier: added cells move none."""
-        return self.cell.role == PRIMARY and self.cell.version <= 1
-
-
-@dataclass(frozen=True)
-class CellVerdict:
-    """One unit's verdict, what it rests on, and what has to be said beside it."""
-
-    unit: Unit
-    tier: str
-    word: str
-    reason: str
-    done: int
-    """seeds of which all runs at own rates (or, without such, at its first kind of rate) have a result"""
-    decisions: dict[str, Decision] = field(default_factory=dict)
-    """kind of rate -> decision, for every kind that is planned: `not run` where runs are missing"""
-    measures: dict[str, Measures] = field(default_factory=dict)
-    """kind of rate -> effects and curves, with adjusted p; empty where not run"""
-    qualifiers: tuple[str, ...] = ()
-    macro: str = ""
-    """`shown`, `not shown` or `contradicted`: what macro F1 says of the effects that the word rests on; else empty"""
-
-    @property
-    def cell(self) -> Cell:
-        """Its cell."""
-        return self.unit.cell
-
-
-@dataclass(frozen=True)
-class Headline:
-    """The word that stands for a claim, or for a part of it."""
-
-    part: str
-    """empty, or the part of the claim that has a word of its own"""
-    word: str
-    reason: str
-    tier: str
-    lead: CellVerdict | None
-    """the cell that it is the verdict of; none where several decide together"""
-    qualifiers: tuple[str, ...]
-    beside: tuple[str, ...] = ()
-    """higher tiers that lack runs, with the seeds that they have"""
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """A claim with its verdict: one headline, or one a part."""
-
-    claim: Claim
-    headlines: tuple[Headline, ...]
-    cells: tuple[CellVerdict, ...]
-
-    @property
-    def word(self) -> str:
-        """The verdict in one word; of several parts that differ, undecided."""
-        words = {headline.word for headline in self.headlines}
-        return words.pop() if len(words) == 1 else UNDECIDED
-
-    def counts(self) -> dict[str, Counter]:
-        """Tier -> how many cells beside that of the headline have which word.
-
-        Images, body and trained part count once (the first registered), and not at all where they are the headline's.
-        """
-        seen = {identity_of(headline.lead.cell) for headline in self.headlines if headline.lead}
-        found = {name: Counter() for name in TIERS}
-        for c in sorted(self.cells, key=lambda c: c.cell.version):
-            if c.cell.role in (EXPLORATORY, SHOWN) or identity_of(c.cell) in seen:
-                continue
-            seen.add(identity_of(c.cell))
-            found[c.tier][c.word] += 1
-        return found
 
 
 def plan_frame(plan: Plan, cells: Iterable[Cell], results: pd.DataFrame) -> pd.DataFrame:
@@ -125,10 +42,6 @@ def plan_frame(plan: Plan, cells: Iterable[Cell], results: pd.DataFrame) -> pd.D
             wanted += [((cell.setting, cell.network), entry) for entry in plan.entries(cell)]
         except ValueError:  # nothing has been tuned there yet
             continue
-    if not wanted:
-        return pd.DataFrame(
-            columns=["cell_setting", "cell_network", "variant", "rate", "arm", "level", "seed", "f1_minority"]
-        )
     return frame(wanted, results)
 
 
@@ -261,7 +174,7 @@ def _verdict(claim: Claim, unit: Unit, groups: dict, measured: dict) -> CellVerd
         word=own.word,
         reason=own.reason,
         macro=seen,
-        qualifiers=tuple(_qualifiers(claim, unit, decisions, by_kind["own"], seen, part)),
+        qualifiers=tuple(qualifiers(claim, unit, decisions, by_kind["own"], seen)),
     )
 
 
@@ -276,46 +189,6 @@ def _macro(claim: Claim, own: Decision, macro: Measures) -> str:
         return "shown" if all(e.above for e in counterparts) else "not shown"
     word = claim.decide(macro).word
     return "shown" if word == own.word else "contradicted" if word == OPPOSITE.get(own.word) else "not shown"
-
-
-def _qualifiers(
-    claim: Claim, unit: Unit, decisions: dict[str, Decision], m: Measures, macro: str, part: pd.DataFrame
-) -> Iterator[str]:
-    cell, own = unit.cell, decisions["own"]
-    if opposite := [kind for kind, d in decisions.items() if d.word == OPPOSITE.get(own.word)]:
-        yield f"rate-dependent: {OPPOSITE[own.word]} at {' and '.join(KINDS[kind] for kind in opposite)}"
-    if claim.id == "base":
-        yield from _epochs(own, m)
-    if claim.id == "majorities" and own.word == CONTRADICTED and m["one_minus_two"].above:
-        yield "attenuated: two majority classes gain at least 0.05 less than one"
-    if macro == "contradicted":
-        yield "not in macro F1"
-    if ends := grid_ends(claim, unit):
-        yield f"grid end: the best rate of {' and '.join(ends)} lies at an end of those tried"
-    if cell.version == 0:
-        yield "after the fact"
-    elif explored(cell):
-        yield "explored"
-
-
-def _epochs(own: Decision, m: Measures) -> Iterator[str]:
-    longer = {int(name.split("_")[1]): e for name, e in m.items() if name.endswith("_epochs")}
-    for n, effect in longer.items():
-        if own.word != CONTRADICTED and effect.below:
-            yield f"gone at {n} epochs"
-    if (most := max(longer, default=10)) < LONGEST:
-        yield f"not trained beyond {most} epochs"
-
-
-def judged_places(claim: Claim, unit: Unit) -> Iterator[Comparison]:
-    """The comparisons of a unit that its word rests on."""
-    return (comparison for comparison in claim.design(unit.cell) if comparison.variant == unit.variant)
-
-
-def grid_ends(claim: Claim, unit: Unit) -> list[str]:
-    """Arms whose best learning rate lies at an end of those tried, at any place that the word rests on."""
-    pairs = {pair for c in judged_places(claim, unit) for pair in replace(c, kinds=("own",)).tuned()}
-    return sorted({arm for place, arm in pairs if at_grid_end(place, arm)})
 
 
 def _part_headline(claim: Claim, part: str, cells: list[CellVerdict]) -> Headline:

@@ -85,5 +85,6 @@ CLAIM = Claim(
     contradicted_when="it lies less than 0.05 below",
     measure=measure,
     decide=decide,
+    curves=("final_bn",),
     headline=("f1_at_least_loss_minus_last", "F1 at the epoch of least loss minus F1 at the end"),
 )

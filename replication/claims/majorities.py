@@ -77,6 +77,12 @@ def decide(m: Measures) -> Decision:
     return Decision(UNDECIDED, "two majority classes gain less than 0.05, but one is not shown to gain 0.05 more")
 
 
+def qualify(own: Decision, m: Measures) -> Iterator[str]:
+    """Whether two majority classes, though they gain too, gain less."""
+    if own.word == CONTRADICTED and m["one_minus_two"].above:
+        yield "attenuated: two majority classes gain at least 0.05 less than one"
+
+
 CLAIM = Claim(
     id="majorities",
     title="One majority class or two",
@@ -95,6 +101,7 @@ CLAIM = Claim(
     contradicted_when="with two majority classes the gain exceeds 0.05",
     measure=measure,
     decide=decide,
+    qualify=qualify,
     headline=("gain_two_majorities", "gain with two majority classes"),
     variants=VARIANTS,
 )

@@ -15,12 +15,25 @@ from replication.claims import (
     sigmoid,
     training_time,
 )
-from replication.claims.beyond import controls, law_runs, mechanism, precision, rate_profile, remedies
+from replication.claims.beyond import (
+    budgets,
+    controls,
+    fastai_head,
+    fastai_recipe,
+    ghost,
+    law_runs,
+    mechanism,
+    precision,
+    rate_profile,
+    remedies,
+    untuned,
+    variance,
+)
 from replication.claims.claim import Claim, Plan
 from replication.data.settings import setting as setting_of
 from replication.limits import check_known, check_within
 from replication.run import Run
-from replication.study.design import EXPLORATORY, Cell, pilot_runs, pilot_seeds
+from replication.study.design import EXPLORATORY, Cell, Entry, pilot_runs, pilot_seeds
 from replication.study.networks import network as network_of
 from replication.study.rates import LADDER, PILOT_RATES, NoRate, Place, grid_of
 
@@ -41,7 +54,20 @@ CLAIMS: dict[str, Claim] = {
 }
 """the papers' claims, in the order of the book"""
 BEYOND: dict[str, Plan] = {
-    module.PLAN.id: module.PLAN for module in (mechanism, remedies, controls, precision, rate_profile)
+    module.PLAN.id: module.PLAN
+    for module in (
+        mechanism,
+        remedies,
+        controls,
+        precision,
+        rate_profile,
+        untuned,
+        budgets,
+        ghost,
+        variance,
+        fastai_head,
+        fastai_recipe,
+    )
 }
 """further questions, which are not judged"""
 PLANS: dict[str, Plan] = CLAIMS | BEYOND
@@ -162,10 +188,7 @@ def registered_runs() -> set[Run]:
     for found, chosen in ((first, _published_first()), (since, registered()), (since, predicted())):
         for name, cell in chosen:
             for comparison in plan(name).design(cell):
-                try:
-                    found.update(entry.run for entry in comparison.entries())
-                except ValueError:  # nothing has been tuned there yet
-                    continue
+                found.update(entry.run for entry in comparison.chosen())
     return since - first
 
 
@@ -183,26 +206,18 @@ def pilots_of(cell: Cell) -> dict[str, list]:
 
 def confirmatory_runs() -> set[Run]:
     """Every run that a claim or question plans, of the comparisons whose learning rates have been chosen."""
-    found: set[Run] = set()
-    for p in (*PLANS.values(), *LAW.values()):
-        for comparison in (c for cell in p.cells for c in p.design(cell)):
-            try:
-                found |= {entry.run for entry in comparison.entries()}
-            except ValueError:  # nothing has been tuned there yet
-                continue
-    return found
+    return {entry.run for p in (*PLANS.values(), *LAW.values()) for entry in _chosen(p)}
 
 
 def runs_with_curves() -> set[Run]:
     """The runs whose scores by epoch a rule or a page needs."""
-    found: set[Run] = set()
-    for name in ("loss_choice", "training_time"):
-        for comparison in (c for cell in PLANS[name].cells for c in PLANS[name].design(cell)):
-            try:
-                found |= {e.run for e in comparison.entries() if e.arm == "final_bn" or name == "training_time"}
-            except ValueError:  # nothing has been tuned there yet
-                continue
-    return found
+    return {entry.run for p in PLANS.values() if p.curves for entry in _chosen(p) if entry.arm in p.curves}
+
+
+def _chosen(p: Plan) -> Iterator[Entry]:
+    for cell in p.cells:
+        for comparison in p.design(cell):
+            yield from comparison.chosen()
 
 
 def pilots() -> set[Run]:

@@ -87,5 +87,6 @@ CLAIM = Claim(
     contradicted_when="it falls by less than one",
     measure=measure,
     decide=decide,
+    curves=PAIR,
     headline=("epochs_saved", "epochs saved"),
 )

@@ -143,7 +143,7 @@ def split(run: Run) -> Split:
     s = setting(run.setting)
     source = load(s.source, s.pixels)
     s = fitted(source, s)
-    chosen = indices(source, s, run.n_majority, run.n_minority, run.seed)
+    chosen = indices(source, s, run.n_majority, run.n_minority, run.drawn_by)
 
     def part(classes: list[np.ndarray]) -> Part:
         labels = np.repeat(np.arange(len(classes)), [len(c) for c in classes])

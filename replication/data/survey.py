@@ -46,12 +46,13 @@ class Survey:
         """Pairs of the same picture in two classes."""
         return tuple((a, b) for a, b in self.identical + self.near if a.partition("/")[0] != b.partition("/")[0])
 
-    def lines(self) -> list[str]:
-        """What was found, a line each, the counts first."""
+    def lines(self, majority: str = "") -> list[str]:
+        """What was found, a line each, the counts first; `majority`: the class named as such, else the largest."""
+        first = majority or self.majority
         total = sum(self.counts.values())
         said = [f"{self.path}: {total} images of {len(self.counts)} classes"]
         for label, n in sorted(self.counts.items(), key=lambda item: -item[1]):
-            role = "majority" if label == self.majority else "minority"
+            role = "majority" if label == first else "minority"
             split = ", ".join(f"{part} {k}" for part, k in self.parts.get(label, {}).items())
             said.append(f"  {label}: {n} images, {role}" + (f" (your split: {split})" if split else ""))
         for reason, names in self.left_out.items():

@@ -10,8 +10,9 @@ from replication.analysis import statistics as st
 from replication.analysis.metrics import log_softmax
 from replication.claims import registry
 from replication.claims.claim import Claim
-from replication.claims.judge import Judgement, judge
+from replication.claims.judge import judge
 from replication.claims.tiers import TIERS, tier
+from replication.claims.verdict import Judgement
 from replication.pages import figures, judgements, local
 from replication.pages.names import cell_label
 from replication.pages.parameters import Parameters

@@ -7,7 +7,7 @@ import pandas as pd
 
 from replication.analysis.effects import Curve, Effect
 from replication.claims.claim import NOT_RUN, Claim
-from replication.claims.judge import CellVerdict, Headline, Judgement
+from replication.claims.verdict import CellVerdict, Headline, Judgement
 from replication.pages.names import KINDS, cell_label, effect_label, setting_label
 from replication.pages.tables import badge, table_html
 from replication.pages.terms import qualifier, term

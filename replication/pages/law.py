@@ -13,7 +13,8 @@ from matplotlib.lines import Line2D
 
 from replication.analysis import law
 from replication.claims.beyond import law_judge
-from replication.claims.beyond.law_judge import FAILED, NOT_RUN, PASSED, Check, PredictionVerdict
+from replication.claims.beyond.law_judge import FAILED, NOT_RUN, PASSED, PredictionVerdict
+from replication.claims.beyond.law_rules import Check
 from replication.claims.beyond.law_runs import PLANS
 from replication.claims.claim import CONTRADICTED, REPLICATED
 from replication.data.settings import names

@@ -1,10 +1,13 @@
 """What readers see instead of names in code: settings, networks, arms, readouts, measures, kinds of learning rate."""
 
+import pandas as pd
+
 from replication.data.settings import setting
 from replication.results.frame import arm_and_readout
+from replication.run import Run
 from replication.study.arms import ARMS
 from replication.study.design import Cell
-from replication.study.networks import SMALL_BODIES, network
+from replication.study.networks import SMALL_BODIES, Network, network
 
 READOUTS = {
     "as_trained": "as trained",
@@ -13,6 +16,7 @@ READOUTS = {
     "bn_recalibrated": "re-estimated statistics",
     "batch_statistics": "the test set's statistics",
     "logit_adjusted": "adjusted logits",
+    "shifted_by_images": "a threshold by the training images",
 }
 METRICS = {
     "f1_minority": "minority F1",
@@ -109,3 +113,23 @@ def arm_label(name: str) -> str:
 def effect_label(name: str) -> str:
     """An effect that a verdict rests on, or a measure, for readers."""
     return EFFECTS.get(name) or METRICS.get(name) or name.replace("_", " ")
+
+
+def named(rows: pd.DataFrame) -> pd.DataFrame:
+    """A results table with names before its columns: `arm`, and for readers `arm_label`, `images` and `body`.
+
+    `arm` and its label are empty where the factors are those of no arm.
+    """
+    factors = sorted({factor for arm in ARMS.values() for factor in arm.factors})
+    arms = {tuple(arm.factors.get(f, getattr(Run(), f)) for f in factors): name for name, arm in ARMS.items()}
+    arm = [arms.get(key, "") for key in zip(*(rows[f] for f in factors))]
+    whole = list(zip(*(rows[f] for f in ("network", "init", "trained", "head"))))
+    bodies = {key: Network(*key).label for key in set(whole)}
+    images = {name: setting_label(name) for name in rows["setting"].unique()}
+    found = {
+        "arm": arm,
+        "arm_label": [ARMS[name].label if name else "" for name in arm],
+        "images": rows["setting"].map(images),
+        "body": [bodies[key] for key in whole],
+    }
+    return pd.concat([pd.DataFrame(found, index=rows.index), rows], axis=1)

@@ -11,8 +11,9 @@ from replication.analysis import statistics as st
 from replication.analysis.effects import Effect
 from replication.claims import registry
 from replication.claims.claim import NOT_RUN, WORDS
-from replication.claims.judge import Judgement, judge
+from replication.claims.judge import judge
 from replication.claims.tiers import TIERS
+from replication.claims.verdict import Judgement
 from replication.pages import judgements, local
 from replication.pages.names import KINDS, setting_label
 from replication.pages.parameters import Parameters, parameters

@@ -65,6 +65,7 @@ _READOUT_MARKERS = {
     "bn_recalibrated": "p",
     "batch_statistics": "X",
     "logit_adjusted": "s",
+    "shifted_by_images": "*",
 }
 
 VERDICTS: dict[str, Look] = {

@@ -7,7 +7,7 @@ import numpy as np
 
 from replication.analysis import statistics as st
 from replication.analysis.effects import Curve, Effect
-from replication.claims.judge import CellVerdict, Headline, Judgement
+from replication.claims.verdict import CellVerdict, Headline, Judgement
 from replication.files import write
 from replication.pages import judgements
 from replication.pages.parameters import Parameters

@@ -27,7 +27,15 @@ _FACTORS = {
     "shift": ("number", "nats", "fixed shift of `bn_fixed_shift`, minority minus majority"),
     "shift_rate": ("number", "", "learning rate of the final norm's shift, in learning rates"),
     "ghost_batch": ("integer", "images", "if not 0, images over which the final norm takes its batch statistics"),
+    "split_seed": ("integer", "", "if not negative, what the split follows from in place of the seed"),
     "seed": ("integer", "", "split, initial weights, batch order and augmentation follow from it; below 100: pilots"),
+}
+_NAMES = {
+    "arm": ("string", "", "what is compared, by name; empty where the factors are those of no arm"),
+    "arm_label": ("string", "", "the arm as the pages call it"),
+    "images": ("string", "", "the setting as the pages call it"),
+    "body": ("string", "", "the network as the pages call it"),
+    "role": ("string", "", "`pilot` or `confirmatory`; in the table of `replication try` only"),
 }
 _ABOUT = {
     "key": ("string", "", "name of the run: digest of its factors, its data, its initial weights and the protocol"),
@@ -118,10 +126,10 @@ _CURVES = {
 
 
 def columns() -> pd.DataFrame:
-    """Every column of the published files and of `published.read`: `column`, `type`, `unit`, `meaning`.
+    """Every column of the published files, `replication.read` and `replication try`: `column`, `type`, `unit`, `meaning`.
 
     Metrics are of test images and of the row's readout. In the pilots' file `validation_nll_train` is the last epoch's.
     """
     metrics = {name: ("number", unit, meaning) for name, (unit, meaning) in _METRICS.items()}
-    rows = [(name, *about) for part in (_ABOUT, _FACTORS, metrics, _CURVES) for name, about in part.items()]
+    rows = [(name, *about) for part in (_NAMES, _ABOUT, _FACTORS, metrics, _CURVES) for name, about in part.items()]
     return pd.DataFrame(rows, columns=["column", "type", "unit", "meaning"])

@@ -18,15 +18,17 @@ HISTORIES = tuple(f"{part}_{m}" for part in ("validation", "test") for m in ("nl
 """per-epoch columns, lists (E,), in the rows of readout `as_trained`"""
 
 
+ENTRY = ("cell_setting", "cell_network", "variant", "rate", "arm", "level")
+"""columns of a frame that say which part a run plays in a design"""
 MAY_LACK = {"error_auroc"}
 """metrics that runs may lack which did not diverge: where no test image, or every one, is called wrongly"""
 
 
-def _unrecorded(rows: pd.DataFrame, metric: str) -> bool:
+def _unrecorded(part: pd.DataFrame, rows: np.ndarray, metric: str) -> bool:
     """Whether none of these runs has the metric, although one that was trained to its end must have it."""
-    if "diverged" not in rows or rows[metric].notna().any():
+    if "diverged" not in part or part[metric].notna().to_numpy()[rows].any():
         return False
-    return bool((rows["diverged"] == False).any())  # noqa: E712  what was not run has none
+    return bool((part["diverged"].to_numpy()[rows] == False).any())  # noqa: E712  what was not run has none
 
 
 def table(results: Iterable) -> pd.DataFrame:
@@ -44,9 +46,11 @@ def table(results: Iterable) -> pd.DataFrame:
 
 
 def with_defaults(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows with every factor: one that a file lacks, as it is older than the factor, has the default of `Run`."""
-    lacking = {f.name: f.default for f in dataclasses.fields(Run) if f.name not in rows}
-    return rows.assign(**lacking)
+    """Rows with every factor: where one is lacking, as the row is older than the factor, it has the default of `Run`."""
+    defaults = {f.name: f.default for f in dataclasses.fields(Run)}
+    lacking = {name: default for name, default in defaults.items() if name not in rows}
+    empty = [name for name in defaults if name in rows and rows[name].isna().any()]
+    return rows.assign(**lacking, **{n: rows[n].fillna(defaults[n]).astype(type(defaults[n])) for n in empty})
 
 
 def frame(entries: Iterable, results: pd.DataFrame) -> pd.DataFrame:
@@ -57,6 +61,9 @@ def frame(entries: Iterable, results: pd.DataFrame) -> pd.DataFrame:
     """
     import pandas as pd
 
+    entries = list(entries)
+    if not entries:
+        return pd.DataFrame(columns=[*ENTRY, "seed", "f1_minority"])
     wanted = pd.DataFrame(
         {"cell_setting": s, "cell_network": n, "variant": e.variant, "rate": e.rate, "arm": e.arm, "level": e.level}
         | vars(e.run)
@@ -93,18 +100,19 @@ def values(
         raise KeyError(f"{metric} was not recorded")
     here = np.ones(len(part), dtype=bool)
     for column, value in where.items():
-        here &= (part[column] == value).to_numpy()
-    rows = here & ((part["arm"] == arm) & (part["readout"] == readout)).to_numpy()
-    chosen = part.loc[rows, ["seed", metric]].sort_values("seed")
-    if chosen.empty:
-        if part.loc[here & (part["arm"] == arm).to_numpy(), "readout"].notna().any():
+        here &= part[column].to_numpy() == value
+    of_arm = here & (part["arm"].to_numpy() == arm)
+    readouts = part["readout"].to_numpy()
+    rows = np.flatnonzero(of_arm & (readouts == readout))  # arrays, as frames of so many columns are slow to cut
+    if not len(rows):
+        if part["readout"].notna().to_numpy()[of_arm].any():
             raise KeyError(f"{readout} was not recorded of arm {arm} with {where}")
         raise KeyError(f"no {readout} of arm {arm} with {where}")
-    if chosen["seed"].tolist() != sorted(seeds := set(part["seed"][here])):
-        raise ValueError(
-            f"{readout} of arm {arm} must have one row for each of {len(seeds)} seeds, found {len(chosen)}"
-        )
-    found = chosen[metric].to_numpy()
-    if metric in PUBLISHED_METRICS and metric not in MAY_LACK and _unrecorded(part.loc[rows], metric):
+    all_seeds = part["seed"].to_numpy()
+    seeds = all_seeds[rows]
+    if sorted(seeds.tolist()) != sorted(wanted := set(all_seeds[here].tolist())):
+        raise ValueError(f"{readout} of arm {arm} must have one row for each of {len(wanted)} seeds, found {len(rows)}")
+    found = part[metric].to_numpy()[rows[np.argsort(seeds, kind="stable")]]
+    if metric in PUBLISHED_METRICS and metric not in MAY_LACK and _unrecorded(part, rows, metric):
         raise KeyError(f"{metric} was not recorded of {readout} of arm {arm} with {where}")
     return np.nan_to_num(found, nan=0.5) if metric == "roc_auc" else found

@@ -2,8 +2,8 @@
 
 from replication.run import Run
 
-KEPT_READOUTS = ("as_trained", "bn_removed", "logit_adjusted")
-"""published of every confirmatory run; `publish` may be asked for more"""
+KEPT_READOUTS = ("as_trained", "bn_removed", "logit_adjusted", "shifted_by_images")
+"""published of every confirmatory run that has them; `publish` may be asked for more"""
 CURVES = ("validation_nll", "validation_nll_train", "validation_f1_minority", "test_f1_minority")
 """per-epoch columns that a rule or a page needs, published of some runs"""
 ORDERED = ("as_trained", "bn_removed")

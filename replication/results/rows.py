@@ -110,9 +110,14 @@ def sealed(key: str, factors: str, data: str, protocol: int, provenance: str, fa
         )
     except ROW_ERRORS:
         f1, weights = None, None
+    return _row((key, factors, data, protocol, provenance), f1, weights, (facts, scores, arrays))
+
+
+def _row(about: tuple, f1: float | None, weights: object, content: tuple) -> tuple:
+    """A row of `COLUMNS` with its two checksums, of what is read often and of all."""
     f1 = None if f1 is not None and f1 != f1 else f1  # SQLite has no NaN
-    head = (key, factors, data, protocol, provenance, f1, weights if isinstance(weights, str) else None)
-    row = (*head, _digest(head), facts, scores, arrays)
+    head = (*about, f1, weights if isinstance(weights, str) else None)
+    row = (*head, _digest(head), *content)
     return (*row, _digest(row))
 
 
@@ -120,15 +125,12 @@ def row_of(result: Result) -> tuple:
     """A result as a row of `COLUMNS`."""
     scores = zlib.compress(json.dumps(result.scores).encode(), 6)
     arrays = result.arrays.packed if isinstance(result.arrays, Arrays) else pack(result.arrays)
-    return sealed(
-        result.key,
-        json.dumps(result.run.changed()),
-        result.data,
-        result.protocol,
-        result.provenance,
-        json.dumps(result.facts),
-        scores,
-        arrays,
+    f1 = result.scores.get("as_trained", {}).get("f1_minority")
+    return _row(
+        (result.key, json.dumps(result.run.changed()), result.data, result.protocol, result.provenance),
+        None if f1 is None else float(f1),
+        result.facts.get("weights"),
+        (json.dumps(result.facts), scores, arrays),
     )
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 from replication.files import clear, write
 from replication.results.compact import typed
+from replication.results.frame import with_defaults
 from replication.run import PROTOCOL
 
 try:
@@ -153,6 +154,8 @@ def commit(where: Path, added: dict[Group, pd.DataFrame], gone: set[str], record
             set_aside[to] = about | {"from": name, "reason": aside}
         rest = rows[~out] if gone else rows
         if joins:
+            if group.kind != "predictions":  # a factor that an older file lacks has its default, which NaN is not
+                rest = with_defaults(rest)
             rest = pd.concat([rest, added[group]], ignore_index=True)
             added[group] = typed(rest) if group.kind == "runs" else rest
         elif len(rest):

@@ -2,38 +2,32 @@
 
 import contextlib
 import dataclasses
-import functools
 import getpass
-import hashlib
 import json
 import os
-import queue
 import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from replication import files
-from replication.data.packs import place
 from replication.data.settings import setting as setting_of
-from replication.data.splits import data_digest
 from replication.limits import check_known
 from replication.limits import deadline as deadline_in
-from replication.paths import home
-from replication.results.provenance import commit, record, registration
-from replication.results.rows import Result
+from replication.results.provenance import commit, registration
 from replication.results.store import Store
 from replication.run import Run
 from replication.running import local
 from replication.running.initial import make
+from replication.running.node import block_task, task
+from replication.running.parcels import Luggage, code_digest, needed, parcel
 from replication.running.processes import cores, interruptible
 from replication.running.progress import Progress
-from replication.study import recipes
 
 ATTEMPTS = 3
 """times that runs are tried on another node after their worker or node was lost"""
@@ -77,230 +71,6 @@ class Chunk:
     avoid: str = ""
     """id of the node that lost it"""
     reason: str = ""
-
-
-# --- What travels to a node, once -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Parcel:
-    """A folder or file of this machine's home, in the object store: name there -> bytes (n,) uint8."""
-
-    at: str
-    """path below the home, the same on every node"""
-    contents: dict[str, object] = field(repr=False)
-    """relative path, empty for a file, -> reference"""
-
-    def unpack(self) -> None:
-        """Write it into this node's home unless it is there; processes of one node wait for one another."""
-        import ray
-
-        target = home() / self.at
-        with _alone(target):
-            if os.path.lexists(target):
-                return
-            found = dict(zip(self.contents, ray.get(list(self.contents.values()))))
-            if list(found) == [""]:
-                files.write(target, found[""].tobytes())
-                return
-            with files.whole(target) as folder:
-                for name, content in found.items():
-                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                    content.tofile(folder / name)
-
-
-class _alone:
-    """A lock of this node's that ends with the process."""
-
-    def __init__(self, target: Path):
-        self.path = target.with_name(f".{target.name}.lock")
-
-    def __enter__(self):
-        import fcntl
-
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = self.path.open("a")
-        fcntl.flock(self.file, fcntl.LOCK_EX)
-
-    def __exit__(self, *_) -> None:
-        self.file.close()
-
-
-def parcel(path: Path, put) -> Parcel:
-    """A folder or file below the home of this machine as a parcel; `put` keeps an array (n,) in the object store."""
-    found = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    names = [p.relative_to(path).as_posix() if p != path else "" for p in found]
-    return Parcel(path.relative_to(home()).as_posix(), {n: put(np.fromfile(p, np.uint8)) for n, p in zip(names, found)})
-
-
-def needed(runs: Sequence[Run]) -> list[Path]:
-    """What below this machine's home runs are trained with: packs, recipes' checkpoints, ImageNet's weights.
-
-    Packs and files of weights are made where they are not there. ValueError for a checkpoint without an absolute path.
-    """
-    found: dict[Path, None] = {}
-    for source, pixels in {(s.source, s.pixels) for run in runs if not (s := setting_of(run.setting)).embedded}:
-        found[place(source, pixels)] = None
-    for run in runs:
-        data_digest(run.setting)  # makes the pack
-        if run.init in recipes.RECIPES:
-            found[recipes.checkpoint(run.init, run.network)] = None
-        elif run.init not in ("random", "imagenet") and not Path(run.init).is_absolute():
-            raise ValueError(f"init = {run.init!r} is not allowed on a cluster: an absolute path that every node has")
-    found |= dict.fromkeys(_weights(sorted({run.network for run in runs if run.init == "imagenet"})))
-    return list(found)
-
-
-def _weights(networks: Sequence[str]) -> list[Path]:
-    """ImageNet's weights of networks as files in one folder below the home, named by what they are."""
-    if not networks:
-        return []
-    from replication.training import weights
-
-    named = json.dumps([(name, weights.digest_of(name)) for name in networks])
-    folder = home() / "sent-weights" / hashlib.sha256(named.encode()).hexdigest()[:16]
-    for name in networks:
-        if not (folder / f"{name}.pt").is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            weights.save(name, folder / f"{name}.pt")
-    return [folder]
-
-
-# --- On a node --------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def code_digest() -> str:
-    """SHA-256 of this package's modules: every node must have the same."""
-    found, package = hashlib.sha256(), Path(__file__).parents[1]
-    for path in sorted(package.rglob("*.py")):
-        found.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return found.hexdigest()
-
-
-@dataclass(frozen=True)
-class Luggage:
-    """What a worker is told before its first task: see `settle`."""
-
-    code: str
-    home: str
-    """where its node keeps what it is sent"""
-    environment: dict[str, str]
-    parcels: tuple[Parcel, ...]
-
-    def settle(self) -> None:
-        """Unpack what was sent, once a node, and train on one thread as everywhere. ValueError where the code differs."""
-        import torch
-
-        if self.code != code_digest():
-            raise ValueError("a node has another version of this package than the driver: install the same everywhere")
-        os.environ |= self.environment | {"REPLICATION_HOME": self.home}
-        for one in self.parcels:
-            one.unpack()
-            if one.at.startswith("sent-weights/"):
-                os.environ["REPLICATION_WEIGHTS"] = str(home() / one.at)
-        torch.set_num_threads(1)
-
-
-class _Stream:
-    """Stands in for the store on a node: what is added to it is yielded to the driver."""
-
-    def __init__(self):
-        self.waiting: queue.SimpleQueue = queue.SimpleQueue()
-
-    def add(self, result: Result) -> None:
-        self.waiting.put(result)
-
-    def add_provenance(self, facts: dict) -> str:
-        self.waiting.put(facts)
-        return facts["id"]
-
-
-class _Silent:
-    """Stands in for the progress on a node, which is told by the driver."""
-
-    def trained(self, images: int) -> None: ...
-
-    def done(self) -> None: ...
-
-
-def _carry_out(stream: _Stream, runs: Sequence[Run], device: str, engine: str, end: float) -> None:
-    """Carry out the runs of one chunk with what the local backend uses; stops between runs at `end` (Unix time)."""
-    if runs[0].trained == "head" and engine != "loop":
-        from replication.running import frozen
-
-        s = setting_of(runs[0].setting)
-        source = frozen.load(s.source, s.pixels)
-        features = frozen.Features.of(runs[0], frozen.body_of(runs[0], *source.images.shape[1:3]))
-        provenance = stream.add_provenance(record(device, "heads on features", _accelerator(device)))
-        for result in frozen.score_jobs(frozen.train_chunk(runs, features, device), provenance):
-            stream.add(result)
-    elif device == "cuda" and engine != "loop":
-        from replication.running.device import Chunks
-
-        deadline = time.monotonic() + end - time.time()
-        chunks = Chunks(list(runs), stream, device, engine, _Silent(), threading.Event())
-        chunks.carry_out(1, deadline)
-        _one_by_one(stream, chunks.by_loop, device, end)
-    else:
-        _one_by_one(stream, runs, device, end)
-
-
-def _one_by_one(stream: _Stream, runs: Sequence[Run], device: str, end: float) -> None:
-    provenance = stream.add_provenance(record(device, "loop", _accelerator(device))) if runs else ""
-    for run in runs:
-        if time.time() >= end:
-            return
-        stream.add(local.carry_out(run, device, provenance))
-
-
-def _accelerator(device: str) -> str:
-    if device == "cpu":
-        return ""
-    from replication.running.device import accelerator
-
-    return accelerator(device)
-
-
-def task(luggage: Luggage, runs: Sequence[Run], device: str, engine: str, end: float) -> Iterator[object]:
-    """The id of the node, then provenance records (dicts) and results as they come."""
-    import ray
-
-    yield ray.get_runtime_context().get_node_id()
-    luggage.settle()
-    stream, ended, failed = _Stream(), object(), []
-
-    def work() -> None:
-        import torch
-
-        torch.set_num_threads(1)  # it holds for the thread that calls it
-        try:
-            _carry_out(stream, runs, device, engine, end)
-        except Exception as error:  # raised below, after what was finished before it
-            failed.append(error)
-        finally:
-            stream.waiting.put(ended)
-
-    threading.Thread(target=work, daemon=True).start()
-    while (found := stream.waiting.get()) is not ended:
-        yield found
-    if failed:
-        raise failed[0]
-
-
-def block_task(luggage: Luggage, run: Run, label: int, block: int, device: str) -> np.ndarray:
-    """One block of a frozen body's features, see `training.features`."""
-    from replication.running import frozen
-
-    luggage.settle()
-    s = setting_of(run.setting)
-    body = frozen.body_of(run, *frozen.load(s.source, s.pixels).images.shape[1:3])
-    features = frozen.Features.of(run, body)
-    features.compute(body, label, block, device)
-    return np.load(features.folder / f"{label}-{block}" / "features.npy")
-
-
-# --- On the driver ------------------------------------------------------------------------------------------
 
 
 def chunks_of(runs: Sequence[Run], device: str, engine: str, room: int) -> list[Chunk]:
@@ -490,11 +260,12 @@ def carry_out_on(
     if mine:
         try:
             _connect(ray, address, workers)
-        except (ConnectionError, RuntimeError, OSError) as error:
-            raise ValueError(
-                f"no Ray cluster at {address or 'this machine'} ({str(error).splitlines()[0]}): start one, "
-                "and run this command on one of its nodes"
-            ) from error
+        except Exception as error:  # Ray raises the bare class where a node does not start in time
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            remedy = (
+                "start one, and run this command on one of its nodes" if address else "try again when it is less busy"
+            )
+            raise ValueError(f"no Ray cluster at {address or 'this machine'} ({reason}): {remedy}") from error
     try:
         with Progress(len(todo)) as progress, interruptible() as interrupted:
             if device == "auto":

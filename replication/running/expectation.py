@@ -37,3 +37,10 @@ def expected(runs: Sequence[Run], store: Store, device: str, workers: int | None
     if not took.keys() >= wanted:
         return None
     return sum(fmean(took[_form(run)]) for run in runs) / ((workers or cores()) if device == "cpu" else 1)
+
+
+def in_words(seconds: float | None) -> str:
+    """The time as it is said behind a number of trainings; empty where it is not known."""
+    if seconds is None:
+        return ""
+    return f", about {f'{seconds:.0f} s' if seconds < 120 else f'{seconds / 60:.0f} minutes'} on this machine"

@@ -53,13 +53,15 @@ def _key(run: Run) -> tuple:
 
 def chunks(runs: Sequence[Run], device: str) -> Iterator[list[Run]]:
     """Runs that share batches together, seeds side by side, as many as are trained at a time."""
-    groups: dict[tuple, dict[int, list[Run]]] = {}
+    groups: dict[tuple, dict[tuple, list[Run]]] = {}
     for run in runs:
-        groups.setdefault(tuple(getattr(run, name) for name in SHARED), {}).setdefault(run.seed, []).append(run)
+        groups.setdefault(tuple(getattr(run, name) for name in SHARED), {}).setdefault(
+            (run.seed, run.split_seed), []
+        ).append(run)
     for of_seed in groups.values():
         chunk: list[Run] = []
         for alike in of_seed.values():
-            at_once = AT_ONCE[device, alike[0].head]
+            at_once = AT_ONCE[device, alike[0].head.partition("_")[0]]
             if chunk and len(chunk) + len(alike) > at_once:
                 yield chunk
                 chunk = []
@@ -74,7 +76,7 @@ def chunks(runs: Sequence[Run], device: str) -> Iterator[list[Run]]:
 def seen(run: Run, features: Features) -> tuple[Examples, Labels]:
     """What the head of a run sees, and what scoring needs."""
     s = fitted(features.data, setting_of(run.setting))
-    drawn = indices(features.data, s, run.n_majority, run.n_minority, run.seed)
+    drawn = indices(features.data, s, run.n_majority, run.n_minority, run.drawn_by)
     parts = {name: np.concatenate(classes) for name, classes in drawn.items()}
     labels = {name: np.repeat(np.arange(len(classes)), list(map(len, classes))) for name, classes in drawn.items()}
     pixels = features.data.images.shape[-1]
@@ -88,10 +90,11 @@ def train_chunk(
     runs: Sequence[Run], features: Features, device: str, tell: Callable[[int], None] = lambda images: None
 ) -> list[Job]:
     """Train runs of one chunk; what is needed for scoring them."""
-    of_seed = {run.seed: run for run in runs}
-    prepared = {seed: seen(run, features) for seed, run in of_seed.items()}
-    outcomes = train_heads(runs, [prepared[run.seed][0] for run in runs], device, tell)
-    return [(run, prepared[run.seed][1], outcome) for run, outcome in zip(runs, outcomes)]
+    of_seed = {(run.seed, run.split_seed): run for run in runs}
+    prepared = {seeds: seen(run, features) for seeds, run in of_seed.items()}
+    seen_by = [prepared[run.seed, run.split_seed] for run in runs]
+    outcomes = train_heads(runs, [made for made, _ in seen_by], device, tell)
+    return [(run, labels, outcome) for run, (_, labels), outcome in zip(runs, seen_by, outcomes)]
 
 
 def score_jobs(jobs: Sequence[Job], provenance: str) -> list[Result]:

@@ -6,10 +6,22 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from replication.data.loading import load
+from replication.data.packs import place
 from replication.data.settings import setting as setting_of
 from replication.files import sha256_of, verify, write
 from replication.run import Run
+from replication.study.networks import network as network_of
 from replication.study.recipes import RECIPES, THREADS, checkpoint
+
+
+def check_here(settings: Iterable[str], networks: Iterable[str]) -> None:
+    """ValueError for images or a checkpoint of one's own that are not here, before anybody is told to tune for them."""
+    for s in map(setting_of, settings):
+        if s.own and not Path(s.source.removeprefix("folder:")).exists() and not place(s.source, s.pixels).is_dir():
+            raise ValueError(f"no images at {s.source.removeprefix('folder:')}: name a folder with one folder a class")
+    for n in map(network_of, networks):
+        if n.init not in ("random", "imagenet", *RECIPES) and not Path(n.init).is_file():
+            raise ValueError(f"no checkpoint at {n.init}: name a file that `replication pretrain` has written")
 
 
 def _refuse_seen(run: Run) -> None:
@@ -17,7 +29,7 @@ def _refuse_seen(run: Run) -> None:
     if setting.source not in recipe["sources"]:
         return
     source = load(setting.source, setting.pixels)
-    used = [source.classes[label] for pool in setting.class_map(run.seed, source) for label in pool]
+    used = [source.classes[label] for pool in setting.class_map(run.drawn_by, source) for label in pool]
     if seen := [name for name in used if not name.startswith(tuple(recipe["without"]))]:
         raise ValueError(
             f"init = {run.init!r} has seen images of class {seen[0]!r} in {run.setting!r}: allowed are settings of "

@@ -4,11 +4,11 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 from replication.data.splits import data_digest, split
-from replication.limits import check_known, check_within
+from replication.limits import WORKERS, check_known, check_within
 from replication.limits import deadline as deadline_in
 from replication.results.provenance import record
 from replication.results.store import Result, Store
@@ -21,8 +21,6 @@ from replication.study.recipes import weights_digest
 
 DEVICES = ("auto", "cpu", "cuda")
 ENGINES = ("auto", "loop", "streams", "stacked")
-MOST = 1024
-"""processes that may be asked for"""
 ON_ONE_GPU = 8
 """processes of the loop that share a GPU where their number is not given"""
 
@@ -92,7 +90,7 @@ def carry_out_all(
     if engine == "auto":
         engine = os.environ.get("REPLICATION_ENGINE") or engine
     check_known("engine", engine, ENGINES)
-    check_within(1, MOST, workers=workers)
+    check_within(*WORKERS, workers=workers)
     deadline_in(time_budget)
     todo = missing(runs, store)  # after all checks: it may have to decode images
     if not todo:
@@ -115,6 +113,19 @@ def carry_out_all(
         if not todo:
             return done
         return done + _one_by_one(todo, store, where, min(processes, len(todo)), deadline, progress, interrupted)
+
+
+def within(
+    time_budget: float | None, store: Store, device: str = "auto", workers: int | None = None, engine: str = "auto"
+) -> Callable[[Sequence[Run]], int]:
+    """`carry_out_all` into a store as a function of the runs; all its calls together have `time_budget` seconds."""
+    end = deadline_in(time_budget)
+
+    def train(runs: Sequence[Run]) -> int:
+        left = None if time_budget is None else max(0.0, end - time.monotonic())
+        return carry_out_all(runs, store, device, workers, left, engine)
+
+    return train
 
 
 def _one_by_one(

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from replication.results.frame import table
 from replication.results.store import Store
 from replication.run import CONFIRMATORY, Run
 from replication.running import tuning
-from replication.running.local import carry_out_all, device_of, key_of
+from replication.running.local import device_of, key_of, within
 from replication.running.processes import cores
 from replication.study.arms import arm as arm_of
 from replication.study.design import BASE_UPDATES, pilot_seeds
@@ -71,6 +71,11 @@ class Trial:
         """That the folder is less imbalanced than the trainings, and how to try its own ratio; else empty."""
         many, *rest = self.shares.values()
         few, (n, m) = sum(rest), (self.sizes.n_majority, self.sizes.n_minority)
+        if few > many:
+            return (
+                f"The other classes together have more images ({few}) than {next(iter(self.shares))} ({many}): to try one "
+                "rare class against all others, put those into one folder."
+            )
         if few * n <= 2 * m * many or "you asked" in self.sizes.sentence:
             return ""
         left, least = (int(0.95 * (k - self.sizes.test - held)) for k, held in zip((many, few), self.sizes.validation))
@@ -209,7 +214,7 @@ def prepare(
     """
     found = network_of(network)
     seen = survey(path)
-    tell("\n".join(seen.lines()))
+    tell("\n".join(seen.lines(majority)))
     if majority and majority not in seen.counts:
         raise ValueError(
             f"there is no class {majority!r} in {seen.path}: its classes are {', '.join(sorted(seen.counts))}"
@@ -277,11 +282,7 @@ def carry_out(
 
     Every finished run is in the store, and goes into the next call. ValueError: as `local.carry_out_all`.
     """
-    end = None if time_budget is None else time.monotonic() + time_budget
-
-    def train(runs: Sequence[Run]) -> None:
-        carry_out_all(runs, store, device, workers, None if end is None else max(0.0, end - time.monotonic()))
-
+    train = within(time_budget, store, device, workers)
     settled, short = tuning.tune(trial.searches, store, train)
     tuning.record(settled, own_rates())
     if short:
@@ -327,7 +328,7 @@ def keep(trial: Trial, seen: Survey, store: Store, out: Path, device: str, secon
         "seeds": trial.seeds,
         "label": network_of(trial.network).label,
         "data": data_digest(trial.setting),
-        "survey": seen.lines(),
+        "survey": seen.lines(setting_of(trial.setting).majority),
         "shares": trial.shares,
         "sizes": trial.sizes.sentence,
         "ratio": trial.ratio(),

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
 from pathlib import Path
@@ -12,6 +12,7 @@ from replication.files import write
 from replication.results.store import Store
 from replication.run import Run
 from replication.running.local import key_of
+from replication.study import rates
 from replication.study.design import pilot_runs, pilot_seeds
 from replication.study.networks import network as network_of
 from replication.study.rates import Place, extended, grid_of, rates_in, rates_sum
@@ -116,3 +117,14 @@ def record(settled: Iterable[Search], path: Path) -> None:
         chosen["grid"].setdefault(search.place.name, {})[search.arm] = search.rate
         chosen["tried"].setdefault(search.place.name, {})[search.arm] = list(search.rates)
     write(path, json.dumps(chosen | {"sha256": rates_sum(chosen)}, indent=1) + "\n")
+
+
+def record_all(settled: Iterable[Search], planned: Collection[tuple[Place, str]]) -> list[Path]:
+    """Add the rates that a claim plans to the published file, others to this machine's own; the files written."""
+    files: dict[Path, list[Search]] = {}
+    for search in settled:
+        path = rates.published_rates() if (search.place, search.arm) in planned else rates.own_rates()
+        files.setdefault(path, []).append(search)
+    for path, searches in files.items():
+        record(searches, path)
+    return list(files)

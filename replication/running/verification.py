@@ -53,11 +53,12 @@ def _verify(
 
     files = published.check()
     done.files = files
-    tell(f"{len(files)} results files agree with the manifest")
     if not files:
         raise ValueError(
-            "no results are published here: run this in a checkout of the book, or set REPLICATION_RESULTS"
+            f"there are no published results at {published.folder()}: run this in a checkout of the book, or set "
+            "REPLICATION_RESULTS to a folder that has a manifest.json"
         )
+    tell(f"{len(files)} results files agree with the manifest")
     if not cells:
         return
     rows = published.read()

@@ -69,18 +69,31 @@ class Comparison:
     variant: str = ""
     level: float = 0
     factors: tuple[tuple[str, Any], ...] = ()
+    rate: float = 0.0
+    """if not 0, the learning rate of every arm, and none is chosen; `kinds` is then how it is told in tables"""
 
     def entries(self) -> Iterator[Entry]:
         """Its runs. ValueError where a learning rate has not been chosen."""
         shared = network_of(self.place.network).factors(self.place.setting) | dict(self.factors)
-        rates = {(kind, arm): learning_rate(self.place, arm, kind) for kind in self.kinds for arm in self.arms}
+        rates = {
+            (kind, arm): self.rate or learning_rate(self.place, arm, kind) for kind in self.kinds for arm in self.arms
+        }
         for seed in self.seeds:
             for (kind, arm), rate in rates.items():
                 run = Run(setting=self.place.setting, **shared, learning_rate=rate, seed=seed, **arm_of(arm).factors)
                 yield Entry(self.variant, kind, arm, self.level, run)
 
+    def chosen(self) -> list[Entry]:
+        """Its runs; none as long as a learning rate has not been chosen, or the images that name its place are not here."""
+        try:
+            return list(self.entries())
+        except ValueError:
+            return []
+
     def tuned(self) -> Iterator[tuple[Place, str]]:
         """(place, arm) of every learning rate that it needs."""
+        if self.rate:
+            return
         base = Place(self.place.setting, self.place.network)
         for kind in self.kinds:
             for arm in self.arms:
@@ -98,17 +111,20 @@ def compare(
     variant: str = "",
     level: float = 0,
     at: Iterable[str] = (),
+    rate: float = 0.0,
     **factors: Any,
 ) -> Comparison:
     """A comparison of arms in a cell; on the cell's own setting, at its kinds of rate and on its seeds unless given.
 
-    `at` names those of the `factors` that have learning rates of their own, as the levels of a curve.
+    At one `rate`, if that is not 0, nothing is tuned, and the kind counts as `default`. `at` names those of the `factors`
+    that have learning rates of their own, as the levels of a curve.
     """
     where = setting or cell.setting
     tuned = tuple((name, factors[name]) for name in at if factors[name] != getattr(Run(), name))
     numbers = cell.numbers[: seeds or cell.seeds]
     place = Place(where, cell.network, tuned)
-    return Comparison(place, tuple(arms), numbers, tuple(kinds or cell.kinds), variant, level, tuple(factors.items()))
+    named = ("default",) if rate else tuple(kinds or cell.kinds)
+    return Comparison(place, tuple(arms), numbers, named, variant, level, tuple(factors.items()), rate)
 
 
 Design = Callable[[Cell], Iterable[Comparison]]

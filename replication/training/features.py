@@ -152,7 +152,7 @@ class Features:
 
     def rows(self, view: int, numbers: np.ndarray, head: str = "linear") -> np.ndarray:
         """What a head sees of images (n,): mean values (n, F), or largest and mean ones (n, 2F) before fastai's."""
-        poolings = (LARGEST, MEAN) if head == "fastai" else (MEAN,)
+        poolings = (LARGEST, MEAN) if head.startswith("fastai") else (MEAN,)
         labels, ranks = self.data.labels[numbers], self.ranks[numbers]
         out = np.empty((len(numbers), 0), np.float32)
         for label, block in np.unique(np.stack([labels, ranks // BLOCK]), axis=1).T:
@@ -171,7 +171,10 @@ def _source(run: Run) -> Source:
 
 def labels_of(runs: Iterable[Run]) -> set[int]:
     """Labels of the data set that some runs of the same one draw images of."""
-    wanted = {(run.setting, run.seed): run for run in runs}.values()
+    wanted = {(run.setting, run.drawn_by): run for run in runs}.values()
     return {
-        label for run in wanted for pool in setting_of(run.setting).class_map(run.seed, _source(run)) for label in pool
+        label
+        for run in wanted
+        for pool in setting_of(run.setting).class_map(run.drawn_by, _source(run))
+        for label in pool
     }

@@ -1,6 +1,7 @@
 """What follows the body: pooling, the last linear layer and the final norm, the layer under study."""
 
 from collections import OrderedDict
+from functools import partial
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 from replication.data.settings import setting
 from replication.limits import check_known
 from replication.run import Run, entropy
+from replication.study.networks import TRAINED
 from replication.training.bodies import Frozen, body
 
 
@@ -188,16 +190,21 @@ def _linear(features: int, outputs: int, seed: int) -> tuple[nn.Sequential, nn.L
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Linear(features, outputs)
 
 
-def _fastai(features: int, outputs: int, seed: int) -> tuple[nn.Sequential, nn.Linear]:
+def _fastai(
+    features: int, outputs: int, seed: int, *, dropout: bool = True, kaiming_normal: bool = True
+) -> tuple[nn.Sequential, nn.Linear]:
     """What fastai's `create_head` builds by default: two linear layers without bias behind BatchNorm and dropout.
 
     Initial values as fastai 2.8 gives them: Kaiming normal weights (`add_head` in its vision/learner.py) and biases
-    of 0.001 in these norms (`_get_norm` in its layers.py).
+    of 0.001 in these norms (`_get_norm` in its layers.py). Without `dropout`, or with PyTorch's own initial weights
+    instead of `kaiming_normal` ones, it shows what these do.
     """
+    rates = (0.25, 0.5) if dropout else (0.0, 0.0)
 
     def kaiming(inputs: int, outputs: int) -> nn.Linear:  # one layer after the other: the first draws alike in all arms
         layer = nn.Linear(inputs, outputs, bias=False)
-        nn.init.kaiming_normal_(layer.weight)
+        if kaiming_normal:
+            nn.init.kaiming_normal_(layer.weight)
         return layer
 
     hidden, linear = kaiming(2 * features, 512), kaiming(512, outputs)
@@ -205,12 +212,23 @@ def _fastai(features: int, outputs: int, seed: int) -> tuple[nn.Sequential, nn.L
     for norm in norms:
         nn.init.constant_(norm.bias, 1e-3)
     pool = nn.Sequential(
-        MaxAvgPool(), norms[0], Dropout(0.25, seed, 0), hidden, nn.ReLU(inplace=True), norms[1], Dropout(0.5, seed, 1)
+        MaxAvgPool(),
+        norms[0],
+        Dropout(rates[0], seed, 0),
+        hidden,
+        nn.ReLU(inplace=True),
+        norms[1],
+        Dropout(rates[1], seed, 1),
     )
     return pool, linear
 
 
-HEADS = {"linear": _linear, "fastai": _fastai}
+HEADS = {
+    "linear": _linear,
+    "fastai": _fastai,
+    "fastai_no_dropout": partial(_fastai, dropout=False),
+    "fastai_torch_init": partial(_fastai, kaiming_normal=False),
+}
 
 
 def head(name: str, final_norm: str, features: int, outputs: int, seed: int = 0, run: Run = Run()) -> nn.Sequential:
@@ -268,8 +286,7 @@ def build(run: Run, channels: int, pixels: int, n_classes: int) -> nn.Sequential
     initial weights that are not there or do not fit, for one sigmoid logit over more than two classes, and for a shift
     with a rate of its own, which the heads of `replication.training.engines.heads` alone can have.
     """
-    if run.trained not in ("all", "head"):
-        raise ValueError(f"unknown trained {run.trained!r}: allowed are all, head")
+    check_known("trained", run.trained, TRAINED)
     if run.shift_rate != 1:
         raise ValueError(
             f"shift_rate = {run.shift_rate:g} needs trained = 'head', and not the plain loop, which has one rate for all"

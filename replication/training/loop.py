@@ -1,6 +1,5 @@
 """The plain training loop: one run, one device, epoch by epoch. The CPU's path and every faster engine's oracle."""
 
-import functools
 import os
 import time
 from collections.abc import Callable
@@ -9,14 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import nn
-from torch.optim.adam import adam
 
 from replication.data.augmentation import Augmented, draws, reach
 from replication.data.splits import Split
 from replication.limits import check_known
-from replication.run import Run, entropy
+from replication.run import FINE_TUNE, SAMPLINGS, Run, entropy
 from replication.training.heads import build
 from replication.training.losses import as_softmax, loss_of
+from replication.training.optimizers import updates_of
 from replication.training.readouts import in_parts, learned, readouts
 
 PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
@@ -83,14 +82,14 @@ def batches(run: Run, labels: np.ndarray) -> list[np.ndarray]:
     if run.batch_size < 2:
         raise ValueError(f"batch_size = {run.batch_size} leaves BatchNorm no variance: allowed are 2 to {n}")
     per_epoch = n // run.batch_size
-    epochs = -(-run.updates // per_epoch) if run.updates else run.epochs
+    epochs = -(-run.updates // per_epoch) if run.updates else run.epochs + (run.schedule == FINE_TUNE)
     rng = np.random.default_rng(entropy(run.seed, "order"))
+
+    check_known("sampling", run.sampling, SAMPLINGS)
 
     def order() -> np.ndarray:
         if run.sampling == "shuffle":
             return rng.permutation(n)
-        if run.sampling != "oversample":
-            raise ValueError(f"unknown sampling {run.sampling!r}: allowed are shuffle, oversample")
         members = [np.flatnonzero(labels == c) for c in range(labels.max() + 1)]
         drawn = rng.integers(len(members), size=n)
         return np.array([rng.choice(members[c]) for c in drawn])
@@ -99,24 +98,6 @@ def batches(run: Run, labels: np.ndarray) -> list[np.ndarray]:
     if run.updates:
         plan[-1] = plan[-1][: run.updates - (epochs - 1) * per_epoch]
     return plan
-
-
-@functools.cache
-def schedule(name: str, peak: float, updates: int) -> tuple[tuple[float, float], ...]:
-    """(learning rate, beta1) of every update: torch's OneCycleLR with its defaults, or both constant."""
-    if name == "constant":
-        return ((peak, 0.9),) * updates
-    if name != "one_cycle":
-        raise ValueError(f"unknown schedule {name!r}: allowed are one_cycle, constant")
-    optimizer = torch.optim.Adam([torch.zeros(1)])
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=updates)
-    group, values = optimizer.param_groups[0], []
-    for _ in range(updates):
-        values.append((group["lr"], group["betas"][0]))
-        optimizer.step()
-        if len(values) < updates:
-            cycle.step()
-    return tuple(values)
 
 
 def settle(device: torch.device, precision: str = "float32") -> None:
@@ -184,47 +165,6 @@ def inputs(
     return moved
 
 
-def flattened(model: nn.Module, layout: torch.memory_format = torch.channels_last) -> torch.Tensor:
-    """Lay all trained parameters out in one vector (P,), gradients likewise, and return it; kernels in that layout.
-
-    The parameters become views of it, so that an update is one operation however many layers there are. Adam works
-    element by element: the result is the same to the bit.
-    """
-    trained = [p for p in model.parameters() if p.requires_grad]
-    last = [p.dim() == 4 and layout == torch.channels_last for p in trained]
-    flat = torch.cat([(p.movedim(1, -1) if moved else p).detach().reshape(-1) for p, moved in zip(trained, last)])
-    flat.grad = torch.zeros_like(flat)
-    sizes = [p.numel() for p in trained]
-    for p, moved, values, gradient in zip(trained, last, flat.split(sizes), flat.grad.split(sizes)):
-        shape = (p.shape[0], *p.shape[2:], p.shape[1]) if moved else p.shape
-        p.data, p.grad = (v.view(shape).movedim(-1, 1) if moved else v.view(shape) for v in (values, gradient))
-    return flat
-
-
-def adam_step(flat: torch.Tensor, state: list[torch.Tensor], rate: float, beta1: float) -> None:
-    """One update of torch's fused Adam (beta2 0.999, eps 1e-8) in place, without the optimizer object's overhead.
-
-    `state` holds both moments (P,) and the number of updates so far.
-    """
-    moments, variances, count = state
-    adam(
-        [flat],
-        [flat.grad],
-        [moments],
-        [variances],
-        [],
-        [count],
-        fused=True,
-        amsgrad=False,
-        beta1=beta1,
-        beta2=0.999,
-        lr=rate,
-        weight_decay=0.0,
-        eps=1e-8,
-        maximize=False,
-    )
-
-
 def final_norm(model: nn.Module) -> nn.Module | None:
     """The norm behind the last linear layer, or nothing where there is none."""
     name, last = list(model.head.named_children())[-1]
@@ -239,6 +179,11 @@ def refuse(run: Run) -> None:
             raise ValueError(
                 f"{name} = {getattr(run, name)!r} is for frozen bodies only (NAME:INIT:head): {value!r} is needed here"
             )
+    if run.schedule == FINE_TUNE and (run.updates or run.trained != "all"):
+        raise ValueError(
+            f"schedule {FINE_TUNE!r} trains all layers over whole epochs: found trained = {run.trained!r} and "
+            f"updates = {run.updates}, 'all' and 0 are needed"
+        )
 
 
 def minority_f1(logits: torch.Tensor, labels: torch.Tensor, minorities: tuple[int, ...]) -> float:
@@ -263,28 +208,24 @@ def train(run: Run, split: Split, device: str = "cpu") -> Outcome:
     model = build(run, *split.train.images.shape[1:3], split.n_classes)
     model = model.to(where, dtype, memory_format=layout)
     loss_function = loss_of(run, torch.from_numpy(split.train_counts).to(where, dtype))
-    rates = iter(schedule(run.schedule, run.learning_rate, sum(map(len, plan))))
 
     images, y = inputs(run, split, dtype, where, len(plan), layout), torch.from_numpy(split.train.labels).to(where)
     held = torch.cat([scaled(part.images, dtype, where, layout) for part in (split.validation, split.test)])
     n_validation = len(split.validation.labels)
     validation_labels = torch.from_numpy(split.validation.labels).to(where)
 
-    parameters = flattened(model, layout)
-    state = [torch.zeros_like(parameters), torch.zeros_like(parameters), torch.zeros((), device=where)]
+    update = updates_of(model, run, sum(map(len, plan)), layout)
     autocast = torch.autocast(where.type, torch.bfloat16, enabled=run.precision == "bfloat16", cache_enabled=False)
     history, updates, reached, diverged = [], 0, 0, False
     for number, epoch in enumerate(plan):
         model.train()
         total = torch.zeros((), dtype=dtype, device=where)
         for batch in torch.from_numpy(epoch).to(where):
-            rate, beta1 = next(rates)
             with autocast:
                 logits = model(images(number, batch))
             loss = loss_function(logits.to(dtype), y[batch])
             loss.backward()
-            adam_step(parameters, state, rate, beta1)
-            parameters.grad.zero_()
+            update()
             total += loss.detach()
         updates += len(epoch)
         model.eval()
@@ -302,6 +243,6 @@ def train(run: Run, split: Split, device: str = "cpu") -> Outcome:
 
     x = scaled(split.train.images, dtype, where, layout)  # readouts see the training images as they are
     with torch.no_grad(), autocast:
-        read = {name: logits.to(dtype).cpu().numpy() for name, logits in readouts(model, held, n_validation, x)}
+        read = {name: logits.to(dtype).cpu().numpy() for name, logits in readouts(model, held, n_validation, x, y)}
     seconds, norm = time.perf_counter() - start, final_norm(model)
     return outcome(run, n_validation, np.stack(history), read, diverged, updates, seconds, norm)

@@ -51,14 +51,32 @@ def learned(norm: nn.Module | None) -> dict[str, float]:
     return facts
 
 
+DEVIATIONS = 2.0
+"""how far above the mean of the majority's training scores `shifted_by_images` puts the threshold"""
+
+
+def shifted(logits: torch.Tensor, seen: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Logits (..., 2, N) cut where the training images say: two standard deviations above the majority's mean log-odds.
+
+    `seen` (..., 2, n) are the logits of the training images with labels (..., n), 0 for the majority. No image of the
+    minority is needed for it. The threshold is taken off the minority's logit.
+    """
+    odds, majority = seen[..., 1, :] - seen[..., 0, :], (labels == 0).to(seen)
+    mean = (odds * majority).sum(-1) / majority.sum(-1)
+    variance = ((odds - mean[..., None]) ** 2 * majority).sum(-1) / (majority.sum(-1) - 1)
+    cut = mean + DEVIATIONS * variance.sqrt()
+    return torch.stack([logits[..., 0, :], logits[..., 1, :] - cut[..., None]], -2)
+
+
 def readouts(
-    model: nn.Sequential, held: torch.Tensor, n_validation: int, train: torch.Tensor
+    model: nn.Sequential, held: torch.Tensor, n_validation: int, train: torch.Tensor, labels: torch.Tensor | None = None
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Name and logits (N, C) of every readout that the network allows, on the held-out images (N, C, H, W).
 
     `as_trained`; with a final norm `bn_removed`; with a BatchNorm there `bn_recalibrated` (statistics of the
     training images) and `batch_statistics` (those of the validation and of the test set, each as one batch: the only
-    readout in which one image's score depends on the others); with a BatchNorm after the linear layer `bn_folded`.
+    readout in which one image's score depends on the others); with a BatchNorm after the linear layer `bn_folded`; where
+    its shift is fixed, of two classes and with the training images' `labels` (n,), `shifted_by_images`, see `shifted`.
     """
     model.eval()
     head = model.head
@@ -86,3 +104,5 @@ def readouts(
     yield "batch_statistics", torch.cat([apply(part, final_norm=n) for part, n in zip(parts, own)])
     if not before:
         yield "bn_folded", apply(pooled, linear=folded(layers["linear"], norm), final_norm=nn.Identity())
+    if labels is not None and norm.affine and not norm.bias.requires_grad and norm.num_features == 2:
+        yield "shifted_by_images", shifted(apply(pooled).T, apply(seen).T, labels).T

@@ -1,61 +1,18 @@
-"""Whether the law's predictions hold: every registered rule, computed, for every cell and level that was run."""
+"""Whether the law's predictions hold: each judged by its registered rule on every cell and level that was run."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from replication.analysis import statistics as st
-from replication.analysis.effects import INSIDE
-from replication.analysis.law import confidence, predicted
-from replication.analysis.thresholds import at_cut
 from replication.claims.beyond.law import Prediction
-from replication.claims.beyond.law_runs import FIXED, PLANS, prediction
+from replication.claims.beyond.law_rules import CHECKS, Check
+from replication.claims.beyond.law_runs import PLANS, prediction
 from replication.results.frame import frame
-from replication.run import FACTORS, Run
 from replication.study.design import Cell
-from replication.study.networks import network as network_of
 
 PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
-REMEDIES = (
-    ("final_bn", "as_trained", "f1_macro"),
-    ("final_bn", "bn_removed", "f1_macro"),
-    ("plain", "logit_adjusted", "f1_macro"),
-    ("plain", "as_trained", "f1_macro_tuned"),
-    ("plain_logit_adjusted_loss", "as_trained", "f1_macro"),
-    ("plain_class_weighted", "as_trained", "f1_macro"),
-    ("plain_focal", "as_trained", "f1_macro"),
-    ("plain_oversample", "as_trained", "f1_macro"),
-)
-"""(arm, readout, measure) of every tuned remedy that the fixed shift is compared with"""
-EMPTY = ("cell_setting", "cell_network", "variant", "rate", "arm", "level", "seed", "f1_minority")
-
-
-@dataclass(frozen=True)
-class Check:
-    """One number that a rule asks for."""
-
-    setting: str
-    network: str
-    what: str
-    """which level of which factor"""
-    expected: float
-    found: float
-    low: float
-    """lower end of the interval of what was found (95 %, or 90 % where equivalence is tested)"""
-    high: float
-    seeds: int
-    margin: float
-    holds: bool | None
-    """none where the rule says nothing of it, e.g. beyond S = 2.5"""
-    S: float = float("nan")
-    """sum of the shift's learning rates, where the law's simulation is compared"""
-
-    @property
-    def deviation(self) -> float:
-        """What was found minus what was expected."""
-        return self.found - self.expected
 
 
 @dataclass(frozen=True)
@@ -97,11 +54,8 @@ def law_frame(id: str, results: pd.DataFrame, cells: Sequence[Cell] = ()) -> pd.
         results = results[results["setting"].isin({cell.setting for cell in cells})]
     for cell in cells:
         for comparison in PLANS[f"law_{id}"].design(cell):
-            try:
-                wanted += [((cell.setting, cell.network), entry) for entry in comparison.entries()]
-            except ValueError:  # nothing has been tuned there yet
-                continue
-    return frame(wanted, results) if wanted else pd.DataFrame(columns=list(EMPTY))
+            wanted += [((cell.setting, cell.network), entry) for entry in comparison.chosen()]
+    return frame(wanted, results)
 
 
 def planned(id: str, cells: Sequence[Cell] = ()) -> int:
@@ -134,198 +88,3 @@ def judge(id: str, results: pd.DataFrame, cells: Sequence[Cell] = ()) -> Predict
 def outcomes(results: pd.DataFrame) -> list[PredictionVerdict]:
     """All predictions, judged in the order of their registration."""
     return [judge(id.removeprefix("law_"), results) for id in PLANS]
-
-
-# --- rows --------------------------------------------------------------------------------------------
-
-
-def _groups(rows: pd.DataFrame, *by: str) -> Iterator[tuple[tuple, pd.DataFrame]]:
-    """Rows of one cell, and of one value of further columns, where every run has a result."""
-    for key, part in rows.groupby(["cell_setting", "cell_network", *by], sort=False):
-        if part["f1_minority"].notna().all():
-            yield key, part
-
-
-def _values(part: pd.DataFrame, arm: str, metric: str, readout: str = "as_trained") -> np.ndarray:
-    """A metric of one arm in the order of seeds, (n,)."""
-    if metric not in part:
-        return np.array([])
-    return part.loc[(part["arm"] == arm) & (part["readout"] == readout)].sort_values("seed")[metric].to_numpy(float)
-
-
-def _run(part: pd.DataFrame) -> Run:
-    row = part.iloc[0]
-    return Run(**{name: getattr(row[name], "item", lambda v=row[name]: v)() for name in FACTORS})
-
-
-def _interval(d: np.ndarray) -> tuple[float, float]:
-    """95 % interval of a mean, by t: shifts of the same run differ by batches alone, and hardly at that."""
-    return -st.upper_limit(-d, 0.975), st.upper_limit(d, 0.975)
-
-
-def _level(variant: str, level: float) -> str:
-    return f"{variant} {level:g}"
-
-
-# --- rules -------------------------------------------------------------------------------------------
-
-
-def margin_of(S: float) -> float:
-    """How near the shift must be, by the sum of its learning rates; not a number where the rule says nothing."""
-    return 0.05 if S < 1 else 0.15 if S <= 2.5 else float("nan")
-
-
-def _shift_check(key: tuple, what: str, part: pd.DataFrame, arm: str = "final_bn") -> Check | None:
-    of = part[(part["arm"] == arm) & (part["readout"] == "as_trained")]
-    if "learned_shift" not in of or not (d := of["learned_shift"].dropna().to_numpy(float)).size:
-        return None  # older runs did not record it
-    law = predicted(_run(of))
-    margin = margin_of(law.S)
-    holds = bool(abs(d.mean() - law.shift) <= margin) if np.isfinite(margin) else None
-    return Check(*key[:2], what, law.shift, float(d.mean()), *_interval(d), len(d), margin, holds, law.S)
-
-
-def _shifts(rows: pd.DataFrame) -> Iterator[Check]:
-    for key, part in _groups(rows, "variant", "level"):
-        if check := _shift_check(key, _level(*key[2:]), part):
-            yield check
-
-
-def _log_odds(rows: pd.DataFrame) -> Iterator[Check]:
-    for key, part in _groups(rows, "level"):
-        run = _run(part)
-        pi = run.n_minority / (run.n_majority + run.n_minority)
-        names = ("mean_log_odds_majority", "mean_log_odds_minority", "learned_shift")
-        majority, minority, shift = (_values(part, "final_bn", name) for name in names)
-        if not len(shift) or not np.isfinite(shift + majority + minority).all():
-            continue
-        d = (1 - pi) * majority + pi * minority - shift
-        margin = 0.25 if network_of(key[1]).trained == "all" else 0.05
-        yield Check(
-            *key[:2],
-            _level("rate", key[2]),
-            0.0,
-            float(d.mean()),
-            *_interval(d),
-            len(d),
-            margin,
-            bool(abs(d.mean()) <= margin),
-        )
-
-
-def _mean_confidence(rows: pd.DataFrame) -> Iterator[Check]:
-    for key, part in _groups(rows, "level"):
-        law, d = predicted(_run(part)), _values(part, "final_bn", "confidence_train")
-        d, expected = d[np.isfinite(d)], confidence(law.shift)
-        if len(d):
-            holds = bool(abs(d.mean() - expected) <= 0.03)
-            yield Check(
-                *key[:2], _level("rate", key[2]), expected, float(d.mean()), *_interval(d), len(d), 0.03, holds, law.S
-            )
-
-
-def _equivalent(key: tuple, what: str, d: np.ndarray, wanted: bool = True) -> Check:
-    """Whether a paired difference is shown to lie within 0.05 (TOST); with its 90 % interval by the same t."""
-    shown = st.tost(d) < st.ALPHA
-    return Check(
-        *key[:2], what, 0.0, float(d.mean()), -st.upper_limit(-d), st.upper_limit(d), len(d), st.MARGIN, shown == wanted
-    )
-
-
-def _rate_acts(rows: pd.DataFrame) -> Iterator[Check]:
-    for key, part in _groups(rows):
-        layer = part[part["variant"] == "layer"]
-        for r in sorted(layer["level"].unique()):
-            reference = _values(layer[layer["level"] == r], "final_bn", "f1_minority")
-            fixed = part[part["variant"] == f"shift of {r:g}"]
-            for rate in sorted(fixed["level"].unique()):
-                d = _values(fixed[fixed["level"] == rate], FIXED[0.0], "f1_minority") - reference
-                yield _equivalent(key, f"shift of {r:g}, trained at {rate:g}", d)
-
-
-def _batch_size(rows: pd.DataFrame) -> Iterator[Check]:
-    for key, part in _groups(rows):
-        levels = sorted(part["level"].unique())
-        D = np.stack([_values(part[part["level"] == n], "final_bn", "f1_minority") for n in levels], 1)
-        pairs = st.pairwise(D)
-        for (i, j), d, low, high in zip(pairs.pairs, pairs.difference, pairs.low, pairs.high):
-            within = bool(low > -INSIDE and high < INSIDE)
-            yield Check(
-                *key[:2],
-                f"{levels[i]:g} minus {levels[j]:g}",
-                0.0,
-                float(d),
-                float(low),
-                float(high),
-                len(D),
-                st.MARGIN,
-                within,
-            )
-
-
-def _sigmoid(rows: pd.DataFrame) -> Iterator[Check]:
-    for key, part in _groups(rows, "level"):
-        if check := _shift_check(key, _level("shift at rate", key[2]), part, "final_bn_sigmoid"):
-            yield check
-        d = _values(part, "final_bn_sigmoid", "f1_minority") - _values(part, "final_bn", "f1_minority")
-        yield _equivalent(key, _level("F1 at rate", key[2]), d)
-
-
-def _centred(rows: pd.DataFrame) -> Iterator[Check]:
-    for key, part in _groups(rows, "level"):
-        d = _values(part, "centred", "f1_minority") - _values(part, "final_bn", "f1_minority")
-        yield _equivalent(key, _level("rate", key[2]), d, wanted=key[0] != "digits")
-
-
-def _fixed_shift(rows: pd.DataFrame) -> Iterator[Check]:
-    for key, part in _groups(rows):
-        tuned = part[part["variant"] == "tuned"]
-        scores = {(arm, readout, m): _values(tuned, arm, m, readout) for arm, readout, m in REMEDIES}
-        if not all(len(v) and np.isfinite(v).all() for v in scores.values()):
-            continue
-        best = max(scores, key=lambda name: scores[name].mean())
-        for rate in sorted(part.loc[part["variant"] == "untuned", "level"].unique()):
-            here = part[(part["variant"] == "untuned") & (part["level"] == rate)]
-            d = _values(here, FIXED[-0.4], "f1_macro") - scores[best]
-            shown = st.p_above(d, -st.MARGIN) < st.ALPHA
-            what = f"rate {rate:g}, minus {' · '.join(best[:2])}{', cut anew' if 'tuned' in best[2] else ''}"
-            yield Check(
-                *key[:2], what, 0.0, float(d.mean()), -st.upper_limit(-d), st.upper_limit(d), len(d), st.MARGIN, shown
-            )
-
-
-def _matched(rows: pd.DataFrame) -> Iterator[Check]:
-    for key, part in _groups(rows):
-        if "order" not in part:
-            continue
-        of = part[part["readout"] == "as_trained"].sort_values("seed")
-        plain, layer = (of[of["arm"] == arm] for arm in ("plain", "final_bn"))
-        if plain["order"].isna().any() or layer["cut"].isna().any():
-            continue
-        pairs = zip(plain["order"], plain["n_test"], layer["cut"])
-        d = np.array([at_cut(order, int(n), int(cut))[0] for order, n, cut in pairs]) - layer["f1_minority"].to_numpy(
-            float
-        )
-        yield _equivalent(key, "plain at the layer's number of positives", d)
-
-
-def _nothing(rows: pd.DataFrame) -> Iterator[Check]:
-    """The law gives the layer's F1 over the number of minority images, not that of plain: no gain can be derived."""
-    yield from ()
-
-
-CHECKS: dict[str, Callable[[pd.DataFrame], Iterator[Check]]] = {
-    "shift": _shifts,
-    "optimizer": _shifts,
-    "log_odds": _log_odds,
-    "mean_confidence": _mean_confidence,
-    "rate_acts_through_shift": _rate_acts,
-    "shift_rate": _shifts,
-    "batch_size": _batch_size,
-    "sigmoid": _sigmoid,
-    "ratio_peak": _nothing,
-    "centred_features": _centred,
-    "fixed_shift": _fixed_shift,
-    "matched_positives": _matched,
-}
-"""the rule of every prediction"""

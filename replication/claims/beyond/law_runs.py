@@ -5,13 +5,12 @@ here: factors other than the rate vary at `BASE_RATE`, and equal S at other batc
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 
 from replication.analysis.law import predicted, simulate
 from replication.claims.beyond.law import PREDICTIONS, Prediction
 from replication.claims.claim import Plan
 from replication.run import Run
-from replication.study.design import EXPLORATORY, PAIR, Cell, Comparison, Entry, compare
+from replication.study.design import EXPLORATORY, PAIR, Cell, Comparison, compare
 
 BASE_RATE = 3e-3
 """at which factors other than the rate vary: the default of `Run`, and the exploration's"""
@@ -22,24 +21,11 @@ FIXED = {0.0: "bn_shift_0", -0.2: "bn_shift_0.2", -0.4: "bn_shift_0.4"}
 """fixed shift -> its arm"""
 
 
-@dataclass(frozen=True)
-class AtRate(Comparison):
-    """A comparison of arms at one learning rate, whichever would be best."""
-
-    learning_rate: float = BASE_RATE
-
-    def entries(self) -> Iterator[Entry]:
-        """Its runs."""
-        for entry in super().entries():
-            yield replace(entry, run=replace(entry.run, learning_rate=self.learning_rate))
-
-
 def at(
     cell: Cell, arms: tuple[str, ...], rate: float, variant: str = "", level: float = 0, **factors: object
-) -> AtRate:
+) -> Comparison:
     """Some arms of a cell at one learning rate."""
-    c = compare(cell, arms, kinds=("default",), variant=variant, level=level, **factors)
-    return AtRate(c.place, c.arms, c.seeds, c.kinds, c.variant, c.level, c.factors, rate)
+    return compare(cell, arms, variant=variant, level=level, rate=rate, **factors)
 
 
 def levels(id: str) -> dict[str, tuple]:

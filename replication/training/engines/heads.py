@@ -86,8 +86,8 @@ def train_heads(
 def on_features(run: Run, examples: Examples) -> nn.Sequential:
     """The network of a run without its body and its pooling over places: features (N, F) in, logits out."""
     width = examples.held.shape[1]
-    head = head_of(run, width // 2 if run.head == "fastai" else width, len(examples.counts))
-    head.pool = head.pool[1:] if run.head == "fastai" else nn.Identity()
+    head = head_of(run, width // 2 if run.head.startswith("fastai") else width, len(examples.counts))
+    head.pool = head.pool[1:] if run.head.startswith("fastai") else nn.Identity()
     return nn.Sequential(OrderedDict(body=nn.Identity(), head=head))
 
 
@@ -136,6 +136,6 @@ def train_alone(run: Run, examples: Examples, device: torch.device) -> Outcome:
                 break
     with torch.no_grad():
         plain = train[: len(labels)]
-        read = {name: logits.cpu().numpy() for name, logits in readouts(model, held, n, plain)}
+        read = {name: logits.cpu().numpy() for name, logits in readouts(model, held, n, plain, labels)}
     seconds, norm = time.perf_counter() - start, final_norm(model)
     return outcome(run, n, np.stack(history), read, diverged, made, seconds, norm)

@@ -17,6 +17,7 @@ from replication.training.engines.updates import Part, Updates
 from replication.training.heads import BEFORE, head_of
 from replication.training.loop import PRECISIONS, Outcome, minority_f1, outcome
 from replication.training.losses import as_softmax
+from replication.training.readouts import shifted
 
 
 def normalised(x: torch.Tensor, mean: torch.Tensor, variance: torch.Tensor, eps: float) -> torch.Tensor:
@@ -265,8 +266,13 @@ class LinearHeads:
         folded = torch.rsqrt(variance + self.EPS) * self.scale
         constant = (self.bias - mean) * folded + self.shift
         weight = folded[..., None] * self.weight
-        return {
-            "as_trained": self._after(z, mean, variance),
+        trained, of_train = self._after(z, mean, variance), self._after(seen, mean, variance)
+        cut = {}
+        if self.weight.shape[2] == 2:
+            labels = torch.stack([self._there(e.labels) for e in self.examples])[:, None]
+            cut = {"shifted_by_images": shifted(trained, of_train, labels)}
+        return cut | {
+            "as_trained": trained,
             "bn_removed": removed,
             "bn_recalibrated": self._after(z, seen.mean(3), seen.var(3)),
             "batch_statistics": torch.cat(own, 3),
@@ -325,7 +331,7 @@ class LinearHeads:
         diverged = not finite[:epochs].all()
         if diverged:
             epochs = int(finite.argmin()) + 1
-        names = readouts_of(run.final_norm)
+        names = readouts_of(run.final_norm, self.weight.shape[2])
         own = {name: stopped[1][name] if stopped else read[name][s, r] for name in names}
         n, updates = self.examples[s].n_validation, sum(self.lengths[:epochs])
         norm = stopped[2] if stopped else self._norm(s, r)
@@ -343,11 +349,13 @@ def _trained_names(head: nn.Module) -> tuple[str, ...]:
     return tuple(name for name in ("weight", "bias") if getattr(norm, name, None) is not None)
 
 
-def readouts_of(final_norm: str) -> tuple[str, ...]:
-    """Names of the readouts that a linear head with that norm allows, see `replication.training.readouts`."""
+def readouts_of(final_norm: str, outputs: int) -> tuple[str, ...]:
+    """Names of the readouts that a linear head with that norm and so many logits allows, see `replication.training.readouts`."""
     if final_norm == "none":
         return ("as_trained",)
     if final_norm in ("affine", "mean_only", "layer_norm", "centred"):
         return "as_trained", "bn_removed"
     names = "as_trained", "bn_removed", "bn_recalibrated", "batch_statistics"
-    return names if final_norm in BEFORE else (*names, "bn_folded")
+    if final_norm in BEFORE:
+        return names
+    return (*names, "bn_folded", *(["shifted_by_images"] if final_norm == "bn_fixed_shift" and outputs == 2 else []))

@@ -17,14 +17,14 @@ from replication.training.loop import (
     Outcome,
     batches,
     final_norm,
-    flattened,
     memory_format,
     outcome,
     scaled,
-    schedule,
 )
 from replication.training.losses import loss_of
+from replication.training.optimizers import flattened
 from replication.training.readouts import readouts
+from replication.training.schedules import schedule
 
 BETA2, EPS = 0.999, 1e-8
 REFUSED = {"trained": "all", "optimizer": "adam", "shift_rate": 1.0}
@@ -159,7 +159,7 @@ class Member:
         epochs = int(finite.argmin()) + 1 if diverged else len(finite)
         held, train = (self.scaled(x) for x in (self.held, self.images.permute(0, 3, 1, 2)))
         with torch.no_grad(), self.autocast():
-            all_readouts = readouts(self.model, held, self.n_validation, train)
+            all_readouts = readouts(self.model, held, self.n_validation, train, self.labels)
             read = {name: logits.to(self.dtype).cpu().numpy() for name, logits in all_readouts}
         return outcome(
             self.run,

@@ -7,10 +7,9 @@ from itertools import groupby
 import torch
 
 from replication.limits import check_known
-from replication.run import Run
-from replication.training.loop import schedule
+from replication.run import OPTIMIZERS, Run
+from replication.training.schedules import schedule
 
-OPTIMIZERS = ("adam", "adamw", "sgd")
 MOMENTUM = 0.9
 """of SGD, at every rate"""
 

@@ -1,0 +1,256 @@
+"""The page on reliability: what was counted under faults on purpose; what work at scale costs, measured and projected."""
+
+import json
+from dataclasses import dataclass
+
+import pandas as pd
+from IPython.display import HTML, Markdown
+
+from replication.claims.registry import CLAIMS
+from replication.pages.tables import shown
+from replication.pages.words import duration, listed, number
+from replication.paths import root
+
+NODES, DEVICES, RUNS = 10, 8, 1_000_000
+"""of the projection: nodes, GPUs a node, runs"""
+SECONDS = (100.0, 10.0, 1.0, 0.1)
+"""seconds of training a run that the projection goes through"""
+GOALS = {"reproduced": 60, "peak": 2000, "size": 5000, "page": 5}
+"""for a million rows: seconds and megabytes of `reproduced`, bytes a row of the store; seconds of any page"""
+FAULTS = {
+    "kills": "a writer killed",
+    "flips": "a bit flipped in a file, or the file cut short",
+    "fuzz": "the command line called with nonsense",
+    "full disk": "a disk that is full",
+    "read-only": "everything read by a user who may write nothing",
+    "at once": "four processes that write the same at once",
+}
+OUTCOMES = {
+    "kept": "all that was finished is there",
+    "found": "noticed, and said in one sentence",
+    "harmless": "read as before",
+    "survived": "damaged rows set aside and named, the others read as before",
+    "refused": "refused in one sentence",
+    "done": "carried out",
+    "wrong": "<strong>wrong</strong>",
+}
+STEPS = {
+    "add": "runs stored one by one, each its own transaction",
+    "keys": "`run` looks for what is missing",
+    "scores": "scores read",
+    "reproduced": "`reproduced` compares the store with results as many",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """What grows in proportion to the rows of a store, from a measurement of few and one of many."""
+
+    few: tuple[int, float]
+    many: tuple[int, float]
+
+    def at(self, n: int) -> float:
+        """The value at n rows, on the line through both."""
+        (a, at_a), (b, at_b) = self.few, self.many
+        return at_b + (at_b - at_a) / (b - a) * (n - b)
+
+
+class Reliability:
+    """Counts of faults and measurements at scale, as `benchmarks/faults.py` and `benchmarks/scale.py` left them."""
+
+    def __init__(self, faults: dict, scale: dict):
+        self.faults, self.scale = faults, scale
+        self.steps = self._part("rows")
+
+    def _part(self, name: str) -> list[dict]:
+        return self.scale[name]["measured"] if name in self.scale else []
+
+    def _said(self, name: str) -> str:
+        """Where and how busy a part was measured."""
+        part = self.scale[name]
+        return f"{part['hardware']}, load {part['load']:g}"
+
+    # --- Faults ---------------------------------------------------------------------------------------
+
+    def cases(self, kind: str) -> int:
+        """How many cases of a kind of fault were tried; on a full disk each gives two outcomes, of writer and reader."""
+        n = sum(n for outcome, n in self.faults["counts"][kind].items() if outcome in OUTCOMES)
+        return n // 2 if kind == "full disk" else n
+
+    def verdict(self) -> Markdown:
+        """All counts in one sentence."""
+        counts, wrong = self.faults["counts"], self.faults["wrong"]
+        what = listed([f"{self.cases(kind):,} × {FAULTS[kind]}" for kind in counts])
+        end = "Nothing that was finished was lost, and nothing was read wrongly in silence."
+        return Markdown(f"{what}. " + (f"**In {wrong} of these cases something went wrong.**" if wrong else end))
+
+    def counts(self) -> HTML:
+        """What became of every kind of fault."""
+        made = []
+        for kind, counts in self.faults["counts"].items():
+            when = [f"{n:,} {name}" for name, n in counts.items() if name not in OUTCOMES]
+            made.append(
+                {
+                    "fault": FAULTS[kind] + (f" ({', '.join(when)})" if when else ""),
+                    "cases": f"{self.cases(kind):,}",
+                    "outcomes": "; ".join(
+                        f"{counts[name]:,} {words}" for name, words in OUTCOMES.items() if counts.get(name)
+                    ),
+                    "wrong": counts.get("wrong", 0),
+                }
+            )
+        return shown(pd.DataFrame(made), f"Faults on purpose, {self.faults['hardware']}, seed {self.faults['seed']}")
+
+    # --- The store ------------------------------------------------------------------------------------
+
+    def line(self, step: str, what: str) -> Line:
+        """A measurement of a step at both sizes of the store."""
+        few, many = ((row["rows"], row[what]) for row in self.steps if row["step"] == step)
+        return Line(few, many)
+
+    def store(self) -> HTML:
+        """Every step at every size, and the projection to a million rows."""
+        sizes = sorted({row["rows"] for row in self.steps if row["step"] == "size"})
+        head = [f"{n:,} rows" for n in sizes]
+        made = []
+        for step, words in STEPS.items():
+            if step == "add":
+                continue
+            for what, unit in (("seconds", "s"), ("peak_mb", "MB at most")):
+                line = self.line(step, what)
+                digits = 1 if what == "seconds" else 0
+                values = [number(v, digits) for v in (line.few[1], line.many[1], line.at(RUNS))]
+                goal = GOALS.get({"seconds": step, "peak_mb": "peak"}[what]) if step == "reproduced" else None
+                made.append(dict(zip(("what", *head, f"{RUNS:,}, projected"), (f"{words}, {unit}", *values)))
+                            | {"goal": "" if goal is None else f"{goal:,}"})  # fmt: skip
+        size = self.line("size", "bytes_per_row")
+        made.append(dict(zip(("what", *head), ("the store, bytes a row", *(f"{v[1]:,}" for v in (size.few, size.many)))))
+                    | {f"{RUNS:,}, projected": f"{size.many[1]:,}", "goal": f"{GOALS['size']:,}"})  # fmt: skip
+        return shown(pd.DataFrame(made), f"The local store at scale, {self._said('rows')}")
+
+    def rate(self) -> float:
+        """Rows a second that one driver stores, the slower of its measurements."""
+        return min(row["rows"] / row["seconds"] for row in self.steps if row["step"] == "add")
+
+    def goals(self) -> Markdown:
+        """What the projection says of the goals, in sentences."""
+        seconds, peak = self.line("reproduced", "seconds").at(RUNS), self.line("reproduced", "peak_mb").at(RUNS)
+        size = self.line("size", "bytes_per_row").many[1]
+        hold = {
+            f"{seconds:.0f} s of `reproduced` (goal {GOALS['reproduced']})": seconds <= GOALS["reproduced"],
+            f"{peak / 1000:.1f} GB of memory (goal {GOALS['peak'] / 1000:g})": peak <= GOALS["peak"],
+            f"{size / 1000:.1f} kB a row on the disk (goal {GOALS['size'] / 1000:g})": size <= GOALS["size"],
+        }
+        met, missed = ([text for text, met in hold.items() if met == kind] for kind in (True, False))
+        parts = [
+            f"{word}: {listed(texts)}" for word, texts in (("Within the goal", met), ("Beyond it", missed)) if texts
+        ]
+        return Markdown(
+            f"A million rows were not measured: this is the line through both sizes. {'. '.join(parts)}. The machine was busy "
+            "with other work, so that its seconds are upper bounds."
+        )
+
+    # --- Backends -------------------------------------------------------------------------------------
+
+    def added(self, backend: str) -> tuple[float, float] | None:
+        """Seconds that a backend adds to every run, and once: what a call takes beyond training; None if not measured."""
+        rows = sorted((r for r in self._part("backends") if r["backend"] == backend), key=lambda r: r["runs"])
+        if len(rows) < 2:
+            return None
+        (few, many), (least, most) = rows, (row["seconds"] - row["training"] for row in rows)
+        each = max(0.0, (most - least) / (many["runs"] - few["runs"]))
+        return each, max(0.0, least - few["runs"] * each)
+
+    def backends(self) -> HTML:
+        """What each way of carrying out runs adds to their training."""
+        names = {"local": "this machine's processes; a shard of a job array is the same", "ray": "Ray, on this machine"}
+        many = max(row["runs"] for row in self._part("backends"))
+        made = []
+        for backend, words in names.items():
+            each, once = self.added(backend) or (None, None)
+            made.append(
+                {
+                    "backend": words,
+                    "added to every run, s": "not measured" if each is None else number(each, 3),
+                    "added once, s": "not measured" if once is None else number(once, 1),
+                }
+            )
+        caption = f"What a backend adds to training, from calls of few runs and of {many}, {self._said('backends')}"
+        return shown(pd.DataFrame(made), caption)
+
+    # --- The model ------------------------------------------------------------------------------------
+
+    @property
+    def overhead(self) -> float:
+        """Seconds added to every run in the model: Ray's, or where that was not measured those of a process."""
+        return (self.added("ray") or self.added("local") or (0.0, 0.0))[0]
+
+    def hours(self, seconds: float, devices: int = NODES * DEVICES, runs: int = RUNS) -> tuple[float, float]:
+        """Hours that devices need for all runs, and the one driver for storing them; the longer one counts."""
+        return runs * (seconds + self.overhead) / devices / 3600, runs / self.rate() / 3600
+
+    def breaks_at(self, devices: int = NODES * DEVICES) -> float:
+        """Seconds a run, all included, below which the driver is the limit."""
+        return devices / self.rate()
+
+    def projection(self) -> HTML:
+        """The model's hours for a million runs on ten nodes of eight GPUs."""
+        made = []
+        for seconds in SECONDS:
+            devices, driver = self.hours(seconds)
+            made.append(
+                {
+                    "training a run takes, s": f"{seconds:g}",
+                    "the GPUs, hours": number(devices, 1),
+                    "the driver, hours": number(driver, 1),
+                    "the whole, hours": number(max(devices, driver), 1),
+                    "limited by": "the GPUs" if devices >= driver else "the driver",
+                }
+            )
+        return shown(
+            pd.DataFrame(made), f"{RUNS:,} runs on {NODES} nodes of {DEVICES} GPUs, by the model; not measured"
+        )
+
+    def breaks(self) -> Markdown:
+        """Where the model says that one driver no longer suffices."""
+        whose = "Ray" if self.added("ray") else "a process of ours (Ray's own was not measured)"
+        return Markdown(
+            f"One driver stored {self.rate():.0f} rows a second, so that it is the limit where {NODES * DEVICES} GPUs finish a "
+            f"run in less than **{number(self.breaks_at())} s** each, what is added to training included "
+            f"({number(self.overhead, 2)} s by {whose}). Below that, job arrays are the better way: every shard writes a store of "
+            "its own."
+        )
+
+    # --- Pages ----------------------------------------------------------------------------------------
+
+    def pages(self) -> HTML:
+        """Seconds from the start of a process to the last cell of a page, with the results published now."""
+        made = [
+            {
+                "page": CLAIMS[row["page"]].title if row["page"] in CLAIMS else row["page"],
+                "seconds": number(row["seconds"], 1),
+                "of a processor": number(row["cpu"], 1),
+            }
+            for row in self._part("pages")
+        ]
+        return shown(pd.DataFrame(made), f"From an empty process to a page's last cell, {self._said('pages')}")
+
+    def pages_goal(self) -> Markdown:
+        """How many pages keep to their goal."""
+        cpu = [row["cpu"] for row in self._part("pages")]
+        within = sum(seconds <= GOALS["page"] for seconds in cpu)
+        return Markdown(
+            f"The goal is {GOALS['page']} s for any page. {within} of {len(cpu)} pages use no more than that of a processor; the "
+            f"slowest uses {duration(max(cpu))}. Elapsed time was longer, as the machine did other work."
+        )
+
+
+def open_reliability() -> Reliability:
+    """The page's first call. ValueError where something was not measured."""
+    found = []
+    for name, maker in (("faults", "make faults"), ("scale", "python benchmarks/scale.py")):
+        path = root() / "benchmarks" / f"{name}.json"
+        if not path.is_file():
+            raise ValueError(f"no measurements at {path}: `{maker}` makes them")
+        found.append(json.loads(path.read_text()))
+    return Reliability(*found)
