@@ -174,6 +174,17 @@ def test_without_a_repository_nothing_leads_to_one(monkeypatch):
     assert repository.commit_html("abc") == "<code>abc</code>"
 
 
+def test_pages_load_only_the_scripts_that_they_use():
+    index, mathjax = (
+        '<script src="../searchindex.js"></script>',
+        '\n<script defer="x" src="mathjax/startup.js?v=1"></script>',
+    )
+    rest = '\n<script src="pages.js"></script>'
+    assert site.without_unused(index + mathjax + rest) == rest
+    formula = '<span class="math notranslate">x</span>'
+    assert site.without_unused(index + mathjax + rest + formula) == mathjax + rest + formula
+
+
 @pytest.mark.parametrize(
     ("config", "found"),
     [

@@ -132,8 +132,8 @@ class AdvicePage:
             else "*Not run yet.*"
         )
         first = (
-            f"**Adjust the logits first.** Subtracting the log of the class shares from plain's logits needs no training. It changes "
-            f"macro F1 by {listed(free)}."
+            "**Adjust the logits first.** Subtracting the log of the class shares from plain's logits needs no training. It "
+            f"changes macro F1 by {listed(free)}."
         )
         second = (
             f"**If you add the layer, tune the learning rate for it.** Each at its own rate, the layer's macro F1 differs "

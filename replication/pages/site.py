@@ -66,13 +66,29 @@ def icons_css(pages: str, library: str) -> str:
     shape = (
         ".fa-solid,.fa-regular,.fas,.far,.fab{display:inline-block;width:1.25em;height:1em;vertical-align:-.125em;"
         "background:currentColor;-webkit-mask:var(--icon) no-repeat center/contain;mask:var(--icon) no-repeat center/contain}"
+        ".fa-solid::before,.fa-regular::before,.fas::before,.far::before,.fab::before{content:none!important}"
         ".fa-lg{font-size:1.25em}"
     )
     return "\n".join([shape, *rules]) + "\n"
 
 
+def without_unused(page: str) -> str:
+    """A page's HTML without scripts that it has no use for: the search's index, and MathJax where there is no formula."""
+    unused = ["searchindex", "searchtools", "language_data"]
+    unused += [] if 'class="math' in page else ["startup"]
+    return re.sub(rf'\s*<script[^>]*src="[^"]*(?:{"|".join(unused)})\.js[^"]*"[^>]*></script>', "", page)
+
+
 def lighten(out: Path) -> None:
-    """Replace Font Awesome's 1.5 MB of icons by a style sheet with those that the pages use."""
+    """Take out what pages load and do not use: first the scripts, then Font Awesome's 1.5 MB of icons.
+
+    The icons that the pages use are drawn by a style sheet instead.
+    """
+    for path in out.rglob("*.html"):
+        if path.name != "search.html":
+            text = path.read_text(encoding="utf-8")
+            if (less := without_unused(text)) != text:
+                path.write_text(less, encoding="utf-8")
     script = out / "_static" / "scripts" / "fontawesome.js"
     library = script.read_text(encoding="utf-8")
     if len(library) < 10_000:  # an earlier build's
