@@ -193,6 +193,9 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "--sample", type=arguments.whole, help="seed of the random choice (default: a new one every time)"
     )
+    verify.add_argument(
+        "--certificate", type=arguments.path, metavar="FILE", help="write what was checked, in CODECHECK's form"
+    )
     data_option(verify)
     machine(verify)
 
