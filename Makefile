@@ -53,7 +53,7 @@ setup: .venv/installed ## Only set up .venv.
 
 lock: .venv/installed ## Pin every dependency anew; UPGRADE=1 takes the newest versions.
 	$(call with_uv,pip compile --universal --generate-hashes --no-annotate --no-header --no-emit-index-url \
-		--extra test --extra onnx $(if $(filter 1,$(UPGRADE)),--upgrade) --quiet pyproject.toml -o requirements.lock)
+		--extra train --extra book --extra test --extra onnx $(if $(filter 1,$(UPGRADE)),--upgrade) --quiet pyproject.toml -o requirements.lock)
 
 clean: ## Remove what was built; .venv and the trained runs stay.
 	rm -rf $(BUILD) _build .pytest_cache .hypothesis *.egg-info

@@ -434,6 +434,7 @@ VERBS = {
         "--device",
         "--data",
     ],
+    "try": ["--majority", "--network", "--seeds", "--train", "--pixels", "--out", "--workers", "--device"],
     "tune": ["--settings", "--networks", "--arms", "--engine", "--workers", "--device", "--out"],
     "pretrain": [
         "--sources",
@@ -471,7 +472,9 @@ def _command(rng: random.Random) -> list[str]:
     for option in rng.sample(VERBS[verb], rng.randint(0, min(3, len(VERBS[verb])))):
         line += [option] if option == "--cells" else [option, nasty()]
     line += [nasty() for _ in range(rng.randint(0, 2))]
-    if verb in ("run", "tune", "bench"):
+    if verb == "try":  # what lies above this folder is none of its business
+        line = [word for word in line if word != "../.."]
+    if verb in ("run", "try", "tune", "bench"):
         line += ["--time-budget", "0"]
     if verb == "bench":
         line += ["--out", rng.choice(["bench.json", "text", "null", "folder", "pipe"])]

@@ -1,6 +1,7 @@
 """The book builds without a warning, and a browser finds its pages, links, figures and search in order."""
 
 import functools
+import importlib.util
 import json
 import os
 import re
@@ -16,6 +17,8 @@ from urllib.request import urlopen
 
 import pytest
 import yaml
+
+from replication.pages import opening, repository, site
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(path for path in (ROOT / "book").iterdir() if path.suffix in {".md", ".ipynb"})
@@ -145,12 +148,78 @@ def test_key_results_come_first(html):
         assert text.find("<figure") == -1 or text.index("<figure") > at[0], name
 
 
-def test_every_notebook_can_be_launched_and_downloaded(pages):
+def test_every_notebook_can_be_downloaded_and_launched_where_there_is_a_repository(pages):
+    there = bool(repository.address())
     for path in NOTEBOOKS:
         links = pages[path.with_suffix(".html").name].links
         assert f"_sources/{path.name}" in links
-        assert any("mybinder.org" in link and path.name in link for link in links)
-        assert any("colab.research.google.com" in link and path.name in link for link in links)
+        for host in ("mybinder.org", "colab.research.google.com"):
+            assert any(host in link and path.name in link for link in links) == there
+
+
+def test_without_a_repository_nothing_leads_to_one(monkeypatch):
+    options = {
+        "use_repository_button": True,
+        "launch_buttons": {"binderhub_url": "x"},
+        "repository_url": "",
+        "other": 1,
+    }
+    site.without_repository(options, "https://git.example.net/a/b")
+    assert options["launch_buttons"] and options["use_repository_button"]
+    site.without_repository(options, "")
+    assert not options["launch_buttons"] and not options["use_repository_button"] and options["other"] == 1
+    monkeypatch.setattr(repository, "address", lambda: "https://git.example.net/a/b")
+    assert repository.commit_html("abc+") == '<a href="https://git.example.net/a/b/commit/abc"><code>abc+</code></a>'
+    monkeypatch.setattr(repository, "address", lambda: "")
+    assert repository.commit_html("abc") == "<code>abc</code>"
+
+
+def test_pages_load_only_the_scripts_that_they_use():
+    index, mathjax = (
+        '<script src="../searchindex.js"></script>',
+        '\n<script defer="x" src="mathjax/startup.js?v=1"></script>',
+    )
+    rest = '\n<script src="pages.js"></script>'
+    assert site.without_unused(index + mathjax + rest) == rest
+    formula = '<span class="math notranslate">x</span>'
+    assert site.without_unused(index + mathjax + rest + formula) == mathjax + rest + formula
+
+
+@pytest.mark.parametrize(
+    ("config", "found"),
+    [
+        ("repository:\n  # one\n  url: https://example.org/to-be-set\n", ""),
+        ("repository:\n  url: https://git.example.net/a/b/  # here\n", "https://git.example.net/a/b"),
+        ('repository:\n  path: x\n  url: "https://git.example.net/a"\n', "https://git.example.net/a"),
+        ("html:\n  url: https://git.example.net\n", ""),
+    ],
+)
+def test_the_repositorys_address_is_read_from_the_config(tmp_path, monkeypatch, config, found):
+    (tmp_path / "_config.yml").write_text(config)
+    monkeypatch.setattr(repository, "root", lambda: tmp_path)
+    assert repository.address() == found
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_notebook_begins_with_the_cell_that_gets_the_code(path):
+    first = next(c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code")
+    assert "".join(first["source"]) == "".join(opening.cell()["source"]) and not first["outputs"]
+
+
+def test_every_page_says_how_to_cite_it(html):
+    for name in contents():
+        text = (html / f"{name}.html").read_text()
+        assert f"@misc{{finalbnreplication_{name}," in text and "@inproceedings{kocaman2021unreasonable," in text, name
+
+
+def test_published_files_lie_beside_the_pages(html, pages):
+    """From a verdict to the raw numbers: the box of a claim links the Parquet files and the code, and they are there."""
+    from replication.claims.registry import CLAIMS
+
+    for name in CLAIMS:
+        links = pages[f"{name}.html"].links
+        assert any(link.startswith("results/") and link.endswith(".parquet") for link in links), name
+        assert f"_modules/replication/claims/{name}.html" in links, name
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
@@ -322,6 +391,113 @@ def test_pages_fit_a_phone(browser, address):
             assert width <= PHONE_WIDTH, name
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+WEIGHT = """
+const entries = [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')];
+return entries.reduce((sum, entry) => sum + entry.decodedBodySize, 0);
+"""
+"""bytes of a page with everything that it loads"""
+
+
+@pytest.mark.browser
+def test_first_load_is_light(browser, address):
+    browser.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": True})
+    try:
+        for name in ("index", "base"):
+            browser.get(f"{address}{name}.html")
+            wait_for(browser, "return document.readyState === 'complete'")
+            assert 200_000 < browser.execute_script(WEIGHT) < 1_200_000, name
+    finally:
+        browser.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": False})
+
+
+@pytest.mark.browser
+def test_every_icon_is_drawn(browser, address):
+    browser.get(address)
+    undrawn = """return [...document.querySelectorAll('.fa-solid, .fas, .fab')]
+        .filter(icon => !getComputedStyle(icon).getPropertyValue('--icon')).map(icon => icon.className)"""
+    assert browser.execute_script(undrawn) == []
+    assert browser.execute_script("return document.querySelectorAll('.fa-solid, .fas, .fab').length") > 5
+
+
+AXE = Path(importlib.util.find_spec("axe_playwright_python").origin).with_name("axe.min.js")
+THEIRS = {"definition-list"}
+"""rules that the pages of the API break by what Sphinx makes of a docstring's fields"""
+AUDIT = """
+const done = arguments[0];
+axe.run(document, {resultTypes: ['violations']}).then(found => done(found.violations
+    .filter(v => ['serious', 'critical'].includes(v.impact))
+    .map(v => `${v.id}: ${v.nodes[0].html.slice(0, 150)} (${v.nodes.length})`)));
+"""
+FORMS = [(1400, "light"), (PHONE_WIDTH, "dark"), (1400, "dark"), (PHONE_WIDTH, "light")]
+WEEKLY = bool(os.environ.get("REPLICATION_WEEKLY"))
+"""whether to look at every page in every form, which takes half an hour"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "mode"), FORMS if WEEKLY else FORMS[:2])
+def test_no_serious_barrier(browser, address, width, mode):
+    """axe finds nothing serious or critical: a sample of pages, or all of them weekly."""
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width == PHONE_WIDTH}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.set_script_timeout(300)
+    try:
+        for name in contents() if WEEKLY else ("index", "removal", "glossary"):
+            browser.get(f"{address}{name}.html")
+            browser.execute_script(f"document.documentElement.dataset.theme = '{mode}'")
+            browser.execute_script(AXE.read_text())
+            found = browser.execute_async_script(AUDIT)
+            assert [text for text in found if text.partition(":")[0] not in THEIRS] == [], name
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.browser
+def test_print_loses_no_column(browser, address):
+    """On paper every table is as wide as the page or narrower: nothing of it is cut off."""
+    cut = """
+    const wide = document.querySelector('.bd-article').getBoundingClientRect().right + 2;
+    document.querySelectorAll('details').forEach(d => { d.open = true; });
+    return [...document.querySelectorAll('.bd-article table')].filter(t => t.getBoundingClientRect().right > wide)
+        .map(t => t.caption?.innerText || t.innerText.slice(0, 60));
+    """
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    size = {"width": 720, "height": 1040, "deviceScaleFactor": 1, "mobile": False}  # A4 with margins at 96 dots an inch
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        for name in contents() if WEEKLY else ("index", "base", "scoreboard", "law"):
+            browser.get(f"{address}{name}.html")
+            assert browser.execute_script(cut) == [], name
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.browser
+def test_the_keyboards_place_is_seen(browser, address):
+    """Tab walks from control to control, each of them with an outline."""
+    from selenium.webdriver.common.keys import Keys
+
+    browser.get(address + "base.html")
+    browser.execute_script("document.body.tabIndex = -1; document.body.focus()")
+    bare = []
+    for _ in range(30):
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+        style = browser.execute_script(
+            "const e = document.activeElement, s = getComputedStyle(e);"
+            "return [e.outerHTML.slice(0, 120), s.outlineStyle, s.boxShadow]"
+        )
+        if style[1] == "none" and style[2] == "none":
+            bare.append(style[0])
+    assert not bare
+
+
+@pytest.mark.browser
+def test_search_finds_the_glossary(browser, address):
+    browser.get(address + "search.html?q=glossary")
+    hits = "[...document.querySelectorAll('#search-results li a')]"
+    assert wait_for(browser, f"return {hits}.some(a => a.href.includes('glossary.html'))")
 
 
 CONTRAST = """

@@ -11,12 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from replication import cli
 from replication.claims import registry
 from replication.data.loading import load
 from replication.pages.parameters import Parameters, parameters
 from replication.paths import root
+from replication.results import published
 from replication.results.store import Store
 from replication.run import Run
 from replication.study import design, rates
@@ -365,7 +367,7 @@ def test_ctrl_c_keeps_finished_runs(own_store):
 # --- Publishing and verifying ---------------------------------------------------------------------
 
 
-def test_verify_retrains_what_is_published(capsys, own_store, own_results):
+def test_verify_retrains_what_is_published(capsys, own_store, own_results, tmp_path):
     from replication.running import local
 
     run = small(seeds=1)[0]
@@ -374,15 +376,26 @@ def test_verify_retrains_what_is_published(capsys, own_store, own_results):
         store.add_provenance(record)
         result = local.carry_out(run, "cpu", record["id"])
         store.add(result)
+    certificate = tmp_path / "codecheck.yml"
     command = ["verify", "--cells", "1", "--seeds", "1", "--workers", "1", "--device", "cpu"]
+    command += ["--sample", "3", "--certificate", str(certificate)]
     assert [cli.main(["publish"]), cli.main(["reproduced"]), cli.main(command)] == [0, 0, 0]
     said = capsys.readouterr().out
     assert f"1 runs published to {own_results}" in said
     assert "reproduced on this machine: 1 of 1 cells have the published mean F1 within 0.02 (1 to the bit" in said
     assert "1 results files agree with the manifest\nretrained 1 runs (the same kind of machine): 1 of 1 cells" in said
+    done = yaml.safe_load(certificate.read_text())
+    assert done["agreed"] and done["sample"] == 3 and done["machine"]["device"] == "cpu"
+    assert [entry["file"] for entry in done["manifest"]] == [
+        f"results/{name}" for name in published.manifest()["files"]
+    ]
+    [cell] = done["retrained"]
+    assert (cell["network"], cell["seeds"], cell["identical"]) == (run.network, 1, True)
+    claims = json.loads((own_results / "claims.json").read_text())["claims"]
+    assert set(claims) == set(registry.CLAIMS)
 
 
-def test_verify_finds_a_number_that_does_not_come_out_again(capsys, shelf, monkeypatch, made_up):
+def test_verify_finds_a_number_that_does_not_come_out_again(capsys, shelf, monkeypatch, made_up, tmp_path):
     """Made-up results do not come out of a training, and other data are no reproduction at all."""
 
     def trained(runs, store, *_):
@@ -393,7 +406,10 @@ def test_verify_finds_a_number_that_does_not_come_out_again(capsys, shelf, monke
 
     monkeypatch.setattr("replication.running.verification.carry_out_all", trained)
     data = load("digits").digest
-    assert cli.main(["verify", "--device", "cpu"]) == 2
+    certificate = tmp_path / "codecheck.yml"
+    assert cli.main(["verify", "--device", "cpu", "--certificate", str(certificate)]) == 2
+    done = yaml.safe_load(certificate.read_text())
+    assert not done["agreed"] and "DISAGREED: a cell's mean F1 differs" in done["summary"]
     assert "a cell's mean F1 differs by more than 0.02 from the published one" in capsys.readouterr().err
     data = "0123456789abcdef"
     assert cli.main(["verify", "--device", "cpu"]) == 2

@@ -73,8 +73,8 @@ def test_a_cluster_that_does_not_start_is_one_sentence(tmp_path, monkeypatch, ad
             raise Exception("The current node timed out during startup.\nMore of it.")
 
     monkeypatch.setattr(cluster, "_ray", lambda: NoRay)
-    refusal = pytest.raises(ValueError, match=rf"no Ray cluster at .*\(The current node timed out.*\): {remedy}")
-    with Store(tmp_path / "ray.sqlite") as store, refusal:
+    said = rf"no Ray cluster at .*\(The current node timed out.*\): {remedy}"
+    with Store(tmp_path / "ray.sqlite") as store, pytest.raises(ValueError, match=said):
         carry_out_on(RUNS[:1], store, address, device="cpu")
 
 

@@ -1,6 +1,7 @@
 """One environment told alike by pyproject.toml, requirements.lock, environment.yml, Makefile and CI."""
 
 import importlib.metadata
+import json
 import os
 import re
 import shutil
@@ -22,7 +23,7 @@ BIN = Path(sys.executable).parent
 LOCK = (ROOT / "requirements.lock").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-LOCKED = ("test", "onnx")
+LOCKED = ("train", "book", "test", "onnx")
 """extras that the lock pins beside what the package itself needs"""
 RUNTIME = [Requirement(text) for text in PROJECT["dependencies"]]
 DIRECT = RUNTIME + list(dict.fromkeys(Requirement(text) for extra in LOCKED for text in EXTRAS[extra]))
@@ -72,6 +73,7 @@ def test_readers_need_no_tools_of_the_tests():
         "torchmetrics",
         "import-linter",
         "selenium",
+        "axe-playwright-python",
         "ruff",
         "pyright",
         "pandas-stubs",
@@ -79,6 +81,7 @@ def test_readers_need_no_tools_of_the_tests():
     }
     assert tools <= {Requirement(text).name for text in EXTRAS["test"]}
     assert not tools & {wanted.name for wanted in RUNTIME}
+    assert not {"torch", "torchvision", "timm", "jupyter-book", "papermill"} & {wanted.name for wanted in RUNTIME}
 
 
 def test_python_range_is_told_alike():
@@ -101,9 +104,24 @@ def test_conda_installs_the_lock():
     assert {"pip": ["-r requirements.lock"]} in environment()["dependencies"]
 
 
+def test_binder_installs_locked_versions_without_torch():
+    """repo2docker knows one Python version, and no range; what it installs is held to the lock's versions."""
+    wanted = yaml.safe_load((ROOT / "binder/environment.yml").read_text())["dependencies"]
+    [python] = [str(line) for line in wanted if str(line).startswith("python")]
+    assert re.fullmatch(r"python=3\.1[123]", python) and "pip" in wanted
+    script = ROOT / "binder/postBuild"
+    assert os.access(script, os.X_OK) and not (ROOT / "postBuild").exists()
+    [command] = re.findall(r"^sed .*? requirements.lock", script.read_text(), re.M)
+    held = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
+    assert {canonicalize_name(Requirement(line).name) for line in held} >= {canonicalize_name(w.name) for w in RUNTIME}
+    assert not any("--hash" in line for line in held) and "[train]" not in script.read_text()
+
+
 def test_version_is_told_alike():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert citation["version"] == PROJECT["version"] == replication.__version__
+    deposit = json.loads((ROOT / ".zenodo.json").read_text())
+    assert citation["version"] == deposit["version"] == PROJECT["version"] == replication.__version__
+    assert (citation["title"], citation["license"]) == (deposit["title"], deposit["license"])
     assert f"## {replication.__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 

@@ -241,6 +241,8 @@ def test_more_rounds_than_anybody_needs_are_refused(tmp_path):
         (["run", "base", "--settings", ","], "argument --settings: it names nothing"),
         (["run", "base", "--data", ""], "argument --data: it names no file or folder"),
         (["run", "base", "--out", " "], "argument --out: it names no file or folder"),
+        (["try", ""], "argument PATH: it names no file or folder"),
+        (["try", "loop"], "leads nowhere"),
         (["run", "base", "--seeds", "٣"], "'٣' is no whole number in the digits 0 to 9"),
         (["run", "base", "--seeds", "1_0"], "'1_0' is no whole number in the digits 0 to 9"),
         (["run", "base", "--time-budget", "٣"], "'٣' is no number in the digits 0 to 9"),
@@ -277,6 +279,7 @@ def test_more_rounds_than_anybody_needs_are_refused(tmp_path):
 def test_nothing_and_nonsense_are_refused(capsys, tmp_path, monkeypatch, arguments, words):
     monkeypatch.chdir(tmp_path)
     os.mkfifo("PIPE")
+    os.symlink("loop", "loop")
     assert words in refused(capsys, *arguments)
     assert Path("PIPE").is_fifo() and not Path("x.pt").exists()
 

@@ -22,7 +22,8 @@ from replication.pages.parameters import Parameters, parameters
 from replication.pages.picture import Picture
 from replication.pages.scoreboard import Scoreboard, first_rules, gpu_reproduction
 from replication.pages.selection import Missing, Selection, asked_cells
-from replication.pages.stories import STORIES, profile
+from replication.pages.stories.rates import profile
+from replication.pages.stories.told import STORIES
 from replication.pages.tables import (
     badge,
     cross_check,
@@ -32,6 +33,7 @@ from replication.pages.tables import (
     rate_table,
     table_html,
 )
+from replication.pages.verdict_file import claims
 from replication.results import published
 from replication.results.frame import values
 from replication.results.store import Store
@@ -255,7 +257,7 @@ def test_figures_show_every_seed_and_the_no_skill_line(some_published):
 
 def test_captions_and_alternative_texts_are_put_where_the_book_reads_them():
     fig = ladder({}, ())
-    bundle, about = Picture(fig, "a finding. More.", "a finding")._repr_mimebundle_()
+    bundle, about = Picture(fig, "a finding. More.", "a finding", pd.DataFrame())._repr_mimebundle_()
     assert bundle["text/plain"] == about["alt"] == "a finding" and len(bundle["image/png"]) > 1000
     cell = {"metadata": {"mystnb": {"image": {"alt": "old"}}}, "outputs": [{"data": bundle, "metadata": about}]}
     _captioned(cell)
@@ -338,6 +340,15 @@ def test_scoreboard_counts_every_cell_once(board):
     assert f"{done} of " in board.cells().data and board.cells().data.count("<tr") == done + 1
 
 
+def test_committed_verdicts_are_those_computed(board):
+    """`results/claims.json` is what `publish` would write now."""
+    assert json.loads((ROOT / "results/claims.json").read_text()) == json.loads(json.dumps(claims(board)))
+    base = claims(board)["claims"]["base"]["headlines"][0]
+    lead = board.judgements["base"].headlines[0].lead
+    assert base["verdict"] == lead.word and base["number"]["seeds"] == lead.done
+    assert base["number"]["interval_95"][0] <= base["number"]["mean"] <= base["number"]["interval_95"][1]
+
+
 def test_first_and_second_rules_stand_side_by_side(board):
     old = json.loads((ROOT / "results/verdicts-v1.json").read_text())
     text = first_rules(board).data
@@ -357,24 +368,28 @@ def test_gpu_reproduction_is_computed_from_the_committed_cells():
 def test_tables_have_captions_and_their_data():
     rows = pd.DataFrame({"a": ["x"], "b": [0.5]})
     text = table_html(rows, "What it is", sortable=True)
-    assert "<caption>What it is</caption>" in text and "sortable" in text and '<th scope="col">' in text
+    assert "<caption>What it is (<a download=" in text and "sortable" in text and '<th scope="col">' in text
     import base64
 
-    data = re.search(r"base64,([^\"]+)", csv_link(rows, "name"))[1]
-    assert base64.b64decode(data).decode() == "a,b\nx,0.5\n"
+    for found in (csv_link(rows, "name"), text):
+        data = re.search(r"base64,([^\"]+)", found)[1]
+        assert base64.b64decode(data).decode() == "a,b\nx,0.5\n"
+    marked = table_html(pd.DataFrame({"a": ["<b>1 &lt; 2</b>"]}), "Marked")
+    data = re.search(r"base64,([^\"]+)", marked)[1]
+    assert base64.b64decode(data).decode() == "a\n1 < 2\n" and 'download="marked.csv"' in marked
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_every_table_of_the_book_has_a_caption(path):
-    if path.stem == "performance":
-        pytest.skip("its tables stand below headings that name them")
-    html = "".join(
-        "".join(o["data"]["text/html"])
-        for c in json.loads(path.read_text())["cells"]
-        for o in c.get("outputs", ())
-        if "text/html" in o.get("data", {})
+def test_every_table_and_figure_of_the_book_has_its_data(path):
+    shown = [o for c in json.loads(path.read_text())["cells"] for o in c.get("outputs", ()) if "data" in o]
+    html = "".join("".join(o["data"].get("text/html", ())) for o in shown)
+    captions = re.findall(r"<caption>(.*?)</caption>", html, re.DOTALL)
+    assert html.count("<table") == len(captions) and all("<a download=" in caption for caption in captions)
+    drawn = [n for n, o in enumerate(shown) if "image/png" in o["data"]]
+    assert all(
+        "class='figure-source'><a download=" in "".join(shown[n + 1]["data"].get("text/html", ())) for n in drawn
     )
-    assert html.count("<table") == html.count("<caption>") and "-0.00" not in html
+    assert "-0.00" not in html and f"{words.MINUS}0.00<" not in html
 
 
 def test_cross_check_is_the_benchmark_in_a_table():
@@ -471,14 +486,14 @@ def test_transfer_cells_lead_when_they_are_whole(transfer_published):
     head = page.judgement.headlines[0]
     assert (head.tier, head.lead.cell.setting) == ("frozen", TOMATO[0]) and "close: 12 of 20 seeds" in head.beside
     text = page.key_result().data
-    assert "tier <em>frozen</em>" in text and names.cell_label(TOMATO) in text
-    assert "identity: not tested; close: 12 of 20 seeds" in text and "for these weights and these images" in text
+    assert "tier</a> <em>frozen</em>" in text and names.cell_label(TOMATO) in text
+    assert "identity not tested; close: 12 of 20 seeds" in text and "for these weights and images" in text
     assert list(page.parts(page.leading(**page.where), **page.where)) == [names.cell_label(TOMATO)]
     assert names.cell_label(TOMATO) in page.key_figure().caption
     profiled = profile(page)
     assert len(profiled.figure.axes[0].get_xticks()) == 7 and "confidence" not in profiled.alt
     front = Front({})
-    assert front.sentences().data.startswith(f"**On {names.setting_label(TOMATO[0])} with an ") and isinstance(
+    assert front.sentences().data.startswith(f"**On {names.cell_phrase(TOMATO)}**") and isinstance(
         front.hero(), Picture
     )
     assert "frozen" in "\n".join(front.board.lines())

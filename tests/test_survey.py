@@ -294,6 +294,11 @@ def test_a_table_of_files_and_labels_is_a_set(tmp_path):
     before = source.digest
     table.write_text(table.read_text().replace(",good,test", ",good,train"))
     assert packed(f"folder:{table}", 16).digest != before
+    table.write_text("file;label\n" + "".join(f"{f};{'bad' if i % 2 else 'good'}\n" for i, f in enumerate(files)))
+    assert set(survey(table).counts) == {"bad", "good"}  # as spreadsheets write where the comma is in numbers
+    table.write_text("file,label\nx.png,bad", encoding="utf-16")
+    with pytest.raises(ValueError, match="is no text in UTF-8 .*: save the table as CSV in UTF-8"):
+        survey(table)
     for text, words in (
         ("name,label\nx,y", "no column 'file'"),
         ("file,label\nno.png,y", "no such file"),

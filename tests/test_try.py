@@ -360,6 +360,9 @@ def test_own_sets_on_other_verbs(there, capsys):
         (["../my wall, north", "--train", "5000:10", "--pixels", "32"], "asks for too many training images"),
         (["../my wall, north", "--network", "vgg"], "unknown network 'vgg'"),
         (["../my wall, north", "--seeds", "0"], "seeds = 0 is not allowed"),
+        (["../my wall, north", "--pixels", "-1"], "pixels = -1 is not allowed: at least 8 and at most 1024"),
+        (["../my wall, north", "--workers", "0"], "workers = 0 is not allowed"),
+        (["../my wall, north", "--out", "../a file"], "is a file, device or pipe, name another"),
         (["../nothing"], "is not there"),
         (["../few"], "which is too few"),
         (["../one"], "has one class"),
@@ -370,6 +373,7 @@ def test_what_cannot_be_tried_is_refused_in_a_sentence(there, capsys, arguments,
         if not (there / name).exists():
             images(there / name, counts)
     shutil.rmtree(there / "one" / "worn", ignore_errors=True)
+    (there / "a file").touch()
     assert cli.main(["try", *arguments]) == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("replication: ") and words in said
@@ -388,6 +392,18 @@ def test_the_owners_split_and_ratio_are_kept(tmp_path, own_home):
     made, _ = trial.prepare(tmp_path / "two", pixels=16, tell=lambda text: None)
     held = made.sizes.validation
     assert made.sizes.n_majority == 180 - held[0] and made.sizes.n_minority == 40 - held[1] and not made.fixed
+
+
+def test_a_majority_that_is_none_is_said(tmp_path, own_home):
+    folder = images(tmp_path / "some", (400, 60))
+    large = max(folder.iterdir(), key=lambda path: len(list(path.iterdir())))
+    (folder / "third").mkdir()
+    for path in sorted(large.iterdir())[:190]:
+        path.rename(folder / "third" / path.name)
+    said = []
+    made, _ = trial.prepare(folder, pixels=16, tell=said.append)
+    assert sum(list(made.shares.values())[1:]) > next(iter(made.shares.values()))
+    assert "to try one rare class against all others, put those into one folder" in said[-1]
 
 
 @pytest.mark.parametrize(("counts", "said"), [((400, 120), True), ((400, 42), False)])

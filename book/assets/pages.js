@@ -1,4 +1,4 @@
-// One switch for all code of a page, and tables that sort. Without scripts the pages read the same.
+// One switch for all code of a page, tables that sort, names for the theme's arrows. Without scripts the pages read the same.
 (() => {
   const switchCode = () => {
     const folded = document.querySelectorAll("div.cell details.hide.above-input");
@@ -46,5 +46,12 @@
     });
   });
 
-  document.addEventListener("DOMContentLoaded", () => { switchCode(); sortable(); });
+  // The theme's arrows in the sidebar and fields without a name say nothing to a screen reader.
+  const named = () => document.querySelectorAll("summary").forEach((summary) => {
+    if (summary.textContent.trim() || summary.getAttribute("aria-label")) return;
+    const parent = summary.closest("li")?.querySelector("a")?.textContent.trim();
+    summary.setAttribute("aria-label", `Pages below ${parent || "this one"}`);
+  });
+
+  document.addEventListener("DOMContentLoaded", () => { switchCode(); sortable(); named(); });
 })();

@@ -14,7 +14,9 @@ from replication.bench.peers import peers
 from replication.bench.workloads import WORKLOADS
 from replication.pages.figures import FIGSIZE, GREY, ORANGE, closed
 from replication.pages.page import Page
+from replication.pages.picture import Picture
 from replication.pages.tables import shown
+from replication.pages.words import between, signed
 from replication.results.frame import values
 
 
@@ -78,7 +80,7 @@ def goals(contents: list[dict]) -> HTML:
                 "met": (met or ["no"])[0] if len(single) or len(half) else "",
             }
         )
-    return shown(pd.DataFrame(rows))
+    return shown(pd.DataFrame(rows), "Goals for speed, set before anything was measured: median and range over rounds")
 
 
 RUN_GOALS = {
@@ -108,7 +110,8 @@ def seconds(content: dict, packing: dict) -> HTML:
                 "met": "" if not len(took) else "yes" if took.max() <= most else "no",
             }
             for what, most, took in found
-        )
+        ),
+        "Goals in seconds, and what was measured",
     )
 
 
@@ -153,13 +156,25 @@ def comparison(content: dict, workload: str) -> HTML:
         }
     )
     made = made.loc[:, (made != "").any()]  # no range of a single round
-    return shown(made.iloc[np.argsort(median["run"].to_numpy())])
+    return shown(
+        made.iloc[np.argsort(median["run"].to_numpy())], f"`{workload}`: every peer, the fastest first", data=rows
+    )
+
+
+def ratios(contents: list[dict]) -> Picture:
+    """Time of a run by that of `ours` in the same round, every peer, workload and round of files of one device."""
+    rows = pd.concat(map(table, contents))
+    others = rows[~rows["peer"].str.startswith("ours")].groupby("workload", sort=False)["ratio"].median()
+    finding = "Time of a run relative to ours, median over the peers and rounds: " + ", ".join(
+        f"{value:.1f} on {work}" for work, value in others.items()
+    )
+    text = f"{finding}. Every peer, workload and round; right of the line is slower than ours."
+    return Picture(ratio_dots(rows), text, f"{finding}.", rows[["workload", "peer", "round", "ratio"]])
 
 
 @closed
-def ratios(contents: list[dict]) -> Figure:
-    """Time of a run by that of `ours` in the same round, every peer, workload and round of files of one device."""
-    rows = pd.concat(map(table, contents))
+def ratio_dots(rows: pd.DataFrame) -> Figure:
+    """One panel a workload, one row a peer, one dot a round; `ours` in the layer's colour."""
     works = [name for name in WORKLOADS if name in set(rows["workload"])]
     peers = list(dict.fromkeys(rows.sort_values("ratio")["peer"]))
     fig, axes = plt.subplots(
@@ -178,10 +193,23 @@ def ratios(contents: list[dict]) -> Figure:
     return fig
 
 
-@closed
-def costs(content: dict) -> Figure:
-    """Left: seconds against runs, with a line of slope 1 through the last; right: seconds an epoch against pixels."""
+def costs(content: dict) -> Picture:
+    """Seconds against runs, and seconds an epoch against pixels."""
     rows = pd.DataFrame(content["curves"]).sort_values("x")
+    ends = [rows[rows["curve"] == curve].iloc[[0, -1]][["x", "seconds"]].to_numpy() for curve in ("runs", "side")]
+    (n, few), (many, long) = ends[0]
+    (small, quick), (large, slow) = ends[1]
+    finding = (
+        f"{n:.0f} run takes {few:.0f} s and {many:.0f} take {long:.0f} s; an epoch takes {quick:.2g} s at {small:.0f} pixels "
+        f"and {slow:.2g} s at {large:.0f}."
+    )
+    text = f"{finding} Left: from the start of the process to the last result. Right: an epoch of 1,010 images."
+    return Picture(cost_lines(rows), text, finding, rows)
+
+
+@closed
+def cost_lines(rows: pd.DataFrame) -> Figure:
+    """Left: seconds against runs, with a line of slope 1 through the last; right: seconds an epoch against pixels."""
     fig, axes = plt.subplots(1, 2, figsize=(FIGSIZE[0], 3.4), layout="constrained")
     for ax, curve, label, slope in zip(
         axes,
@@ -231,11 +259,11 @@ def precisions(page: Page) -> HTML:
                     "n": len(a),
                     "float32": f"{a.mean():.3f}",
                     "bfloat16": f"{b.mean():.3f}",
-                    "difference": f"{(b - a).mean():+.3f}",
-                    "95 % interval": f"{low:+.3f} to {high:+.3f}",
+                    "difference": signed((b - a).mean(), 3),
+                    "95 % interval": between(low, high, 3),
                 }
             )
-    return shown(pd.DataFrame(rows))
+    return shown(pd.DataFrame(rows), "Minority F1 in float32 and in bfloat16, paired by seed")
 
 
 def unmeasured(contents: list[dict]) -> HTML:
@@ -257,4 +285,4 @@ def unmeasured(contents: list[dict]) -> HTML:
         for work in WORKLOADS:
             if left := [f"`{name}`" for name in peers(device) if (work, name) not in known]:
                 rows.append({"device": device, "workload": work, "peers": ", ".join(left), "why": "not run"})
-    return shown(pd.DataFrame(rows))
+    return shown(pd.DataFrame(rows), "What has not been measured, and why")

@@ -42,6 +42,11 @@ def main(arguments: list[str] | None = None) -> int:
     except RuntimeError as error:
         print(f"replication: {error}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "torchvision", "timm", "jupyter_book", "papermill"):
+            raise
+        print(f"replication: {error.name} is not installed: `make setup` installs everything", file=sys.stderr)
+        return 1
     except MemoryError as error:
         print(
             f"replication: the memory does not suffice ({error or 'no more said'}): ask for less at a time; every "

@@ -4,8 +4,8 @@ import argparse
 import textwrap
 from pathlib import Path
 
-from replication import __version__
 from replication.cli import arguments, verbs
+from replication.version import __version__
 
 
 def parser() -> argparse.ArgumentParser:
@@ -79,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     own = verb("try", verbs.try_images)
     own.add_argument(
         "path",
+        type=arguments.path,
         metavar="PATH",
         help="a folder with one folder of images a class (or train/ and test/ with "
         "these), or a table (.csv) with columns file, label and perhaps split",
@@ -191,6 +192,9 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument("--seeds", type=arguments.whole, default=10, help="seeds of each (default 10)")
     verify.add_argument(
         "--sample", type=arguments.whole, help="seed of the random choice (default: a new one every time)"
+    )
+    verify.add_argument(
+        "--certificate", type=arguments.path, metavar="FILE", help="write what was checked, in CODECHECK's form"
     )
     data_option(verify)
     machine(verify)

@@ -92,6 +92,8 @@ def try_images(a: argparse.Namespace) -> None:
     from replication.study.networks import network
 
     check_within(*SEEDS, seeds=a.seeds)
+    check_within(*WORKERS, workers=a.workers)
+    check_within(8, 1024, pixels=a.pixels or None)
     deadline(a.time_budget)
     began, device = time.monotonic(), local.device_of(a.device)
     wanted = network(a.network)
@@ -195,6 +197,10 @@ def publish(a: argparse.Namespace) -> None:
         wanted = {result.run for result in store.results()} if a.to else confirmatory | registry.pilots()
         n = publish(store, wanted, where=where, curves=wanted if a.to else registry.runs_with_curves())
     print(f"{n} runs published to {where}")
+    if not a.to:
+        from replication.pages.verdict_file import write_claims
+
+        print(f"verdicts written to {write_claims(where)}")
 
 
 def set_aside(a: argparse.Namespace) -> None:
@@ -240,7 +246,7 @@ def verify(a: argparse.Namespace) -> None:
 
     check_within(0, cells=a.cells)
     check_within(1, seeds=a.seeds)
-    verification.verify(a.cells, a.seeds, a.sample, a.device, a.workers)
+    verification.verify(a.cells, a.seeds, a.sample, a.device, a.workers, certificate=a.certificate)
 
 
 def merge(a: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import os
 import re
 from collections.abc import Iterator
@@ -242,12 +243,18 @@ def _check_split(path: Path, found: dict[str, Path], split: dict[str, str]) -> N
 
 def _table(path: Path) -> Listing:
     listing, seen = Listing(), {}
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8 ({error.reason}): save the table as CSV in UTF-8") from error
+    head = text.partition("\n")[0]
+    with io.StringIO(text, newline="") as file:
+        rows = csv.DictReader(file, delimiter=";" if ";" in head and "," not in head else ",")  # as spreadsheets write
         columns = rows.fieldnames or []
         if missing := [column for column in ("file", "label") if column not in columns]:
             raise ValueError(
-                f"{path} has no column {missing[0]!r}: a table of images has file, label and perhaps split"
+                f"{path} has no column {missing[0]!r}, found {', '.join(columns) or 'nothing'}: a table of images has file, "
+                "label and perhaps split"
             )
         for line, row in enumerate(rows, 2):
             name, label, part = (((row.get(column) or "").strip()) for column in ("file", "label", "split"))
@@ -314,4 +321,7 @@ def read(photos: list[Photo]) -> Iterator[tuple[int, bytes]]:
 
 def resolved(path: str | Path) -> Path:
     """The one spelling of a path: absolute, `~` spelt out, without links and dots."""
-    return Path(path).expanduser().resolve()
+    try:
+        return Path(path).expanduser().resolve()
+    except (RuntimeError, OSError) as error:  # links in a circle; no such user
+        raise ValueError(f"{path} leads nowhere ({error}): name a folder with one folder of images a class") from error

@@ -50,11 +50,11 @@ class Survey:
         """What was found, a line each, the counts first; `majority`: the class named as such, else the largest."""
         first = majority or self.majority
         total = sum(self.counts.values())
-        said = [f"{self.path}: {total} images of {len(self.counts)} classes"]
+        said = [f"{self.path}: {_counted(total, 'image')} of {_counted(len(self.counts), 'class', 'es')}"]
         for label, n in sorted(self.counts.items(), key=lambda item: -item[1]):
             role = "majority" if label == first else "minority"
             split = ", ".join(f"{part} {k}" for part, k in self.parts.get(label, {}).items())
-            said.append(f"  {label}: {n} images, {role}" + (f" (your split: {split})" if split else ""))
+            said.append(f"  {label}: {_counted(n, 'image')}, {role}" + (f" (your split: {split})" if split else ""))
         for reason, names in self.left_out.items():
             said.append(f"  left out, {reason}: {_some(names)}")
         if self.broken:
@@ -82,6 +82,10 @@ class Survey:
 
     crossing: tuple[tuple[str, str], ...] = ()
     """pairs of the same picture in two parts of the owner's split"""
+
+
+def _counted(n: int, noun: str, plural: str = "s") -> str:
+    return f"{n} {noun}{plural if n != 1 else ''}"
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -24,7 +24,7 @@ from replication.pages.canvas import (
     row_label,
     rows_axis,
 )
-from replication.pages.names import arm_label, cell_label
+from replication.pages.names import arm_label, cell_label, cell_phrase
 from replication.pages.parameters import Parameters, parameters
 from replication.pages.picture import Picture
 from replication.pages.selection import published_rows
@@ -53,7 +53,7 @@ class AdvicePage:
         return rows[rows["seed"] >= CONFIRMATORY] if len(rows) else rows
 
     @cached_property
-    def cells(self) -> dict[str, pd.DataFrame]:
+    def cells(self) -> dict[tuple[str, str], pd.DataFrame]:
         """The base pair at own rates and the fixed shift without tuning, of every cell that has the former."""
         found = {}
         pair = law_judge.law_frame("matched_positives", self.results)
@@ -66,7 +66,7 @@ class AdvicePage:
                     & (fixed["variant"] == "untuned")
                 ]
                 whole = len(own) > 0 and own["f1_minority"].notna().all()
-                found[cell_label(key)] = pd.concat([part, own]) if whole else part
+                found[key] = pd.concat([part, own]) if whole else part
         return found
 
     def scores(self, part: pd.DataFrame, metric: str = "f1_macro") -> dict[str, np.ndarray]:
@@ -84,9 +84,9 @@ class AdvicePage:
         """The decision figure: macro F1 of each remedy in every cell."""
         if not self.cells:
             return HTML("<p class='missing'><em>No figure yet: no cell has all its runs.</em></p>")
-        shown = {name: self.scores(part) for name, part in self.cells.items()}
+        shown = {cell_label(cell): self.scores(part) for cell, part in self.cells.items()}
         text = (
-            "Macro F1: "
+            "Mean macro F1: "
             + "; ".join(
                 f"{name}: " + ", ".join(f"{_label(arm)} {number(np.nanmean(d))}" for arm, d in of.items())
                 for name, of in shown.items()
@@ -101,7 +101,7 @@ class AdvicePage:
                 for n, v in enumerate(d)
             ]
         )
-        return Picture(decision(shown), f"{text} Every dot is a seed. Dotted: always saying minority.", text, data)
+        return Picture(decision(shown), f"{text} One dot per seed. Dotted: always saying minority.", text, data)
 
     def sentences(self) -> Markdown:
         """The five sentences."""
@@ -113,7 +113,8 @@ class AdvicePage:
         if not self.cells:
             return ["**Adjust the logits first**: it costs nothing. *Not run yet.*", "*Not run yet.*", "*Not run yet.*"]
         free, layer, fixed = [], [], []
-        for name, part in self.cells.items():
+        for cell, part in self.cells.items():
+            name = cell_phrase(cell)
             s = self.scores(part)
             free.append(f"{estimate(s['plain · logit_adjusted'] - s['plain'])} on {name}")
             layer.append(f"{estimate(s['final_bn'] - s['plain · logit_adjusted'])} on {name}")
@@ -126,17 +127,17 @@ class AdvicePage:
                 n = len(s[arm])  # its seeds are the first of the pair's
                 fixed.append(f"{estimate(s[arm] - best[:n])} on {name} at {arm.rpartition(' ')[2]}")
         rest = (
-            f"At −0.4 and an untuned rate it gives, against the better of those two, {listed(fixed)}."
+            f"At −0.4 and an untuned rate its macro F1 differs from the better of those two by {listed(fixed)}."
             if fixed
             else "*Not run yet.*"
         )
         first = (
-            f"**Adjust the logits first.** Taking the log of the class shares off plain's logits needs no training; in macro F1 "
-            f"it gives {listed(free)}."
+            "**Adjust the logits first.** Subtracting the log of the class shares from plain's logits needs no training. It "
+            f"changes macro F1 by {listed(free)}."
         )
         second = (
-            f"**If you add the layer, tune the learning rate for it.** Against plain with adjusted logits, each at its own rate, "
-            f"it gives {listed(layer)}."
+            f"**If you add the layer, tune the learning rate for it.** Each at its own rate, the layer's macro F1 differs "
+            f"from that of plain with adjusted logits by {listed(layer)}."
         )
         return [first, second, f"**If you cannot tune, fix its shift.** {rest}"]
 
@@ -145,9 +146,8 @@ class AdvicePage:
         at = {lr: law.predicted(Run(final_norm="bn", learning_rate=lr)).shift for lr in (1e-3, 3e-3, 1e-2, 3e-2)}
         said = listed([f"{number(shift)} at {rate(lr)}" for lr, shift in at.items()])
         return (
-            "**Otherwise choose the rate by the shift that it gives.** The [law](law.html) "
-            "says how far the threshold moves: with Adam, "
-            f"10 epochs of 1010 images in batches of 64, by {said}."
+            "**Otherwise choose the rate by the shift that it gives.** The [law](law.html) says how far the threshold moves. "
+            f"With Adam, 10 epochs of 1010 images and batches of 64 it moves by {said}."
         )
 
     def _never_both(self) -> str:
@@ -156,15 +156,16 @@ class AdvicePage:
         if not self.cells:
             return f"{start} *Not run yet.*"
         f1, all_minority = [], []
-        for name, part in self.cells.items():
+        for cell, part in self.cells.items():
+            name = cell_phrase(cell)
             d = values(part[part["variant"] == ""], "final_bn", "f1_minority", "logit_adjusted")
             f1.append(f"{number(d.mean())} on {name}")
             all_minority.append(np.abs(d - NO_SKILL) < 0.005)
         share = np.concatenate(all_minority).mean()
         return (
-            f"{start} The layer has left the prior out already, and adjusting takes it off "
-            f"again: minority F1 is then {listed(f1)}, where "
-            f"{number(NO_SKILL)} is what always saying minority gives; {number(100 * share, 0)} % of the runs say nothing else."
+            f"{start} The layer has left the class shares out of the logits already, and adjusting subtracts them once more. "
+            f"Minority F1 is then {listed(f1)}; always saying minority scores {number(NO_SKILL)}, and "
+            f"{number(100 * share, 0)} % of the runs do just that."
         )
 
 

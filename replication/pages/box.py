@@ -5,13 +5,17 @@ import pandas as pd
 from replication.claims.claim import Claim
 from replication.pages import judgements, provenance
 from replication.pages.names import arm_label, cell_label
-from replication.pages.stories import HERO, Story, story
+from replication.pages.repository import commit_html
+from replication.pages.stories.pair import HERO
+from replication.pages.stories.told import Story, story
 from replication.pages.tables import code, csv_link
 from replication.pages.words import NBSP
 
 COLUMNS = ("seed", "arm", "level", "readout", "f1_minority", "f1_macro", "roc_auc", "confidence_train", "nll_train")
 MOST_ROWS = 800
 """rows beyond which a page holds those of the networks as trained alone"""
+MOST_FILES = 2
+"""files that the box links; the provenance at the page's end has all"""
 
 
 def key_result(page) -> str:
@@ -40,8 +44,8 @@ def _answer(page, told: Story) -> list[str]:
     found = judgements.focus(page.judgement)
     number = judgements.number_of(page.plan, found) if found else ""
     text = f"{number[0].upper()}{number[1:]}" if number else "No result yet"
-    where = f" <small>each arm at its own learning rate{_readings(page)}</small>" if found else ""
-    caveat = f"<p class='caveat'><strong>Mind.</strong> {told.caveat} {_seeds(page)}</p>"
+    where = f" <small>Each arm at its own learning rate.{_readings(page)}</small>" if found else ""
+    caveat = f"<p class='caveat'><strong>Caution.</strong> {told.caveat} {_seeds(page)}</p>"
     return [
         judgements.headlines_html(page.judgement, page.single),
         f"<p class='number'>{text}{where}</p>",
@@ -54,7 +58,7 @@ def _readings(page) -> str:
     if page.name not in ("base", "removal", "generality") or not page.selection.has(page.lead, **page.where):
         return ""
     found = [f"{arm_label(name)} {value}" for name in HERO if (value := page.mean(name)) != "not recorded"]
-    return f". Minority F1: {', '.join(found)}"
+    return f" Mean minority F1: {', '.join(found)}."
 
 
 def _seeds(page) -> str:
@@ -64,13 +68,16 @@ def _seeds(page) -> str:
 def _numbers(page) -> list[str]:
     took, command = provenance.rerun(page.selection, page.lead)
     data = _data(page)
-    link = f"{csv_link(data, page.name)} of every seed · " if len(data) else ""
+    link = f"{csv_link(data, page.name, 'CSV of every seed')} · " if len(data) else ""
     commits = provenance.commits(page.selection.all_rows(page.lead), page.records())
-    trained = f" · trained by commit {', '.join(f'<code>{c}</code>' for c in commits)}" if commits else ""
-    file = "" if page.local else f"<code>{provenance.parquet_of(page.lead)}</code> · "
+    trained = f" · trained by commit {', '.join(map(commit_html, commits))}" if commits else ""
+    files = [] if page.local else provenance.files_of(page.plan, page.lead)
+    parquet = f"Parquet: {provenance.file_links(files[:MOST_FILES])} · " if files else ""
     return [
-        f"<p class='numbers'><strong>The numbers.</strong> {link}{file}{provenance.code_link(page.plan)}{trained}</p>",
-        f"<p class='rerun'><strong>Again.</strong> <code>{command}</code> ({cell_label(page.lead)}:{NBSP}{took})</p>",
+        f"<p class='numbers'><strong>The numbers.</strong> {link}{parquet}code: {provenance.code_link(page.plan)}{trained} · "
+        "<a href='#provenance'>all files, commits and machines</a></p>",
+        f"<p class='rerun'><strong>Run it again.</strong> <code>{command}</code> "
+        f"({cell_label(page.lead)}:{NBSP}{took})</p>",
     ]
 
 

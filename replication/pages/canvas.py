@@ -44,6 +44,7 @@ def closed(draw: Callable[..., Figure]) -> Callable[..., Figure]:
         with plt.rc_context(RC):
             fig = draw(*args, **kwargs)
         plt.close(fig)
+        fig.drawn_by = f"{draw.__module__}.{draw.__name__}"  # for the link below the figure
         return fig
 
     return drawn

@@ -2,30 +2,23 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 from IPython.display import HTML, Markdown
 
 from replication.analysis.statistics import MARGIN
 from replication.claims.tiers import CONCEPTUAL, TIERS, tier
 from replication.pages import figures
-from replication.pages.names import network_label, setting_label
+from replication.pages.names import cell_phrase
 from replication.pages.page import Page
 from replication.pages.parameters import parameters
 from replication.pages.picture import Picture
 from replication.pages.scoreboard import Scoreboard
-from replication.pages.stories import ADJUSTED, HERO, REMOVED
-from replication.pages.words import listed, signed
+from replication.pages.stories.pair import ADJUSTED, HERO, REMOVED
+from replication.pages.words import estimate, listed, signed
 from replication.results.frame import values
 from replication.study.design import Cell
 
 MOST = 8
 """rows of the figure"""
-
-
-def _place(cell: Cell) -> str:
-    """A cell for a sentence, e.g. `digits with a small CNN`."""
-    label = network_label(cell.network)
-    return f"{setting_label(cell.setting)} with {'an' if label[0] in 'AEIOU' else 'a'} {label}"
 
 
 class Front:
@@ -44,47 +37,45 @@ class Front:
         return sorted(transfer[:MOST] + others[:room], key=lambda c: list(TIERS).index(tier(c)))
 
     def sentences(self) -> Markdown:
-        """What the layer does to the best evidence at hand, why that may be, and what is untested: three sentences."""
+        """What the layer does to the best evidence at hand, what moving the threshold does, and what is untested."""
         lead = self.base.lead
         if not self.base.selection.has(lead, **self.base.where):
             return Markdown(self.base.nothing())
-        mean = {name: self.base.mean(name, cell=lead) for name in HERO}
         words = {h.word for h in self.board.judgements["removal"].headlines}
         others = [c for c in self.base.leading(**self.base.where) if c != lead and c.network.count(":")]
+        first = (
+            f"**On {cell_phrase(lead)}**, trained on 1000 images of the common class and 10 of the rare one, the layer takes "
+            f"the rare class's F1 from {self._mean('plain', lead)} to {self._mean('final_bn', lead)}. Taking the layer out "
+            f"after training leaves {self._mean(REMOVED, lead)} (*{listed(sorted(words))}* whether the gain is kept)."
+        )
         more = "".join(
-            f" On {_place(c)} it goes from {self.base.mean('plain', cell=c)} to {self.base.mean('final_bn', cell=c)}, and "
-            f"{self.base.mean(REMOVED, cell=c)} remains."
+            f" On {cell_phrase(c)} the three figures are {self._mean('plain', c)}, {self._mean('final_bn', c)} and "
+            f"{self._mean(REMOVED, c)}."
             for c in others[:1]
         )
-        first = (
-            f"**On {_place(lead)}**, with 10 images of the rare class "
-            f"beside 1000, the layer takes its F1 from {mean['plain']} to {mean['final_bn']}; with the layer removed again "
-            f"{mean[REMOVED]} remains (that claim: {listed(sorted(words))}).{more}"
-        )
-        auc = values(self.base.part(cell=lead, **self.base.where), "final_bn", "roc_auc") - values(
-            self.base.part(cell=lead, **self.base.where), "plain", "roc_auc"
-        )
-        second = (
-            f"**Moving the threshold does as much**: adjusting the logits of the plain network "
-            f"after training, which costs nothing, "
-            f"gives {mean[ADJUSTED]}, and the ROC AUC changes by {signed(auc.mean())}."
-            if self._threshold(lead)
-            else f"**It is not the threshold alone**: adjusting the logits of the plain network after "
-            f"training gives {mean[ADJUSTED]}, "
-            f"and the ROC AUC changes by {signed(auc.mean())}."
-        )
-        return Markdown(f"{first} {second} {self._untested()}")
+        return Markdown(f"{first}{more} {self._threshold(lead)} {self._untested()}")
 
-    def _threshold(self, cell: Cell) -> bool:
+    def _mean(self, name: str, cell: Cell) -> str:
+        return self.base.mean(name, cell=cell)
+
+    def _threshold(self, cell: Cell) -> str:
+        """What adjusting the logits of the plain network gives in comparison."""
         part = self.base.part(cell=cell, **self.base.where)
         layer, adjusted = (figures.scores(part, name) for name in ("final_bn", ADJUSTED))
-        return adjusted is not None and float(np.mean(layer) - np.mean(adjusted)) < MARGIN
+        if adjusted is None:
+            return "Plain with adjusted logits was not recorded there."
+        auc = values(part, "final_bn", "roc_auc") - values(part, "plain", "roc_auc")
+        return (
+            f"**Without the layer**, adjusting the plain network's logits after training, which costs nothing, gives "
+            f"{self._mean(ADJUSTED, cell)}. Compared with that the layer's F1 differs by {estimate(layer - adjusted)}. It "
+            f"changes the ROC AUC, which no threshold affects, by {signed(auc.mean())}."
+        )
 
     def _untested(self) -> str:
         open_tiers = [b.partition(":")[0] for h in self.board.judgements["base"].headlines for b in h.beside]
         if not open_tiers:
             return "**Every tier has been tested**, the papers' own networks included."
-        return f"**Not complete yet**, nearer to the papers: tier {listed(open_tiers)}."
+        return f"**Not complete yet**: {'; '.join(f'{TIERS[name]} (tier *{name}*)' for name in open_tiers)}."
 
     def hero(self) -> Picture | HTML:
         """Macro F1 of the four readings on every setting and network."""
@@ -92,8 +83,8 @@ class Front:
         gains = {c: self._macro_gain(c) for c in cells}
         up = sum(g > MARGIN for g in gains.values())
         finding = (
-            f"Macro F1: the layer lies more than {MARGIN} above the plain network in {up} of {len(cells)} rows; plain with "
-            f"adjusted logits is at least as good as the layer in {sum(map(self._adjusted_wins, cells))}."
+            f"Mean macro F1: the layer is more than {MARGIN} above the plain network in {up} of {len(cells)} rows. Plain with "
+            f"adjusted logits is at least as good as the layer in {sum(map(self._adjusted_wins, cells))} of them."
         )
         return self.base.ladder(HERO, "f1_macro", cells, finding)
 

@@ -9,11 +9,12 @@ from replication.analysis.effects import Curve, Effect
 from replication.claims.claim import NOT_RUN, Claim
 from replication.claims.verdict import CellVerdict, Headline, Judgement
 from replication.pages.names import KINDS, cell_label, effect_label, setting_label
-from replication.pages.tables import badge, csv_link, table_html
+from replication.pages.tables import badge, table_html
+from replication.pages.terms import qualifier, term
 from replication.pages.words import NBSP, estimate, listed, p_value, signed
 
 SEED_NOTE = (
-    "Seeds vary the split, the head and the order of the images: intervals hold for these weights and these images."
+    "Seeds vary only the split, the head and the order of the images: intervals hold for these weights and images."
 )
 NOT_TESTED = "not tested"
 UNITS = {"epochs_saved": 1}
@@ -44,11 +45,11 @@ def headline_notes(h: Headline) -> tuple[str, ...]:
 
 
 def nearer(h: Headline) -> str:
-    """The tiers nearer to the papers that lack runs, those not tested together: `identity and close: not tested`."""
+    """The tiers nearer to the papers that lack runs, those not tested together: `identity and close not tested`."""
     tiers = dict(text.split(": ", 1) for text in h.beside)
     untested = [name for name, said in tiers.items() if said == NOT_TESTED]
     begun = [f"{name}: {said}" for name, said in tiers.items() if said != NOT_TESTED]
-    return "; ".join(filter(None, (f"{listed(untested)}: {NOT_TESTED}" if untested else "", *begun)))
+    return "; ".join(filter(None, (f"{listed(untested)} {NOT_TESTED}" if untested else "", *begun)))
 
 
 def variant_label(c: CellVerdict) -> str:
@@ -71,7 +72,13 @@ def focus(j: Judgement) -> CellVerdict | None:
 
 def qualifier_html(words: Sequence[str]) -> str:
     """Qualifiers as a short list in a line."""
-    return " ".join(f'<span class="qualifier">{word}</span>' for word in words)
+    return " ".join(f'<span class="qualifier">{qualifier(word)}</span>' for word in words)
+
+
+def evidence(word: str, page: str = "") -> str:
+    """A verdict that leads to how it came about, on its own page or on another."""
+    where = f"{page}.html" if page else ""
+    return f"<a class='evidence' href='{where}#how-the-verdict-came-about'>{word}</a>"
 
 
 def headlines_html(j: Judgement, single: bool = False) -> str:
@@ -82,15 +89,16 @@ def headlines_html(j: Judgement, single: bool = False) -> str:
     lead = focus(j)
     if single and lead and all(h.word == NOT_RUN for h in j.headlines):
         return (
-            f"<p class='answer'>{badge(lead.word)} on {unit_label(lead)}, tier {lead.tier} "
+            f"<p class='answer'>{evidence(badge(lead.word))} on {unit_label(lead)}, {term('tier')} <em>{lead.tier}</em> "
             f"{qualifier_html(notes(lead))}</p>"
         )
     lines = []
     for h in j.headlines:
         part = f"{h.part}: " if h.part else ""
-        where = f" tier <em>{h.tier}</em>: {unit_label(h.lead)}" if h.lead else ""
-        beside = f"<br><small>Tiers nearer to the papers: {nearer(h)}.</small>" if h.beside else ""
-        lines.append(f"<p class='answer'>{part}{badge(h.word)}{where} {qualifier_html(headline_notes(h))}{beside}</p>")
+        where = f" {term('tier')} <em>{h.tier}</em>: {unit_label(h.lead)}" if h.lead else ""
+        beside = f"<br><small>Nearer to the papers: {nearer(h)}.</small>" if h.beside else ""
+        found = f"{evidence(badge(h.word))}{where} {qualifier_html(headline_notes(h))}{beside}"
+        lines.append(f"<p class='answer'>{part}{found}</p>")
     return "".join(lines)
 
 
@@ -114,11 +122,10 @@ def cells_frame(j: Judgement) -> pd.DataFrame:
 def cells_html(j: Judgement) -> str:
     """The same as a sortable table, with a link to it as CSV."""
     rows = cells_frame(j)
-    link = csv_link(rows, f"{j.claim.id}-cells")
     shown = rows.assign(verdict=[badge(word) for word in rows["verdict"]]).drop(columns=["role"])
     done = [c for c in j.cells if c.word != NOT_RUN]
-    caption = f"{j.claim.title}: every cell, {len(done)} of {len(j.cells)} have been run ({link})"
-    return table_html(shown, caption, sortable=True)
+    caption = f"{j.claim.title}: every cell, {len(done)} of {len(j.cells)} have been run"
+    return table_html(shown, caption, sortable=True, data=rows)
 
 
 def rule_html(j: Judgement) -> str:

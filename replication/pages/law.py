@@ -20,12 +20,13 @@ from replication.claims.claim import CONTRADICTED, REPLICATED
 from replication.data.settings import names
 from replication.pages import local
 from replication.pages.canvas import WIDTH, closed
+from replication.pages.figures import GREY, ORANGE
 from replication.pages.names import cell_label
 from replication.pages.parameters import Parameters, parameters
 from replication.pages.picture import Picture
 from replication.pages.selection import HERE, published_rows
 from replication.pages.style import INK, SIGNS
-from replication.pages.tables import csv_link, folded, shown, table_html
+from replication.pages.tables import folded, shown, table_html
 from replication.pages.words import number, rate, signed
 from replication.run import CONFIRMATORY, Run
 from replication.study.design import EXPLORATORY, Cell
@@ -94,7 +95,7 @@ class LawPage:
         )
         return HTML(
             f"<div class='key-result'><p class='claim'>{claim}</p>{here}<p class='answer'>{self._counts()}</p>"
-            f"<p class='number'>{self.finding()}</p><p class='caveat'><strong>Mind.</strong> "
+            f"<p class='number'>{self.finding()}</p><p class='caveat'><strong>Caution.</strong> "
             f"Exploration on apple and pepper leaves, "
             "cracks, skin and digits suggested the law. Its predictions were registered before the runs shown here, which use "
             "other images or other networks. Seeds vary split, initial weights and order only.</p></div>"
@@ -133,8 +134,8 @@ class LawPage:
                 for o in self.outcomes
             ]
         )
-        link = csv_link(self.data(), "law-checks")
-        return shown(rows, f"Predictions registered before their runs, and what came of them (every number: {link})")
+        caption = "Predictions registered before their runs, and what came of them; the CSV has every number"
+        return shown(rows, caption, data=self.data())
 
     def data(self) -> pd.DataFrame:
         """Every number that a rule asked for."""
@@ -319,35 +320,41 @@ def logits_picture(learning_rate: float = 3e-3) -> Picture:
         f"Before the layer the log-odds may lie anywhere; behind it their mean over a batch is the difference of the shifts, "
         f"{number(shift)} at a rate of {rate(learning_rate)}, and part of the minority lies beyond zero."
     )
-    return Picture(
-        _logits(shift), f"{text} A drawing with made-up normal scores, 1000 majority and 10 minority images.", text
+    drawn = pd.DataFrame(
+        [{"panel": title, **dict(zip(("class", "mean", "spread"), c))} for title, *c in _panels(shift)]
     )
+    note = "A drawing with made-up normal scores, 1000 majority and 10 minority images."
+    return Picture(_logits(shift), f"{text} {note}", text, drawn)
+
+
+def _panels(shift: float) -> list[tuple[str, str, float, float]]:
+    """(panel, class, mean, spread) of normal log-odds: four units apart, before the layer and behind it."""
+    prior, gap, pi = np.log(0.01), 4.0, 10 / 1010
+    mean, sd = prior + pi * gap, np.sqrt(1 + pi * (1 - pi) * gap**2)
+    before, behind = "without the layer: all weights learn the log prior", "behind the layer: mean zero, plus the shift"
+    centres = {"majority": prior, "minority": prior + gap, "mean over a batch": mean}
+    return [(before, name, z, 1.0) for name, z in centres.items()] + [
+        (behind, name, (z - mean) / sd + shift, 1 / sd) for name, z in centres.items()
+    ]
 
 
 @closed
 def _logits(shift: float) -> Figure:
-    prior, spread, gap = np.log(0.01), 1.0, 4.0
-    pi = 10 / 1010
-    mean, sd = prior + pi * gap, np.sqrt(spread**2 + pi * (1 - pi) * gap**2)
     fig, axes = plt.subplots(2, 1, figsize=(WIDTH, 3.9), layout="constrained", sharex=True)
-    panels = (
-        ("without the layer: all weights learn the log prior", lambda z: z, 1.0),
-        ("behind the layer: mean zero, plus the shift", lambda z: (z - mean) / sd + shift, 1 / sd),
-    )
-    for ax, (title, through, scale) in zip(axes, panels):
-        for centre, colour, _name in ((prior, "#5b6470", "majority"), (prior + gap, "#d55e00", "minority")):
-            x = np.linspace(-9, 6, 500)
-            at, width = through(centre), spread * scale
-            ax.fill_between(x, np.exp(-((x - at) ** 2) / 2 / width**2), color=colour, alpha=0.35, lw=0)
-            ax.plot(x, np.exp(-((x - at) ** 2) / 2 / width**2), color=colour, lw=1.4)
+    colours, x, panels = {"majority": GREY, "minority": ORANGE}, np.linspace(-9, 6, 500), _panels(shift)
+    for ax, title in zip(axes, dict.fromkeys(title for title, *_ in panels)):
+        for _, name, at, width in (panel for panel in panels if panel[0] == title):
+            if name not in colours:
+                ax.axvline(at, color=INK, lw=1.1, ls="--")
+                continue
+            density = np.exp(-((x - at) ** 2) / 2 / width**2)
+            ax.fill_between(x, density, color=colours[name], alpha=0.35, lw=0)
+            ax.plot(x, density, color=colours[name], lw=1.4)
         ax.axvline(0, color=INK, lw=1.1)
-        ax.axvline(through(mean), color=INK, lw=1.1, ls="--")
         ax.set_title(title, loc="left")
         ax.set_yticks([])
     axes[1].set_xlabel("log-odds of the minority; it is called minority right of zero")
-    lines = [
-        Line2D([], [], color=c, lw=4, alpha=0.5, label=n) for c, n in (("#5b6470", "majority"), ("#d55e00", "minority"))
-    ]
+    lines = [Line2D([], [], color=c, lw=4, alpha=0.5, label=n) for n, c in colours.items()]
     lines.append(Line2D([], [], color=INK, ls="--", lw=1.1, label="mean over a batch"))
     fig.legend(handles=lines, loc="outside upper left", ncols=3)
     return fig

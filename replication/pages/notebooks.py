@@ -13,6 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from replication.files import check_folder, write
+from replication.pages.opening import put_first
 from replication.pages.picture import smaller
 from replication.paths import root
 from replication.running.children import Children
@@ -115,6 +116,9 @@ def execute(
             book, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("_build", ".ipynb_checkpoints", "*.ipynb")
         )
     chosen = [path for path in notebooks if not names or path.stem in names]
+    if in_place:
+        for path in chosen:
+            put_first(path)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore::FutureWarning"}
     if in_place:
         environment["REPLICATION_STORE"] = str(book / "_build" / "no-store")

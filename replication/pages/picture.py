@@ -1,13 +1,16 @@
-"""A figure as a page shows it: the image with its caption and its alternative text, both computed, and its data."""
+"""A figure as a page shows it: image, caption and alternative text, all computed; its data and the code behind it."""
 
 import base64
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from IPython.display import HTML, display
 from matplotlib.figure import Figure
 from PIL import Image
+
+from replication.pages.tables import csv_link, slug
 
 RESOLUTION = 130
 PALETTE = 64
@@ -30,8 +33,8 @@ class Picture:
     """Markdown: what the figure shows, its finding first"""
     alt: str
     """the finding for those who do not see it"""
-    data: pd.DataFrame = field(default_factory=pd.DataFrame)
-    """what is drawn, one row a seed"""
+    data: pd.DataFrame
+    """what is drawn, in most figures one row per seed"""
 
     def png(self) -> bytes:
         """The image on white paper."""
@@ -39,6 +42,19 @@ class Picture:
         self.figure.savefig(buffer, format="png", dpi=RESOLUTION, facecolor="white")
         plt.close(self.figure)
         return smaller(buffer.getvalue())
+
+    def source(self) -> str:
+        """Links to what is drawn as CSV and to the function that draws it, as HTML."""
+        module, _, name = getattr(self.figure, "drawn_by", "").rpartition(".")
+        anchor = "" if name.startswith("_") else f"#{name}"
+        where = f"_modules/{module.replace('.', '/')}.html{anchor}"
+        drawn = f' · drawn by <a href="{where}"><code>{module.rpartition(".")[2]}.{name}</code></a>' if module else ""
+        return f"<p class='figure-source'>{csv_link(self.data, slug(self.alt), 'CSV of this figure')}{drawn}</p>"
+
+    def _ipython_display_(self) -> None:
+        image, about = self._repr_mimebundle_()
+        display(image, metadata=about, raw=True)
+        display(HTML(self.source()))
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
         image = base64.b64encode(self.png()).decode()

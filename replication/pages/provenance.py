@@ -1,21 +1,33 @@
 """Where the numbers of a page come from: commits, versions, machines, seeds, files, and what it takes to re-run them."""
 
 import shlex
+from collections.abc import Sequence
+from urllib.parse import quote
 
 import pandas as pd
 
 from replication.claims.claim import Plan
 from replication.data.settings import joined
+from replication.pages.repository import commit_html
 from replication.pages.selection import Selection
 from replication.pages.words import duration
-from replication.results import published
+from replication.results import published, shelf
 from replication.study.design import Cell
 from replication.study.networks import network as network_of
 
 
-def parquet_of(cell: Cell) -> str:
-    """The published file that holds a cell's runs."""
-    return f"results/{cell.setting}/{network_of(cell.network).body}.parquet"
+def files_of(plan: Plan, cell: Cell) -> list[str]:
+    """The published files that hold the runs of a cell, below `results/`."""
+    body = network_of(cell.network).body
+    settings = {cell.setting} | {comparison.place.setting for comparison in plan.design(cell)}
+    listed = published.manifest()["files"]
+    groups = {name: shelf.group_of(name, entry) for name, entry in listed.items()}
+    return [n for n, g in groups.items() if g.kind == "runs" and g.network == body and g.setting in settings]
+
+
+def file_links(names: Sequence[str]) -> str:
+    """Links to published files, as the built book carries them beside its pages."""
+    return ", ".join(f'<a href="results/{quote(name)}"><code>{name}</code></a>' for name in names)
 
 
 def module_of(plan: Plan) -> str:
@@ -58,19 +70,15 @@ def list_html(selection: Selection, records: dict[str, dict]) -> str:
         lines.append(
             f"<li>{len(part)} runs, seeds {int(part['seed'].min())} to {int(part['seed'].max())}, "
             f"{duration(part['seconds'].sum())} of training, {int(part['diverged'].sum())} diverged; "
-            f"commit <code>{record.get('commit', 'unknown')}</code>{registered}; {versions}; "
+            f"commit {commit_html(record.get('commit', 'unknown'))}{registered}; {versions}; "
             f"{record.get('hardware', 'unknown')} ({record.get('device', '')})</li>"
         )
     files = sorted(
-        {parquet_of(cell) for cell in selection.cells} & {f"results/{n}" for n in published.manifest()["files"]}
+        {name for cell in selection.cells if selection.tuned(cell) for name in files_of(selection.plan, cell)}
     )
     where = (
         ""
         if selection.local or not files
-        else (
-            "<p>Files: "
-            + ", ".join(f"<code>{name}</code>" for name in files)
-            + " (their checksums are on the <a href='status.html'>status page</a>).</p>"
-        )
+        else f"<p>Parquet files: {file_links(files)}. The <a href='status.html'>status page</a> has their checksums.</p>"
     )
     return f"<ul>{''.join(lines)}</ul>{where}" if lines else "<p><em>No results to show yet.</em></p>"

@@ -25,6 +25,14 @@ FAULTS = {
     "read-only": "everything read by a user who may write nothing",
     "at once": "four processes that write the same at once",
 }
+COUNTED = {
+    "kills": "killed writers",
+    "flips": "damaged files",
+    "fuzz": "nonsensical commands",
+    "full disk": "writes to a full disk",
+    "read-only": "readings without the right to write",
+    "at once": "simultaneous writes",
+}
 OUTCOMES = {
     "kept": "all that was finished is there",
     "found": "noticed, and said in one sentence",
@@ -80,9 +88,11 @@ class Reliability:
     def verdict(self) -> Markdown:
         """All counts in one sentence."""
         counts, wrong = self.faults["counts"], self.faults["wrong"]
-        what = listed([f"{self.cases(kind):,} × {FAULTS[kind]}" for kind in counts])
+        what = listed([f"{self.cases(kind):,} {COUNTED[kind]}" for kind in counts])
         end = "Nothing that was finished was lost, and nothing was read wrongly in silence."
-        return Markdown(f"{what}. " + (f"**In {wrong} of these cases something went wrong.**" if wrong else end))
+        return Markdown(
+            f"Tried were {what}. " + (f"**In {wrong} of these cases something went wrong.**" if wrong else end)
+        )
 
     def counts(self) -> HTML:
         """What became of every kind of fault."""
@@ -215,8 +225,8 @@ class Reliability:
         """Where the model says that one driver no longer suffices."""
         whose = "Ray" if self.added("ray") else "a process of ours (Ray's own was not measured)"
         return Markdown(
-            f"One driver stored {self.rate():.0f} rows a second, so that it is the limit where {NODES * DEVICES} GPUs "
-            f"finish a run in less than **{number(self.breaks_at())} s** each, what is added to training included "
+            f"One driver stored {self.rate():.0f} rows a second, so that it is the limit where {NODES * DEVICES} GPUs finish a "
+            f"run in less than **{number(self.breaks_at())} s** each, what is added to training included "
             f"({number(self.overhead, 2)} s by {whose}). Below that, job arrays are the better way: every shard "
             "writes a store of its own."
         )

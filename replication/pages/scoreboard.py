@@ -18,7 +18,8 @@ from replication.pages import judgements, local
 from replication.pages.names import KINDS, setting_label
 from replication.pages.parameters import Parameters, parameters
 from replication.pages.selection import Selection, asked_cells, published_rows
-from replication.pages.tables import badge, csv_link, folded, shown, table_html
+from replication.pages.tables import badge, folded, shown, table_html
+from replication.pages.tables import plain as stripped
 from replication.pages.words import duration, p_value, signed
 from replication.paths import root
 from replication.results import published, reproduction
@@ -89,16 +90,14 @@ class Scoreboard:
             made.append(
                 {
                     "claim": said,
-                    "verdict": badge(r["verdict"]),
+                    "verdict": judgements.evidence(badge(r["verdict"]), r["id"]),
                     "tier": r["tier"] or "",
                     "number": r["number"] or r["why"],
                     "beside it": qualifiers,
                     **({} if plain else {"nearer to the papers": r["nearer"], "why": r["why"]}),
                 }
             )
-        return shown(
-            pd.DataFrame(made), f"The claims and their verdicts ({csv_link(rows, 'claims')})", sortable=not plain
-        )
+        return shown(pd.DataFrame(made), "The claims and their verdicts", sortable=not plain, data=rows)
 
     def by_tier(self) -> HTML:
         """Claims by tiers: how many cells have which word, each images, body and trained part once."""
@@ -117,15 +116,15 @@ class Scoreboard:
     def cells(self) -> HTML:
         """One row a cell of a claim, sortable, linked to its evidence."""
         frames = [
-            judgements.cells_frame(j).assign(claim=linked(name, j.claim.title)) for name, j in self.judgements.items()
+            judgements.cells_frame(j).assign(claim=linked(name, j.claim.title), page=name)
+            for name, j in self.judgements.items()
         ]
         rows = pd.concat(frames, ignore_index=True)
         done = rows[rows["verdict"] != NOT_RUN]
-        kept = done.assign(verdict=done["verdict"].map(badge))[
-            ["claim", "images and network", "tier", "verdict", "found", "beside it"]
-        ]
-        link = csv_link(rows, "cells")
-        return shown(kept, f"{len(done)} of {len(rows)} cells have been run ({link} of all)", sortable=True)
+        words = [judgements.evidence(badge(word), page) for word, page in zip(done["verdict"], done["page"])]
+        kept = done.assign(verdict=words)[["claim", "images and network", "tier", "verdict", "found", "beside it"]]
+        caption = f"{len(done)} of {len(rows)} cells have been run; the CSV has all"
+        return shown(kept, caption, sortable=True, data=rows.assign(claim=rows["claim"].map(stripped)))
 
     def open_cells(self) -> HTML:
         """The cells that wait for runs, by claim."""

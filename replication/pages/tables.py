@@ -30,19 +30,34 @@ def badge(verdict: str, sign: bool = True) -> str:
     return f'<span class="verdict verdict-{verdict.replace(" ", "-")}">{shape}{verdict}</span>'
 
 
-def table_html(rows: pd.DataFrame, caption: str = "", sortable: bool = False) -> str:
-    """A table as HTML text without an index column; cells may hold HTML."""
+def table_html(rows: pd.DataFrame, caption: str = "", sortable: bool = False, data: pd.DataFrame | None = None) -> str:
+    """A table as HTML text without an index column; cells may hold HTML.
+
+    Its caption ends with a link to the same as CSV: `data` where that says more, or the table's own text.
+    A table without a caption stands below one of the page's own.
+    """
     with pd.option_context("display.max_colwidth", None):  # else pandas cuts long reasons short
         classes = "table sortable" if sortable else "table"
-        text = rows.to_html(index=False, border=0, classes=classes, justify="left", escape=False)
-    heading = f"<caption>{caption}</caption>" if caption else ""
-    text = re.sub(r"(<table[^>]*>)", rf"\1{heading}", text, count=1)
+        text = compact(rows.to_html(index=False, border=0, classes=classes, justify="left", escape=False))
+    if caption:
+        heading = f"<caption>{caption} ({csv_link(rows.map(plain) if data is None else data, slug(caption))})</caption>"
+        text = re.sub(r"(<table[^>]*>)", lambda found: found[1] + heading, text, count=1)
     return code(text.replace("<th>", '<th scope="col">'))
 
 
-def shown(rows: pd.DataFrame, caption: str = "", sortable: bool = False) -> HTML:
+def compact(text: str) -> str:
+    """A table's HTML with one line a row: indented, one cell a line, it takes half of a notebook's size."""
+    return re.sub(r"\n\s*(?=<)", "", text).replace("<tr", "\n<tr")
+
+
+def shown(rows: pd.DataFrame, caption: str, sortable: bool = False, data: pd.DataFrame | None = None) -> HTML:
     """A table on a page."""
-    return HTML(table_html(rows, caption, sortable))
+    return HTML(table_html(rows, caption, sortable, data))
+
+
+def missing_html(text: str) -> HTML:
+    """A line in place of a figure or table whose results are not there."""
+    return HTML(f"<p class='missing'><em>{text}</em></p>")
 
 
 def folded(summary: str, content: str) -> HTML:
@@ -50,7 +65,17 @@ def folded(summary: str, content: str) -> HTML:
     return HTML(f"<details class='folded'><summary>{summary}</summary>{content}</details>")
 
 
-LARGEST_CSV = 15_000
+def plain(value: object) -> object:
+    """A cell of a table without its HTML."""
+    return html.unescape(re.sub(r"<[^>]+>", " ", value)).strip() if isinstance(value, str) else value
+
+
+def slug(text: str) -> str:
+    """A caption as the name of a file."""
+    return re.sub(r"[^a-z0-9]+", "-", str(plain(text)).lower()).strip("-")[:60].rstrip("-")
+
+
+LARGEST_CSV = 6_000
 """bytes beyond which a table is handed out compressed"""
 
 

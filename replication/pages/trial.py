@@ -202,7 +202,7 @@ class TrialPage:
             + (", the mean and its own 95 % interval" if self._exact else ", and the mean")
             + f". Recommended: {best.label}."
         )
-        picture = Picture(self._draw(metric), caption, said)
+        picture = Picture(self._draw(metric), caption, said, self.found.rows)
         image = base64.b64encode(picture.png()).decode()
         return HTML(
             f"<figure><img alt='{html.escape(said, quote=True)}' src='data:image/png;base64,{image}'>"

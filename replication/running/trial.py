@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from replication import __version__
 from replication.analysis.choices import ARMS
 from replication.data.folders import resolved
 from replication.data.loading import load
@@ -20,7 +19,7 @@ from replication.data.sizes import LEAST_TRAIN, Sizes, members, sizes
 from replication.data.sources import PARTS, Source
 from replication.data.splits import data_digest, indices
 from replication.data.survey import Survey, survey
-from replication.files import write
+from replication.files import check_folder, write
 from replication.results.frame import table
 from replication.results.store import Store
 from replication.run import CONFIRMATORY, Run
@@ -31,6 +30,7 @@ from replication.study.arms import arm as arm_of
 from replication.study.design import BASE_UPDATES, pilot_seeds
 from replication.study.networks import network as network_of
 from replication.study.rates import Place, at_grid_end, grid_of, learning_rate, own_rates
+from replication.version import __version__
 
 NETWORK = "efficientnet_lite0:imagenet:head"
 PIXELS, PIXELS_ALL = 160, 128
@@ -71,7 +71,7 @@ class Trial:
         """That the folder is less imbalanced than the trainings, and how to try its own ratio; else empty."""
         many, *rest = self.shares.values()
         few, (n, m) = sum(rest), (self.sizes.n_majority, self.sizes.n_minority)
-        if few > many:
+        if few > many and "you asked" not in self.sizes.sentence:
             return (
                 f"The other classes together have more images ({few}) than {next(iter(self.shares))} ({many}): to try one "
                 "rare class against all others, put those into one folder."
@@ -129,16 +129,17 @@ class Trial:
 def place_of_results(path: Path | str, out: Path | None) -> Path:
     """Where the page and the table go: `out`, else `try-NAME` here, or beside the images where this is among them.
 
-    ValueError where they would lie among the images, as a class of them.
+    ValueError where they would lie among the images, as a class of them, and where no folder can be made.
     """
     images = resolved(path)
     inside = [images] if images.is_dir() else []
     if out is None:
         here = Path.cwd().resolve()
         base = images.parent if any(here.is_relative_to(folder) for folder in inside) else here
-        return base / f"try-{images.stem if images.is_file() else images.name}"
-    if any(resolved(out).is_relative_to(folder) for folder in inside):
+        out = base / f"try-{images.stem if images.is_file() else images.name}"
+    elif any(resolved(out).is_relative_to(folder) for folder in inside):
         raise ValueError(f"--out {out} lies among the images in {images}: name a folder elsewhere")
+    check_folder(out)
     return out
 
 

@@ -5,23 +5,54 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from replication.files import write
 from replication.results import published, reproduction
 from replication.results.frame import table
 from replication.results.provenance import record
 from replication.results.store import Store
 from replication.run import FACTORS, Run
+from replication.running.certificate import Done
 from replication.running.local import at_hand, carry_out_all, device_of
 
 
 def verify(
-    cells: int, seeds: int, sample: int | None, device: str, workers: int | None, tell: Callable[[str], None] = print
+    cells: int,
+    seeds: int,
+    sample: int | None,
+    device: str,
+    workers: int | None,
+    tell: Callable[[str], None] = print,
+    certificate: Path | None = None,
 ) -> None:
     """Check the published files' sums and train `seeds` seeds of `cells` random cells of at most 10 epochs again.
 
     On the same kind of machine every run must come out to the bit, elsewhere every cell's mean F1 within
-    `reproduction.TOLERANCE`; ValueError where it does not, and where the data here is another version.
+    `reproduction.TOLERANCE`; ValueError where it does not, and where the data here is another version. What was done is
+    written to `certificate`, see `replication.running.certificate`, whether it agreed or not.
     """
+    done = Done(sample=sample)
+    try:
+        _verify(cells, seeds, device, workers, tell, done)
+        done.agreed = True
+    except ValueError as error:
+        done.said.append(f"DISAGREED: {error}")
+        raise
+    finally:
+        if certificate:
+            done.here = record(device_of(device))
+            write(certificate, done.text())
+            tell(f"certificate written to {certificate}")
+
+
+def _verify(
+    cells: int, seeds: int, device: str, workers: int | None, report: Callable[[str], None], done: Done
+) -> None:
+    def tell(line: str) -> None:
+        done.said.append(line)
+        report(line)
+
     files = published.check()
+    done.files = files
     if not files:
         raise ValueError(
             f"there are no published results at {published.folder()}: run this in a checkout of the book, or set "
@@ -37,12 +68,12 @@ def verify(
         tell(f"not retrained, as their images are not here: {', '.join(absent)}")
         rows = rows[~rows["setting"].isin(absent)]
     groups = list(rows.groupby(reproduction.CELL, sort=True))
-    chosen = random.Random(sample).sample(groups, min(cells, len(groups)))
+    chosen = random.Random(done.sample).sample(groups, min(cells, len(groups)))
     runs = [Run(**row) for _, part in chosen for row in part[list(FACTORS)].head(seeds).to_dict("records")]
     with tempfile.TemporaryDirectory() as scratch, Store(Path(scratch) / "store.sqlite") as store:
         carry_out_all(runs, store, device, workers)
         fresh = table(store.results())
-    compared = reproduction.compare(rows, fresh)
+    compared = done.compared = reproduction.compare(rows, fresh)
     here, records = record(device_of(device)), published.manifest()["provenance"]
     used = [records[id] for _, part in chosen for id in part["provenance"].unique()]
     same = all(r[k] == here[k] for r in used for k in ("versions", "hardware", "device"))

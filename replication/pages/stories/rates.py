@@ -1,0 +1,53 @@
+"""Minority F1 against the learning rate: on seeds of its own, and on the pilots that chose the rates."""
+
+import pandas as pd
+
+from replication.claims import registry
+from replication.data.settings import names
+from replication.pages import figures
+from replication.pages.names import arm_label, cell_phrase
+from replication.pages.picture import Picture
+from replication.pages.selection import Missing, Selection, pilots, published_rows
+from replication.pages.stories.pair import ADJUSTED, HERO
+from replication.pages.words import number, rate
+
+
+def profile(page) -> Picture:
+    """Minority F1 against the learning rate on the page's images: confirmatory seeds where run, never trained by a page."""
+    settings, networks = names(page.asked.settings), names(page.asked.networks)
+    planned = [
+        c
+        for c in registry.plan("rate_profile").cells
+        if (not settings or c.setting in settings) and (not networks or c.network in networks)
+    ]
+    if not planned:
+        raise Missing("no rate profile is planned for these images and networks")
+    selection = Selection(registry.plan("rate_profile"), planned, published_rows(tuple({c.setting for c in planned})))
+    whole = selection.whole("default")
+    if not whole:
+        raise Missing(f"the rate profile is not run yet ({selection.open(rate='default')})")
+    cell, part = next(iter(whole.items()))
+    return _picture(part, cell_phrase(cell), "confirmatory seeds")
+
+
+def pilot_picture(setting: str, network: str, arms: tuple[str, ...] = ("plain", "final_bn", ADJUSTED)) -> Picture:
+    """The same from the published pilots, which chose the rates; Missing where there are none."""
+    part = pilots([name.partition(" · ")[0] for name in arms], setting, network)
+    return _picture(part, cell_phrase((setting, network)), "pilot seeds", arms)
+
+
+def _picture(part: pd.DataFrame, phrase: str, seeds: str, arms: tuple[str, ...] = HERO) -> Picture:
+    levels = sorted(part["level"].unique())
+    found = {a: {n: d for n in levels if (d := figures.scores(part, a, level=n)) is not None} for a in arms}
+    found = {a: by_rate for a, by_rate in found.items() if by_rate}
+    best = {a: max((d.mean(), n) for n, d in by_rate.items()) for a, by_rate in found.items()}
+    words = ", ".join(f"{arm_label(a)} {number(v)} at {rate(n)}" for a, (v, n) in best.items())
+    finding = f"Best mean minority F1 over the learning rates on {phrase}: {words}."
+    data = [
+        {"learning rate": n, "arm": arm_label(a), "nth seed": k, "minority F1": v}
+        for a, by_rate in found.items()
+        for n, d in by_rate.items()
+        for k, v in enumerate(d)
+    ]
+    text = f"{finding} Every dot is one of the {seeds}. Dotted: always saying minority."
+    return Picture(figures.rates(part, list(found)), text, finding, pd.DataFrame(data))

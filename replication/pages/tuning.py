@@ -1,0 +1,328 @@
+"""The page of tuning: the fixed shift untuned against tuned remedies, the best of k configurations, the spread's sources."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from IPython.display import HTML, Markdown
+from matplotlib.figure import Figure
+
+from replication.analysis import budget, comparison
+from replication.analysis import statistics as st
+from replication.claims.beyond import budgets, fastai_head, ghost, untuned
+from replication.claims.beyond import variance as crossed
+from replication.claims.beyond.law_runs import FIXED
+from replication.pages.canvas import WIDTH, closed
+from replication.pages.names import arm_label, cell_label, setting_label
+from replication.pages.parameters import Parameters, parameters
+from replication.pages.picture import Picture
+from replication.pages.selection import published_rows
+from replication.pages.spread import Cells, Spread, counted, whole
+from replication.pages.style import INK, look
+from replication.pages.tables import shown
+from replication.pages.words import between, listed, number, rate, signed
+from replication.run import CONFIRMATORY
+
+PLANS = (untuned.PLAN, budgets.PLAN, ghost.PLAN, crossed.PLAN, fastai_head.PLAN)
+CHOSEN_BY = {
+    "plain": ("plain", "validation_f1_macro", "f1_macro"),
+    "plain, threshold tuned": ("plain", "validation_f1_macro_tuned", "f1_macro_tuned"),
+    "logit-adjusted loss": ("plain_logit_adjusted_loss", "validation_f1_macro", "f1_macro"),
+    "class weights": ("plain_class_weighted", "validation_f1_macro", "f1_macro"),
+    "final BN": ("final_bn", "validation_f1_macro", "f1_macro"),
+    "final BN, shift fixed at −0.4": (FIXED[-0.4], "validation_f1_macro", "f1_macro"),
+}
+"""what readers see -> (arm, validation score by which its configuration is chosen, test score)"""
+_STYLES = {
+    "plain": ("#5b6470", "-"),
+    "plain, threshold tuned": ("#5b6470", "--"),
+    "logit-adjusted loss": (INK, "-."),
+    "class weights": ("#8c6d1f", ":"),
+    "final BN": ("#d55e00", "-"),
+    "final BN, shift fixed at −0.4": ("#b07c00", "--"),
+}
+
+
+@dataclass
+class TuningPage:
+    """What tuning is worth, on published results; nothing is trained here."""
+
+    asked: Parameters
+
+    @cached_property
+    def results(self) -> pd.DataFrame:
+        """Published confirmatory rows of all settings that the page's plans name."""
+        rows = published_rows(tuple(dict.fromkeys(c.setting for plan in PLANS for c in plan.cells)))
+        return rows[rows["seed"] >= CONFIRMATORY] if len(rows) else rows
+
+    @cached_property
+    def remedies(self) -> Cells:
+        """Cells in which every remedy was run, tuned and untuned."""
+        return whole(untuned.PLAN, self.results)
+
+    # --- the fixed shift, untuned ---------------------------------------------------------------------
+
+    @cached_property
+    def contests(self) -> list[untuned.Contest]:
+        """The fixed shift against the best tuned remedy, by cell and rate."""
+        return untuned.contests(pd.concat(self.remedies.values())) if self.remedies else []
+
+    def answer(self) -> HTML:
+        """The box atop the page: is the fixed shift, untuned, as good as the best tuned remedy?"""
+        if not self.contests:
+            return HTML("<div class='key-result'><p class='answer'>Not run yet.</p></div>")
+        good = [c for c in self.contests if c.shown]
+        bad = [c for c in self.contests if not c.shown]
+        lacking = [cell_label(c) for c in untuned.PLAN.cells if (c.setting, c.network) not in self.remedies]
+        word = "No" if bad else "Yes, where it was run" if lacking else "Yes"
+        where = listed([f"{_place(c)} ({signed(c.d.mean())})" for c in bad])
+        missing = f" Not run in full: {'; '.join(lacking)}." if lacking else ""
+        return HTML(
+            "<div class='key-result'><p class='claim'>Is the layer with its shift fixed at −0.4 and no tuning within 0.05 macro "
+            f"F1 of the best tuned remedy?</p><p class='answer'>{word}: shown in {len(good)} of {len(self.contests)} "
+            f"comparisons.</p>"
+            + (f"<p class='number'>Not shown: {where}.</p>" if bad else "")
+            + f"<p class='caveat'><strong>Mind.</strong> The rule stood before the runs: {untuned.RULE}. Exploratory cells: no "
+            "verdict of the papers' claims rests on them. Adjusted logits and the tuned threshold are read from plain at "
+            f"plain's own rate.{missing}</p></div>"
+        )
+
+    def contest_table(self) -> HTML:
+        """Every comparison with its interval."""
+        rows = [
+            {
+                "images and network": cell_label((c.setting, c.network)),
+                "untuned rate": rate(c.rate),
+                "best tuned remedy": _remedy(c.best),
+                "fixed shift minus that": signed(c.d.mean(), 3),
+                "90 % interval": between(-st.upper_limit(-c.d), st.upper_limit(c.d)),
+                "seeds": len(c.d),
+                "above −0.05": "shown" if c.shown else "not shown",
+            }
+            for c in self.contests
+        ]
+        return shown(pd.DataFrame(rows), "Macro F1 of the fixed shift, untuned, minus that of the best tuned remedy")
+
+    def scores(self, of: Sequence[untuned.Remedy], **where: object) -> dict[untuned.Remedy, list[np.ndarray]]:
+        """Macro F1 of remedies in every cell, those that every cell has."""
+        found = [untuned.scores(part, tuple(of), **where) for part in self.remedies.values()]
+        return {remedy: [cell[remedy] for cell in found] for remedy in of if all(remedy in cell for cell in found)}
+
+    def shifts_table(self) -> HTML:
+        """Macro F1 of every fixed shift, untuned, by cell."""
+        rows = []
+        for key, part in self.remedies.items():
+            for at in untuned.RATES:
+                found = untuned.scores(part, untuned.FIXED_SHIFTS, variant="untuned", level=at)
+                rows.append(
+                    {"images": setting_label(key[0]), "rate": rate(at)}
+                    | {
+                        _remedy(r): number(float(found[r].mean())) if r in found else "not recorded"
+                        for r in untuned.FIXED_SHIFTS
+                    }
+                )
+        return shown(pd.DataFrame(rows), "Mean macro F1 of the fixed shifts, nothing tuned")
+
+    def improvement_table(self) -> HTML:
+        """Probability of improvement of the fixed shift, untuned, over every remedy, tuned."""
+        if not self.remedies:
+            return HTML("<p class='missing'><em>Not run yet.</em></p>")
+        tuned, rows = self.scores(untuned.TUNED, variant="tuned"), []
+        for remedy, theirs in tuned.items():
+            row = {"tuned remedy": _remedy(remedy)}
+            for at in untuned.RATES:
+                candidate = (untuned.CANDIDATE, "as_trained", "f1_macro")
+                ours = self.scores([candidate], variant="untuned", level=at)[candidate]
+                e = comparison.improvement(ours, theirs)
+                row[f"fixed shift at {rate(at)}"] = f"{number(e.value)} ({number(e.low)} to {number(e.high)})"
+            rows.append(row)
+        return shown(
+            pd.DataFrame(rows),
+            f"Probability that a run with the fixed shift, untuned, has a higher macro F1 than one with the tuned remedy, mean "
+            f"over {len(self.remedies)} cells (95 % interval, stratified bootstrap)",
+        )
+
+    def profiles(self) -> Picture | HTML:
+        """Performance profiles of remedies that nobody has tuned, at 0.01."""
+        if not self.remedies:
+            return HTML("<p class='missing'><em>No figure yet.</em></p>")
+        at, tau = untuned.RATES[-1], np.linspace(0.3, 1, 71)
+        of = [
+            ("final_bn", "as_trained", "f1_macro"),
+            ("plain", "logit_adjusted", "f1_macro"),
+            ("plain_logit_adjusted_loss", "as_trained", "f1_macro"),
+            ("plain_class_weighted", "as_trained", "f1_macro"),
+            (untuned.CANDIDATE, "as_trained", "f1_macro"),
+            (FIXED[0.0], "shifted_by_images", "f1_macro"),
+        ]
+        found = {r: comparison.profile(s, tau) for r, s in self.scores(of, variant="untuned", level=at).items()}
+        lowest = {r: number(float(tau[np.searchsorted(-e.value, -0.9)])) for r, e in found.items()}
+        text = "Macro F1 that 90 % of the runs exceed, untuned at 0.01: " + "; ".join(
+            f"{_remedy(r)} {value}" for r, value in lowest.items()
+        )
+        data = pd.DataFrame({"macro F1": tau} | {_remedy(r): e.value for r, e in found.items()})
+        cells = f"{len(self.remedies)} cells with the same weight"
+        return Picture(
+            profile_figure(tau, found), f"{text}. Performance profiles over {cells}; bands: 95 %.", text, data
+        )
+
+    def cost_table(self) -> HTML:
+        """What remedies cost where 1 % of the images are minority."""
+        rows = []
+        remedies = (
+            ("plain", "as_trained", "tuned", 0),
+            ("plain", "logit_adjusted", "tuned", 0),
+            ("plain_logit_adjusted_loss", "as_trained", "tuned", 0),
+            ("final_bn", "as_trained", "tuned", 0),
+            ("final_bn", "bn_removed", "tuned", 0),
+            *((untuned.CANDIDATE, "as_trained", "untuned", at) for at in untuned.RATES),
+        )
+        for arm, readout, variant, level in remedies:
+            parts = [_rows(part, arm, readout, variant, level) for part in self.remedies.values()]
+            if not parts or any(part.empty for part in parts):
+                continue
+            precision = [precision_at(part).mean() for part in parts]
+            ece = [part["ece_train"].mean() for part in parts]
+            rows.append(
+                {
+                    "remedy": _remedy((arm, readout, "")) + (f", untuned at {rate(level)}" if level else ", tuned"),
+                    "precision at 1 %": number(np.mean(precision)),
+                    "lowest and highest cell": f"{number(min(precision))} to {number(max(precision))}",
+                    "recall": number(np.mean([part["recall_minority"].mean() for part in parts])),
+                    "calibration error at training prevalence": number(np.nanmean(ece)),
+                }
+            )
+        return shown(pd.DataFrame(rows), "Where 1 % of the test images are minority: means over cells")
+
+    @cached_property
+    def spread(self) -> Spread:
+        """Where the spread comes from, and smaller questions."""
+        return Spread(self.results)
+
+    # --- budgets ---------------------------------------------------------------------------------------
+
+    def best_of(self) -> dict[tuple[str, str], dict[str, comparison.Estimate]]:
+        """Expected macro F1 of the best of k configurations, by cell and by what is tuned."""
+        found = {}
+        for key, part in whole(budgets.PLAN, self.results).items():
+            of = part[part["readout"] == "as_trained"]
+            found[key] = {
+                name: budget.best_of(
+                    *(
+                        of[of["arm"] == arm].pivot(index="level", columns="seed", values=m).to_numpy(float)
+                        for m in scores
+                    )
+                )
+                for name, (arm, *scores) in CHOSEN_BY.items()
+            }
+        return found
+
+    def budget_figure(self) -> Picture | HTML:
+        """Expected best of k, k = 1 to 20."""
+        found = self.best_of()
+        if not found:
+            return HTML("<p class='missing'><em>No figure yet: no cell has all its configurations.</em></p>")
+        text = "Expected macro F1 of the best of 1, 5 and 20 random configurations. " + " ".join(
+            f"{setting_label(setting)}: "
+            + "; ".join(
+                f"{name} {', '.join(number(float(e.value[k - 1])) for k in (1, 5, 20))}" for name, e in of.items()
+            )
+            + "."
+            for (setting, _), of in found.items()
+        )
+        data = pd.DataFrame(
+            [
+                {"setting": s, "remedy": name, "k": k + 1, "macro F1": e.value[k], "low": e.low[k], "high": e.high[k]}
+                for (s, _), of in found.items()
+                for name, e in of.items()
+                for k in range(len(e.value))
+            ]
+        )
+        return Picture(
+            budget_figure({setting_label(s): of for (s, _), of in found.items()}),
+            f"{text} AdamW; rate, weight decay, batch size and epochs are drawn, label smoothing and augmentation are not. "
+            "Bands: 95 % over configurations and seeds.",
+            text,
+            data,
+        )
+
+    def sentence(self) -> Markdown:
+        """What follows for someone who tunes, in two sentences."""
+        found = self.best_of()
+        if not found:
+            return Markdown("*Not run yet.*")
+        told = []
+        for (setting, _), of in found.items():
+            ends = {name: float(e.value[-1]) for name, e in of.items()}
+            best = max(ends, key=lambda name: ends[name])
+            told.append(
+                f"{best} on {setting_label(setting)} ({number(ends[best])}, final BN {number(ends['final BN'])})"
+            )
+        return Markdown(f"With 20 configurations each, the highest expected macro F1 has {listed(told)}.")
+
+
+def open_tuning(namespace: Mapping[str, object]) -> TuningPage:
+    """The notebook's first call: check its parameters, read the published results, which `seeds` does not replace."""
+    return TuningPage(parameters(namespace))
+
+
+def precision_at(rows: pd.DataFrame, prevalence: float = 0.01) -> np.ndarray:
+    """Precision (n,) where that share of the images is minority, from the rates on the balanced test; 0 without alarms."""
+    tp, fp, fn, tn = counted(rows)
+    hit, alarm = prevalence * tp / (tp + fn), (1 - prevalence) * fp / (fp + tn)
+    return np.divide(hit, hit + alarm, out=np.zeros_like(hit), where=hit + alarm > 0)
+
+
+def _place(c: untuned.Contest) -> str:
+    return f"{setting_label(c.setting)} at {rate(c.rate)}"
+
+
+def _remedy(remedy: untuned.Remedy) -> str:
+    arm, readout, metric = remedy
+    name = arm_label(arm if readout == "as_trained" else f"{arm} · {readout}")
+    return f"{name} with a tuned threshold" if "tuned" in metric else name
+
+
+def _rows(part: pd.DataFrame, arm: str, readout: str, variant: str, level: float) -> pd.DataFrame:
+    here = (part["arm"] == arm) & (part["readout"] == readout) & (part["variant"] == variant)
+    return part[here & (part["level"] == level)]
+
+
+# --- drawing -----------------------------------------------------------------------------------------
+
+
+@closed
+def profile_figure(tau: np.ndarray, found: Mapping[untuned.Remedy, comparison.Estimate]) -> Figure:
+    """Share of runs above every macro F1."""
+    fig, ax = plt.subplots(figsize=(WIDTH, 4.2), layout="constrained")
+    for (remedy, e), dash in zip(found.items(), ("-", "--", "-.", ":", "-", "--")):
+        arm, readout, _ = remedy
+        colour = look(arm if readout == "as_trained" else f"{arm} · {readout}").colour
+        ax.plot(tau, e.value, color=colour, ls=dash, label=_remedy(remedy))
+        ax.fill_between(tau, e.low, e.high, color=colour, alpha=0.12, lw=0)
+    ax.set_xlabel("macro F1 (balanced test)")
+    ax.set_ylabel("share of runs above")
+    ax.set_ylim(0, 1.02)
+    fig.legend(loc="outside upper left", ncols=1, fontsize=8.5)
+    return fig
+
+
+@closed
+def budget_figure(found: Mapping[str, Mapping[str, comparison.Estimate]]) -> Figure:
+    """Expected best of k, one panel a cell."""
+    fig, axes = plt.subplots(len(found), 1, figsize=(WIDTH, 1.2 + 2.1 * len(found)), layout="constrained", sharex=True)
+    for ax, (title, of) in zip(np.atleast_1d(axes), found.items()):
+        for name, e in of.items():
+            colour, dash = _STYLES[name]
+            k = np.arange(1, len(e.value) + 1)
+            ax.plot(k, e.value, color=colour, ls=dash, label=name)
+            ax.fill_between(k, e.low, e.high, color=colour, alpha=0.1, lw=0)
+        ax.set_title(title, loc="left")
+        ax.set_ylabel("macro F1")
+    np.atleast_1d(axes)[-1].set_xlabel("random configurations tried, k")
+    handles, labels = np.atleast_1d(axes)[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside upper left", ncols=2, fontsize=8.5)
+    return fig
