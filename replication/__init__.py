@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-__version__ = "0.1.0"
+from replication.version import __version__ as __version__
 
 
 def read(settings: Iterable[str] = ()):

@@ -4,8 +4,8 @@ import argparse
 import textwrap
 from pathlib import Path
 
-from replication import __version__
 from replication.cli import arguments, verbs
+from replication.version import __version__
 
 
 def parser() -> argparse.ArgumentParser:

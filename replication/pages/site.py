@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 from urllib.parse import quote
 
-from replication import __version__
 from replication.pages.repository import address
 from replication.results import published
+from replication.version import __version__
 
 YEAR = 2026
 PAPER = "kocaman2021unreasonable"

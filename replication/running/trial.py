@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from replication import __version__
 from replication.analysis.choices import ARMS
 from replication.data.folders import resolved
 from replication.data.loading import load
@@ -31,6 +30,7 @@ from replication.study.arms import arm as arm_of
 from replication.study.design import BASE_UPDATES, pilot_seeds
 from replication.study.networks import network as network_of
 from replication.study.rates import Place, at_grid_end, grid_of, learning_rate, own_rates
+from replication.version import __version__
 
 NETWORK = "efficientnet_lite0:imagenet:head"
 PIXELS, PIXELS_ALL = 160, 128
