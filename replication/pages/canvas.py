@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 
 import matplotlib.pyplot as plt
 import numpy as np
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -15,16 +16,14 @@ from replication.pages.style import INK, Look, look, no_skill
 
 WIDTH = 5.0
 """inches: a column that a phone shows nearly at full size, so that text stays legible"""
-RC = {
-    "figure.facecolor": "white",
-    "axes.facecolor": "white",
+LOOK = {
     "axes.edgecolor": "#555555",
-    "axes.grid": True,
     "grid.color": "#dddddd",
-    "grid.linewidth": 0.7,
-    "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
+}
+RC = seaborn.axes_style("whitegrid", LOOK) | {
+    "grid.linewidth": 0.7,
     "font.size": 10,
     "axes.titlesize": 10.5,
     "axes.labelsize": 10,
