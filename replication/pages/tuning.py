@@ -277,7 +277,7 @@ def precision_at(rows: pd.DataFrame, prevalence: float = 0.01) -> np.ndarray:
 
 
 def _place(c: untuned.Contest) -> str:
-    return f"{setting_label(c.setting)} at {rate(c.rate)}"
+    return f"{cell_label((c.setting, c.network))} at {rate(c.rate)}"
 
 
 def _remedy(remedy: untuned.Remedy) -> str:
