@@ -71,7 +71,10 @@ def test_a_cell_in_which_the_fixed_shift_loses_makes_the_answer_no():
     ]
     assert all(c.best[0] == "final_bn" for c in page.contests)
     text = page.answer().data
-    assert "No: shown in 2 of 4" in text and "skin lesions, 160 px at 0.001 (−0.28)" in text
+    assert (
+        "No: shown in 2 of 4" in text
+        and "skin lesions, 160 px · EfficientNet-Lite0, ImageNet, frozen at 0.001 (−0.28)" in text
+    )
     assert "Not run in full: apple leaves" in text
 
 
@@ -146,7 +149,7 @@ def test_the_whole_says_no_more_than_what_passed():
     page = opened(remedies())
     text = statement(Law(), page).data
     assert text.startswith("Why the layer acts as it does is not known yet")
-    assert "in 2 of 4 comparisons; not so on skin lesions, 160 px." in text
+    assert "in 2 of 4 comparisons; not at every rate on skin lesions, 160 px · " in text
 
 
 def test_every_configuration_differs_and_stays_in_its_range():

@@ -277,7 +277,7 @@ def precision_at(rows: pd.DataFrame, prevalence: float = 0.01) -> np.ndarray:
 
 
 def _place(c: untuned.Contest) -> str:
-    return f"{setting_label(c.setting)} at {rate(c.rate)}"
+    return f"{cell_label((c.setting, c.network))} at {rate(c.rate)}"
 
 
 def _remedy(remedy: untuned.Remedy) -> str:
@@ -323,6 +323,7 @@ def budget_figure(found: Mapping[str, Mapping[str, comparison.Estimate]]) -> Fig
         ax.set_title(title, loc="left")
         ax.set_ylabel("macro F1")
     np.atleast_1d(axes)[-1].set_xlabel("random configurations tried, k")
+    np.atleast_1d(axes)[-1].set_xticks([1, 5, 10, 15, 20])
     handles, labels = np.atleast_1d(axes)[0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside upper left", ncols=2, fontsize=8.5)
     return fig

@@ -4,7 +4,7 @@ from IPython.display import Markdown
 
 from replication.claims.beyond.law_judge import FAILED, NOT_RUN, PASSED
 from replication.pages.law import TITLES, LawPage
-from replication.pages.names import setting_label
+from replication.pages.names import cell_label
 from replication.pages.parameters import Parameters
 from replication.pages.tuning import TuningPage
 from replication.pages.words import listed, number
@@ -22,8 +22,8 @@ def _shift(law: LawPage) -> str:
         return "Why the layer acts as it does is not known yet: no shift has been measured."
     held, cells = sum(bool(c.holds) for c in found.judged), {(c.setting, c.network) for c in found.judged}
     return (
-        "A final BatchNorm lets only its own shifts learn how rare a class is, and how far they move is simulated from the "
-        f"learning rates alone: the learned shift is within its margin in {held} of {len(found.judged)} levels measured, in "
+        "By the law of this book only the shifts of a final BatchNorm learn how rare a class is, by a size that the learning "
+        f"rates alone give: the learned shift is within its margin in {held} of {len(found.judged)} levels measured, in "
         f"{len(cells)} {'cell' if len(cells) == 1 else 'cells'} ({number(found.mean_deviation, 3)} nats off on average, "
         f"nothing fitted; {found.done:,} of {found.wanted:,} runs)."
     )
@@ -31,7 +31,7 @@ def _shift(law: LawPage) -> str:
 
 def _predictions(law: LawPage) -> str:
     by_word = {
-        word: [TITLES[o.prediction.id].lower() for o in law.outcomes if o.word == word]
+        word: [_small(TITLES[o.prediction.id]) for o in law.outcomes if o.word == word]
         for word in (PASSED, FAILED, NOT_RUN)
     }
     told = [f"{len(names)} {word} ({', '.join(names)})" for word, names in by_word.items() if names]
@@ -42,9 +42,13 @@ def _remedy(tuning: TuningPage) -> str:
     if not tuning.contests:
         return ""
     good = [c for c in tuning.contests if c.shown]
-    bad = dict.fromkeys(setting_label(c.setting) for c in tuning.contests if not c.shown)
+    bad = dict.fromkeys(cell_label((c.setting, c.network)) for c in tuning.contests if not c.shown)
     text = (
         f"With its shift fixed at −0.4 and nothing tuned, the layer is shown to be within 0.05 macro F1 of the best tuned "
         f"remedy in {len(good)} of {len(tuning.contests)} comparisons"
     )
-    return text + (f"; not so on {listed(list(bad))}." if bad else ".")
+    return text + (f"; not at every rate on {'; '.join(bad)}." if bad else ".")
+
+
+def _small(title: str) -> str:
+    return title[0].lower() + title[1:]
