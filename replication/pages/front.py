@@ -13,6 +13,7 @@ from replication.pages.parameters import parameters
 from replication.pages.picture import Picture
 from replication.pages.scoreboard import Scoreboard
 from replication.pages.stories.pair import ADJUSTED, HERO, REMOVED
+from replication.pages.whole import statement
 from replication.pages.words import estimate, listed, signed
 from replication.results.frame import values
 from replication.study.design import Cell
@@ -100,6 +101,10 @@ class Front:
     def claims(self) -> HTML:
         """The claims with their verdicts."""
         return self.board.html(plain=True)
+
+    def why(self) -> Markdown:
+        """What the law and its remedy have shown, in one paragraph."""
+        return statement()
 
 
 def open_front(namespace: Mapping[str, object]) -> Front:

@@ -34,7 +34,8 @@ def _predictions(law: LawPage) -> str:
         word: [_small(TITLES[o.prediction.id]) for o in law.outcomes if o.word == word]
         for word in (PASSED, FAILED, NOT_RUN)
     }
-    told = [f"{len(names)} {word} ({', '.join(names)})" for word, names in by_word.items() if names]
+    words = {PASSED: "passed", FAILED: "failed", NOT_RUN: "lack some of their runs"}
+    told = [f"{len(names)} {words[word]} ({', '.join(names)})" for word, names in by_word.items() if names]
     return f"Of {len(law.outcomes)} predictions registered before their runs, {listed(told)}."
 
 
