@@ -18,6 +18,11 @@ from replication.pages.tables import difference_rows, effect_table, folded, miss
 from replication.pages.words import between, number, signed
 from replication.study.design import PAIR, Cell
 
+DRAWN = 10
+"""rows of a ladder at most: a figure that fits a screen"""
+LISTED = 120
+"""effects that a page lists at every kind of rate; with more it lists those at own rates"""
+
 
 class Evidence(Results):
     """Figures and tables of the results that a page was asked for."""
@@ -91,6 +96,9 @@ class Evidence(Results):
                 + "."
             )
             line = " Dotted: always saying minority." if metric in ("f1_minority", "f1_macro") else ""
+            near = dict(list(parts.items())[:DRAWN])
+            if beyond := len(parts) - len(near):
+                line += f" Drawn are the {len(near)} nearest to the papers; the CSV has {beyond} more."
             data = [
                 {"cell": name, "arm": arm_label(arm), "seed": n, label: v}
                 for name, part in parts.items()
@@ -99,7 +107,7 @@ class Evidence(Results):
                 for n, v in enumerate(d)
             ]
             return Picture(
-                figures.ladder(parts, arms, metric), f"{text} Every dot is a seed.{line}", text, pd.DataFrame(data)
+                figures.ladder(near, arms, metric), f"{text} Every dot is a seed.{line}", text, pd.DataFrame(data)
             )
 
         return self.drawn(draw)
@@ -155,7 +163,11 @@ class Evidence(Results):
         rows = list(effects(self.judgement))
         if not rows:
             return folded("Table of effects", "<p><em>No results to show yet.</em></p>")
-        table = table_html(effect_table(rows), "Every effect in every cell", sortable=True, data=pd.DataFrame(rows))
+        near = [row for row in rows if row["rate"] == "own"] if len(rows) > LISTED else rows
+        caption = "Every effect in every cell" + (
+            ", at each arm's own rate; the CSV has every kind" if near != rows else ""
+        )
+        table = table_html(effect_table(near), caption, sortable=True, data=pd.DataFrame(rows))
         return folded("Table of effects", table)
 
     def pairs(self, name: str, caption: str, most: int = 8) -> HTML:
