@@ -576,7 +576,9 @@ def test_arms_share_confirmatory_seeds(claim):
 def test_arms_differ_from_plain_in_nothing_but_the_arm_and_its_rate(claim):
     for c, e in entries(claim):
         factors = arms.arm(e.arm).factors
-        if claim != "rate_profile":
+        if c.rate:
+            assert e.run.learning_rate == c.rate
+        else:
             arm = arms.arm(e.arm).reference if e.rate == "shared" else e.arm
             best = rates.chosen_rates("wide" if e.rate == "wide" else "grid")
             place = dataclasses.replace(c.place, at=()) if e.rate == "base" else c.place

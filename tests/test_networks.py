@@ -607,8 +607,8 @@ def test_images_of_two_shapes_are_refused(monkeypatch):
 
 
 def test_a_checkpoint_is_whole_or_not_there(made_up_sources, tmp_path, monkeypatch):
-    def full(content, path):
-        Path(path).write_bytes(b"half")
+    def full(content, file):
+        file.write(b"half")
         raise OSError("no space left")
 
     out = tmp_path / "c.pt"

@@ -299,9 +299,9 @@ def published_places() -> list[tuple[str, str]]:
 def test_every_page_opens_on_every_published_cell(place):
     asked = Parameters(settings=place[0], networks=place[1])
     for name, plan in registry.PLANS.items():
-        page = Page(name, asked)
-        if name == "performance":
+        if name == "performance" or name not in STORIES:  # the one has no key figure, others stand on a page of several
             continue
+        page = Page(name, asked)
         assert "<div class='key-result'>" in page.key_result().data
         assert isinstance(page.key_figure(), Picture) or "missing" in page.key_figure().data
         assert page.found().data and page.design().data and page.provenance().data

@@ -32,14 +32,15 @@ class Missing(ValueError):
 
 
 @functools.cache
-def _read(manifest: Path, changed: int, settings: tuple[str, ...]) -> pd.DataFrame:
+def _read(where: Path, changed: tuple[int, ...], settings: tuple[str, ...]) -> pd.DataFrame:
     return published.read(settings)
 
 
 def published_rows(settings: tuple[str, ...] = ()) -> pd.DataFrame:
-    """What `published.read` gives, read once as long as it does not change."""
-    manifest = published.folder() / "manifest.json"
-    return _read(manifest, manifest.stat().st_mtime_ns if manifest.exists() else 0, settings)
+    """What `published.read` gives, read once as long as none of its files changes."""
+    where = published.folder()
+    files = [path for path in (where / "manifest.json", *sorted(where.rglob("*.parquet"))) if path.exists()]
+    return _read(where, tuple(path.stat().st_mtime_ns for path in files), settings)
 
 
 def asked_cells(name: str, asked: Parameters) -> list[Cell]:

@@ -31,7 +31,7 @@ class Summary:
             number = judgements.number_of(j.claim, h.lead) if h.lead else ""
             where = f", tier *{h.tier}*, {cell_phrase(h.lead.cell)}" if h.lead else ""
             part = f", {h.part}" if h.part else ""
-            lines.append(f"- **[{j.claim.title}]({j.claim.id}.ipynb){part}**: {h.word}{where}. {number or h.reason}.")
+            lines.append(f"- **[{j.claim.title}]({j.claim.id}.html){part}**: {h.word}{where}. {number or h.reason}.")
         return Markdown("\n".join(lines))
 
     def scope(self) -> Markdown:

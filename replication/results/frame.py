@@ -113,6 +113,8 @@ def values(
     if sorted(seeds.tolist()) != sorted(wanted := set(all_seeds[here].tolist())):
         raise ValueError(f"{readout} of arm {arm} must have one row for each of {len(wanted)} seeds, found {len(rows)}")
     found = part[metric].to_numpy()[rows[np.argsort(seeds, kind="stable")]]
+    if metric in HISTORIES and part[metric].isna().to_numpy()[rows].any():
+        raise KeyError(f"{metric} was not recorded of every run of arm {arm} with {where}")
     if metric in PUBLISHED_METRICS and metric not in MAY_LACK and _unrecorded(part, rows, metric):
         raise KeyError(f"{metric} was not recorded of {readout} of arm {arm} with {where}")
     return np.nan_to_num(found, nan=0.5) if metric == "roc_auc" else found

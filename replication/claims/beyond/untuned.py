@@ -1,10 +1,12 @@
 """The fixed shift without tuning against every remedy that is tuned: the plan, its rule, and what came of it."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from replication.analysis import statistics as st
 from replication.claims import cells
@@ -12,6 +14,9 @@ from replication.claims.beyond.law_runs import FIXED, REMEDIES, at
 from replication.claims.claim import Plan
 from replication.results.frame import complete, values
 from replication.study.design import EXPLORATORY, Cell, Comparison, compare
+
+if TYPE_CHECKING:
+    import pandas as pd  # runs are planned and trained where it may be lacking
 
 RATES = (1e-3, 1e-2)
 """learning rates that nobody has chosen"""
