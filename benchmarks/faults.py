@@ -143,7 +143,7 @@ class World:
     def rates(rate: float) -> str:
         """A file of rates as tuning writes it."""
         content = {"grid": {"digits/logistic": {"plain": rate}}, "wide": {}, "tried": {}}
-        return json.dumps(content | {"sha256": rates.rates_sum(content)})
+        return json.dumps(content | {"sha256": rates.rates_digest(content)})
 
     @staticmethod
     def result(run: Run) -> Result:
@@ -500,7 +500,7 @@ def fuzz(world: World, n: int, examples: list) -> Counter:
     from replication.running import local, pretraining, tuning  # noqa: F401
 
     torch.set_num_threads(1)
-    registry.places()
+    registry.searches()
     (world.at / "folder").mkdir(exist_ok=True)
     (world.at / "text").write_text("no such thing\n")
     os.mkfifo(world.at / "pipe")

@@ -155,10 +155,10 @@ def test_a_recipe_that_has_changed_is_not_trained_with(tmp_path, monkeypatch):
 
 def test_rates_carry_a_sum(tmp_path):
     path = tmp_path / "rates.json"
-    tuning.record([], path)
+    tuning.write_rates([], path)
     assert rates.rates_in(path)["grid"] == {}
     search = tuning.Search(rates.Place("digits", "logistic"), "plain", (1e-3, 1e-2), range(2), 0, 1e-3)
-    tuning.record([search], path)
+    tuning.write_rates([search], path)
     assert rates.rates_in(path)["grid"] == {"digits/logistic": {"plain": 1e-3}}
     rates._read.cache_clear()
     path.write_text(path.read_text().replace('"plain": 0.001', '"plain": 0.003'))

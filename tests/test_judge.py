@@ -823,7 +823,7 @@ def test_a_cell_without_entries_of_its_own_plans_nothing_expensive():
                 dict(comparison.factors).get("epochs", Run().epochs) for comparison in registry.plan(name).design(cell)
             ]
             assert runs and set(runs) == {10}, name
-    assert registry.places(["base"], ["folder:/nowhere@32"])[0][0].network == "simple_cnn"
+    assert registry.searches(["base"], ["folder:/nowhere@32"])[0][0].network == "simple_cnn"
     with pytest.raises(ValueError, match="no cell of network timm/resnet10t"):  # no setting: none is made up
         registry.cells("base", networks=["timm/resnet10t:random"])
 

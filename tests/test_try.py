@@ -176,7 +176,7 @@ def test_a_copy_of_a_folder_has_its_rates_and_its_runs(tmp_path, own_home, made_
     images(tmp_path / "here")
     place = Place(f"folder:{tmp_path / 'here'}@16", "simple_cnn")
     search = tuning.Search(place, "plain", (1e-2,), range(2), 0, rate=1e-2)
-    tuning.record([search], own_rates())
+    tuning.write_rates([search], own_rates())
     shutil.copytree(tmp_path / "here", tmp_path / "there, too")
     elsewhere = dataclasses.replace(place, setting=f"folder:{tmp_path / 'there, too'}@16")
     assert elsewhere.name == place.name and str(tmp_path) not in place.name

@@ -100,12 +100,12 @@ def cells(
     """
     check_within(1, seeds=seeds)
     names = [setting_of(setting).name for setting in settings]
-    bodies = [str(network_of(network)) for network in networks]
+    wanted = [str(network_of(network)) for network in networks]
     planned = plan(name).cells
-    found = [c for c in planned if (not names or c.setting in names) and (not bodies or c.network in bodies)]
+    found = [c for c in planned if (not names or c.setting in names) and (not wanted or c.network in wanted)]
     known = {(c.setting, c.network) for c in found}
     if names:
-        usual = bodies or ([] if found else ["simple_cnn"])
+        usual = wanted or ([] if found else ["simple_cnn"])
         found += [
             Cell(s, n, EXPLORATORY, UNPLANNED_SEEDS, ("own", "shared", "default"))
             for s in names
@@ -113,7 +113,7 @@ def cells(
             if (s, n) not in known
         ]
     if not found:
-        raise ValueError(f"claim {name!r} has no cell of network {', '.join(bodies)}: name settings too")
+        raise ValueError(f"claim {name!r} has no cell of network {', '.join(wanted)}: name settings too")
     return [replace(c, seeds=seeds) for c in found] if seeds else found
 
 
@@ -146,12 +146,12 @@ def _asked(name: str, by_name: bool, settings: Sequence[str], networks: Sequence
     """The cells of a claim; of one not asked for by name only what it plans."""
     if by_name:
         return cells(name, settings, networks, seeds)
-    names, bodies = {setting_of(s).name for s in settings}, {str(network_of(n)) for n in networks}
-    here = [c for c in plan(name).cells if (not names or c.setting in names) and (not bodies or c.network in bodies)]
+    names, wanted = {setting_of(s).name for s in settings}, {str(network_of(n)) for n in networks}
+    here = [c for c in plan(name).cells if (not names or c.setting in names) and (not wanted or c.network in wanted)]
     return [replace(c, seeds=seeds) for c in here] if seeds else here
 
 
-def places(
+def searches(
     claims: Sequence[str] = (), settings: Sequence[str] = (), networks: Sequence[str] = ()
 ) -> list[tuple[Place, str]]:
     """(place, arm) of every learning rate that the cells of some claims need, each once."""
@@ -222,9 +222,9 @@ def _chosen(p: Plan) -> Iterator[Entry]:
 
 def pilots() -> set[Run]:
     """Every run that may have had a part in choosing the learning rates that are planned."""
-    return {run for place, arm in places() for run in pilot_runs(place, arm, LADDER, pilot_seeds(place.network))} | {
+    return {run for place, arm in searches() for run in pilot_runs(place, arm, LADDER, pilot_seeds(place.network))} | {
         run
-        for place, arm in places()
+        for place, arm in searches()
         if not place.at and (home := FIRST_TUNED.get((setting_of(place.setting).source, place.network)))
         for run in pilot_runs(replace(place, setting=home), arm, PILOT_RATES, range(10))
     }

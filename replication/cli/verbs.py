@@ -63,7 +63,7 @@ def tune(a: argparse.Namespace) -> None:
 
     check_within(*WORKERS, workers=a.workers)
     check_here(a.settings, a.networks)
-    wanted = [(place, arm) for place, arm in registry.places(a.claims, a.settings, a.networks)]
+    wanted = [(place, arm) for place, arm in registry.searches(a.claims, a.settings, a.networks)]
     wanted = [(place, arm) for place, arm in wanted if not a.arms or arm in a.arms]
     if not wanted:
         raise ValueError(
@@ -73,7 +73,7 @@ def tune(a: argparse.Namespace) -> None:
         train = local.within(a.time_budget, store, a.device, a.workers, a.engine)
         _announce([run for place, arm in wanted for run in tuning.Search.begin(place, arm).runs()], store, a)
         settled, short = tuning.tune(wanted, store, train)
-    for path in tuning.record_all(settled, set(registry.places())):
+    for path in tuning.write_all_rates(settled, set(registry.searches())):
         print(f"chosen learning rates written to {path}")
     for search in settled:
         end_of = " (an end of those tried)" if search.rate in (min(search.rates), max(search.rates)) else ""
@@ -99,7 +99,7 @@ def try_images(a: argparse.Namespace) -> None:
     wanted = network(a.network)
     if a.finetune:
         wanted = dataclasses.replace(wanted, trained="all")
-    out = trial.place_of_results(a.path, a.out)
+    out = trial.results_folder(a.path, a.out)
     made, seen = trial.prepare(a.path, a.majority, str(wanted), a.seeds, a.pixels, a.train)
     print(
         f"{wanted.label}: {len(trial.ARMS)} ways to train are tuned on pilot seeds and trained on {a.seeds} more; "
@@ -289,10 +289,10 @@ def data_fetch(a: argparse.Namespace) -> None:
 
 def data_pack(a: argparse.Namespace) -> None:
     """Decode a set of images once into a memory-mapped array."""
-    from replication.data.packs import classes_of, folder_of, open_pack, pack, place
+    from replication.data.packs import classes_of, folder_of, open_pack, pack, pack_folder
 
     classes_of(a.name)
-    where = pack(folder_of(a.name), a.pixels, place(a.name, a.pixels), a.skip_broken)
+    where = pack(folder_of(a.name), a.pixels, pack_folder(a.name, a.pixels), a.skip_broken)
     source = open_pack(where)
     left_out = json.loads((where / "pack.json").read_text())["broken"]
     print(

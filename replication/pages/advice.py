@@ -29,7 +29,7 @@ from replication.pages.parameters import Parameters, parameters
 from replication.pages.picture import Picture
 from replication.pages.selection import published_rows
 from replication.pages.style import NO_SKILL, look
-from replication.pages.words import estimate, listed, number, rate
+from replication.pages.words import estimate, listed, number, rate_text
 from replication.results.frame import arm_and_readout, values
 from replication.run import CONFIRMATORY, Run
 
@@ -77,7 +77,7 @@ class AdvicePage:
             found[name] = values(part[part["variant"] == ""], arm, metric, readout)
         fixed = part[part["variant"] == "untuned"]
         for at in sorted(fixed["level"].unique()):
-            found[f"{UNTUNED} at {rate(at)}"] = values(fixed[fixed["level"] == at], UNTUNED, metric)
+            found[f"{UNTUNED} at {rate_text(at)}"] = values(fixed[fixed["level"] == at], UNTUNED, metric)
         return found
 
     def figure(self) -> Picture | HTML:
@@ -144,7 +144,7 @@ class AdvicePage:
     def _rate(self) -> str:
         """What the law says of the learning rate."""
         at = {lr: law.predicted(Run(final_norm="bn", learning_rate=lr)).shift for lr in (1e-3, 3e-3, 1e-2, 3e-2)}
-        said = listed([f"{number(shift)} at {rate(lr)}" for lr, shift in at.items()])
+        said = listed([f"{number(shift)} at {rate_text(lr)}" for lr, shift in at.items()])
         return (
             "**Otherwise choose the rate by the shift that it gives.** The [law](law.html) says how far the threshold moves. "
             f"With Adam, 10 epochs of 1010 images and batches of 64 it moves by {said}."

@@ -41,8 +41,8 @@ class Evidence(Results):
         for c in self.judgement.cells:
             by_kind = {
                 kind: e.d
-                for kind, m in c.measures.items()
-                if isinstance(e := m.get(name), Effect)
+                for kind, measures in c.measures.items()
+                if isinstance(e := measures.get(name), Effect)
                 and np.isfinite(e.d).all()
                 and kind in ("own", "shared", "default")
             }

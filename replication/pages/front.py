@@ -29,7 +29,7 @@ class Front:
         asked = parameters(namespace)
         self.board, self.base = Scoreboard(asked), Page("base", asked)
 
-    def shown(self) -> list[Cell]:
+    def cells(self) -> list[Cell]:
         """The cells of the figure: those that know ImageNet first, then the others; of each images and network once."""
         whole = list(self.base.selection.whole(**self.base.where))
         transfer = [c for c in whole if tier(c) != CONCEPTUAL]
@@ -80,7 +80,7 @@ class Front:
 
     def hero(self) -> Picture | HTML:
         """Macro F1 of the four readings on every setting and network."""
-        cells = self.shown()
+        cells = self.cells()
         gains = {c: self._macro_gain(c) for c in cells}
         up = sum(g > MARGIN for g in gains.values())
         finding = (

@@ -27,7 +27,7 @@ from replication.pages.picture import Picture
 from replication.pages.selection import HERE, published_rows
 from replication.pages.style import INK, SIGNS
 from replication.pages.tables import folded, shown, table_html
-from replication.pages.words import number, rate, signed
+from replication.pages.words import number, rate_text, signed
 from replication.run import CONFIRMATORY, Run
 from replication.study.design import EXPLORATORY, Cell
 
@@ -245,9 +245,9 @@ def said(o: PredictionVerdict) -> str:
     far = o.largest
     where = f"{cell_label((far.setting, far.network))}, {far.what}"
     missed = o.word == FAILED or held < len(o.judged)
-    place = "Furthest off" if not missed else "Not where"
+    lead = "Furthest off" if not missed else "Not where"
     return (
-        f"{held} of {len(o.judged)} checks hold; mean deviation {number(o.mean_deviation, 3)}. {place}: {where}: "
+        f"{held} of {len(o.judged)} checks hold; mean deviation {number(o.mean_deviation, 3)}. {lead}: {where}: "
         f"{signed(far.deviation, 3)} (margin {number(far.margin)})."
     )
 
@@ -266,7 +266,7 @@ def told(
     )
     found, prior = law.predicted(run), np.log(n_minority / run.n_majority)
     return Markdown(
-        f"With {optimizer} at a peak rate of {rate(learning_rate)}, {epochs} epochs and batches of {batch_size} there are "
+        f"With {optimizer} at a peak rate of {rate_text(learning_rate)}, {epochs} epochs and batches of {batch_size} there are "
         f"{len(found.shifts)} updates, and the rates sum to S = {number(found.S)}. The shift ends at **{number(found.shift)}** "
         f"nats; the log prior is {number(prior)}. Mean confidence at training prevalence is then "
         f"{number(law.confidence(found.shift))}."
@@ -318,7 +318,7 @@ def logits_picture(learning_rate: float = 3e-3) -> Picture:
     shift = law.predicted(Run(final_norm="bn", learning_rate=learning_rate)).shift
     text = (
         f"Before the layer the log-odds may lie anywhere; behind it their mean over a batch is the difference of the shifts, "
-        f"{number(shift)} at a rate of {rate(learning_rate)}, and part of the minority lies beyond zero."
+        f"{number(shift)} at a rate of {rate_text(learning_rate)}, and part of the minority lies beyond zero."
     )
     drawn = pd.DataFrame(
         [{"panel": title, **dict(zip(("class", "mean", "spread"), c))} for title, *c in _panels(shift)]

@@ -6,7 +6,7 @@ import pandas as pd
 
 from replication.claims.claim import Plan
 from replication.pages.parameters import Parameters
-from replication.results.frame import table
+from replication.results.frame import results_frame
 from replication.results.store import Store, default_path
 from replication.run import Run
 from replication.study.design import Cell
@@ -36,7 +36,7 @@ def trained(plan: Plan, cells: list[Cell], asked: Parameters) -> pd.DataFrame:
     with Store(default_path()) as store:
         carry_out_all(runs, store, asked.device)
         by_key = {key_of(run): run for run in runs}  # a folder of one's own may have lain elsewhere then
-        return table(replace(result, run=by_key[result.key]) for result in store.results(set(by_key)))
+        return results_frame(replace(result, run=by_key[result.key]) for result in store.results(set(by_key)))
 
 
 def records() -> dict[str, dict]:

@@ -21,7 +21,7 @@ from replication.pages.names import METRICS
 from replication.pages.picture import Picture
 from replication.pages.style import LOOKS, Look
 from replication.pages.tables import csv_link, table_html
-from replication.pages.words import between, duration, listed, number, rate, signed
+from replication.pages.words import between, duration, listed, number, rate_text, signed
 from replication.running.trial import ABOUT, RESULTS
 
 TEMPLATE = Path(__file__).with_name("templates") / "try.ipynb"
@@ -121,14 +121,14 @@ class TrialPage:
     def answer(self) -> HTML:
         """The recommended choice, what it is worth, and whether the layer helps."""
         f, choice = self.found, CHOICE_OF[self.found.recommended]
-        of = {m: number(f.mean(choice.name, m)) for m in ("f1_minority", "f1_macro")}
+        of = {metric: number(f.mean(choice.name, metric)) for metric in ("f1_minority", "f1_macro")}
         if choice.name == "plain":
             worth = (
                 f"Its minority F1 on test images is {of['f1_minority']}, its macro F1 {of['f1_macro']}. No other choice did "
                 "better on validation images by more than one standard error."
             )
         else:
-            plain = {m: number(f.mean("plain", m)) for m in of}
+            plain = {metric: number(f.mean("plain", metric)) for metric in of}
             worth = (
                 f"Its minority F1 on test images is {of['f1_minority']}, that of plain training {plain['f1_minority']}: "
                 f"{self._against(choice.name)}. Macro F1: {of['f1_macro']} and {plain['f1_macro']}, "
@@ -315,7 +315,7 @@ class TrialPage:
     def method(self) -> HTML:
         """How the numbers were made, and how to make them again."""
         a = self.about
-        rates = listed([f"{CHOICE_OF[arm].label} {rate(value)}" for arm, value in a["rates"].items()])
+        rates = listed([f"{CHOICE_OF[arm].label} {rate_text(value)}" for arm, value in a["rates"].items()])
         ends = listed([CHOICE_OF[arm].label for arm in a["ends"]])
         ends = f" At an end of the rates tried: {ends}." if ends else ""
         records = "; ".join(map(_machine, a["provenance"]))
@@ -372,13 +372,13 @@ def make(folder: Path) -> Path:
             }
         ),
     )
-    body, _ = exporter.from_filename(str(folder / NOTEBOOK))
+    content, _ = exporter.from_filename(str(folder / NOTEBOOK))
     name = html.escape(Path(json.loads((folder / ABOUT).read_text(encoding="utf-8"))["path"]).name)
     page = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Does it help on {name}?</title><style>{STYLE.read_text()}</style></head>"
-        f"<body><main>{body}</main></body></html>\n"
+        f"<body><main>{content}</main></body></html>\n"
     )
     write(folder / PAGE, page)
     return folder / PAGE

@@ -45,7 +45,7 @@ SHARED = (
 Job = tuple[Run, Labels, Outcome]
 
 
-def _key(run: Run) -> tuple:
+def group_key(run: Run) -> tuple:
     """Runs with the same key share features."""
     s = setting_of(run.setting)
     return s.source, s.pixels, s.border, s.augment, *(getattr(run, name) for name in BODY)
@@ -140,7 +140,7 @@ def ensure(
     if not todo:
         return features
     images = sum(len(features.members(*block)) for block in todo)
-    with bar(images, "image", f"features {features.folder.name}") as shown, tempfile.TemporaryDirectory() as folder:
+    with bar(images, "image", f"features {features.folder.name}") as progress, tempfile.TemporaryDirectory() as folder:
         pickled = Path(folder, "body.pt")
         torch.save(body, pickled)
         waiting, running = iter(todo), set[Future]()
@@ -151,7 +151,7 @@ def ensure(
                 block = next(waiting, None)
                 if block is None or time.monotonic() >= deadline:
                     break
-                shown.update(features.compute(body, *block, device))
+                progress.update(features.compute(body, *block, device))
                 continue
             if time.monotonic() < deadline:
                 some = itertools.islice(waiting, ahead - len(running))
@@ -160,7 +160,7 @@ def ensure(
                 break
             finished, running = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in finished:
-                shown.update(future.result())
+                progress.update(future.result())
     return None if any(features.missing(labels_of(runs))) else features
 
 
@@ -187,7 +187,7 @@ def carry_out_frozen(
     provenance = store.add_provenance(record(device, "heads on features", hardware))
     groups: dict[tuple, list[Run]] = {}
     for run in runs:
-        groups.setdefault(_key(run), []).append(run)
+        groups.setdefault(group_key(run), []).append(run)
     done, running = 0, dict[Future, int]()
 
     def keep(finished: set[Future]) -> int:

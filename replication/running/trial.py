@@ -13,14 +13,14 @@ import pandas as pd
 from replication.analysis.choices import ARMS
 from replication.data.folders import resolved
 from replication.data.loading import load
-from replication.data.packs import folder_of, pack, place
+from replication.data.packs import folder_of, pack, pack_folder
 from replication.data.settings import setting as setting_of
 from replication.data.sizes import LEAST_TRAIN, Sizes, members, sizes
 from replication.data.sources import PARTS, Source
 from replication.data.splits import data_digest, indices
 from replication.data.survey import Survey, survey
 from replication.files import check_folder, write
-from replication.results.frame import table
+from replication.results.frame import results_frame
 from replication.results.store import Store
 from replication.run import CONFIRMATORY, Run
 from replication.running import tuning
@@ -126,7 +126,7 @@ class Trial:
         )
 
 
-def place_of_results(path: Path | str, out: Path | None) -> Path:
+def results_folder(path: Path | str, out: Path | None) -> Path:
     """Where the page and the table go: `out`, else `try-NAME` here, or beside the images where this is among them.
 
     ValueError where they would lie among the images, as a class of them, and where no folder can be made.
@@ -161,7 +161,7 @@ def _loaded(name: str, seen: Survey) -> Source:
     except ValueError:
         if not seen.broken:
             raise
-    pack(folder_of(s.source), s.pixels, place(s.source, s.pixels), skip_broken=True)
+    pack(folder_of(s.source), s.pixels, pack_folder(s.source, s.pixels), skip_broken=True)
     return load(s.source, s.pixels)
 
 
@@ -285,7 +285,7 @@ def carry_out(
     """
     train = within(time_budget, store, device, workers)
     settled, short = tuning.tune(trial.searches, store, train)
-    tuning.record(settled, own_rates())
+    tuning.write_rates(settled, own_rates())
     if short:
         return False
     runs = sorted((run for arm in ARMS for run in trial.runs(arm)), key=lambda run: run.seed)
@@ -294,7 +294,7 @@ def carry_out(
 
 
 def results(trial: Trial, store: Store) -> pd.DataFrame:
-    """Every run of the trial that the store has, pilots too, as `results.frame.table` with `arm` and `role`.
+    """Every run of the trial that the store has, pilots too, as `results.frame.results_frame` with `arm` and `role`.
 
     `role` is `pilot` or `confirmatory`; the setting is where the images lie now.
     """
@@ -306,7 +306,7 @@ def results(trial: Trial, store: Store) -> pd.DataFrame:
         for run in [*search.runs(), *(trial.runs(arm) if arm in tried else [])]:
             wanted[key_of(run)] = arm, run
     found = [dataclasses.replace(r, run=wanted[r.key][1]) for r in store.results(set(wanted))]
-    rows = table(found)
+    rows = results_frame(found)
     if rows.empty:
         return rows.assign(arm=[], role=[])
     rows.insert(0, "arm", [wanted[key][0] for key in rows["key"]])
