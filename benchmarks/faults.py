@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from replication import files
 from replication.analysis.metrics import METRICS
-from replication.bench import record as bench_record
+from replication.bench import measurements
 from replication.data import folders, packs
 from replication.data.decoding import decode
 from replication.results import published
@@ -216,7 +216,7 @@ class World:
     def read_bench(self) -> object:
         """Measurements."""
         like = {"provenance": {}, "operations": {}, "ceilings": [], "measurements": [], "curves": []}
-        return bench_record._content(self.at / "bench.json", like)
+        return measurements._content(self.at / "bench.json", like)
 
     def read_checkpoint(self) -> object:
         """The bytes of a recipe's checkpoint."""

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from replication import cli, files
-from replication.bench.record import Record, bench
+from replication.bench.measurements import Measurements, bench
 from replication.claims import registry
 from replication.paths import root
 from replication.results.store import Store
@@ -226,7 +226,7 @@ def test_what_a_rar_leaves_is_plain(tmp_path):
 def test_what_is_no_file_of_measurements_is_refused(tmp_path, content):
     (tmp_path / "bench.json").write_text(content)
     with pytest.raises(ValueError, match="is no file of measurements"):
-        Record(tmp_path / "bench.json", "cpu")
+        Measurements(tmp_path / "bench.json", "cpu")
 
 
 def test_more_rounds_than_anybody_needs_are_refused(tmp_path):

@@ -86,9 +86,11 @@ def try_images(a: argparse.Namespace) -> None:
     """Does the layer help on your images? one page and one table from a folder of them."""
     import time
 
-    from replication.pages import trial as page
+    from replication.pages.trial import open_trial
+    from replication.pages.trial_report import make
     from replication.pages.words import duration
-    from replication.running import local, trial
+    from replication.running import local, trial, trial_files
+    from replication.running.trial_time import expected
     from replication.study.networks import network
 
     check_within(*SEEDS, seeds=a.seeds)
@@ -99,21 +101,21 @@ def try_images(a: argparse.Namespace) -> None:
     wanted = network(a.network)
     if a.finetune:
         wanted = dataclasses.replace(wanted, trained="all")
-    out = trial.results_folder(a.path, a.out)
+    out = trial_files.results_folder(a.path, a.out)
     made, seen = trial.prepare(a.path, a.majority, str(wanted), a.seeds, a.pixels, a.train)
     print(
         f"{wanted.label}: {len(trial.ARMS)} ways to train are tuned on pilot seeds and trained on {a.seeds} more; "
-        f"this takes about {duration(trial.expected(made, device))} on this machine, less what it has done before",
+        f"this takes about {duration(expected(made, device))} on this machine, less what it has done before",
         flush=True,
     )
     with _store() as store:
         left = None if a.time_budget is None else max(0.0, a.time_budget - (time.monotonic() - began))
         whole = trial.carry_out(made, store, device, a.workers, left)
-        some = trial.keep(made, seen, store, out, device, time.monotonic() - began)
-    print(f"all rows: {out / trial.RESULTS}")
+        some = trial_files.keep(made, seen, store, out, device, time.monotonic() - began)
+    print(f"all rows: {out / trial_files.RESULTS}")
     if some:
-        print(f"page: {page.make(out)}")
-        print(page.open_trial(out).sentence())
+        print(f"page: {make(out)}")
+        print(open_trial(out).sentence())
     if not whole:
         print("not all of it is done: the same command resumes")
 
@@ -143,7 +145,7 @@ def pretrain(a: argparse.Namespace) -> None:
 
 def bench(a: argparse.Namespace) -> None:
     """Time this package beside what people use; goes on where an earlier call stopped."""
-    from replication.bench.record import bench
+    from replication.bench.measurements import bench
     from replication.running import local
 
     done = bench(a.out, a.workloads, a.peers, a.rounds, local.device_of(a.device), a.curves, a.time_budget)

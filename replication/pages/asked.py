@@ -79,8 +79,8 @@ class Results:
 
     def judgement_cell(self, found) -> Cell:
         """The planned cell behind a judged unit."""
-        place = found.cell.setting, found.cell.network
-        return next(c for c in self.cells if (c.setting, c.network) == place)
+        names = found.cell.setting, found.cell.network
+        return next(c for c in self.cells if (c.setting, c.network) == names)
 
     def leading(self, most: int = LEADING, **where) -> list[Cell]:
         """Cells for a figure that has little room: the lead, then one a tier, then those on other images."""

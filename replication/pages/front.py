@@ -79,7 +79,7 @@ class Front:
         return f"**Not complete yet**: {'; '.join(f'{TIERS[name]} (tier *{name}*)' for name in open_tiers)}."
 
     def hero(self) -> Picture | HTML:
-        """Macro F1 of the four readings on every setting and network."""
+        """Macro F1 of the four predictors on every setting and network."""
         cells = self.cells()
         gains = {c: self._macro_gain(c) for c in cells}
         up = sum(g > MARGIN for g in gains.values())

@@ -114,9 +114,9 @@ def effect_table(rows: list[dict]) -> pd.DataFrame:
 def design_table(entries: Iterable) -> pd.DataFrame:
     """A design's entries with their (setting, network): what varies, over which seeds, how many runs."""
     rows: dict[tuple, dict] = {}
-    for place, e in entries:
+    for cell, e in entries:
         row = rows.setdefault(
-            (cell_label(place), e.variant or "base", arm_label(e.arm)),
+            (cell_label(cell), e.variant or "base", arm_label(e.arm)),
             {"levels": {}, "seeds": set(), "rates": {}, "runs": set()},
         )
         row["levels"][e.level] = None

@@ -1,35 +1,22 @@
 """The page of a trial of one's own images: the answer first, then the evidence; one file that needs no network."""
 
-import base64
 import html
 import json
 from functools import cached_property
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython.display import HTML
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from replication.analysis import statistics as st
 from replication.analysis.choices import ARMS, CHOICE_OF, CHOICES, HELD, LEAST_SEEDS, Comparison, Gain, scores
-from replication.files import write
-from replication.pages.canvas import INK, always_minority, closed, height, no_skill_line, points, row_label, rows_axis
 from replication.pages.names import METRICS
-from replication.pages.picture import Picture
-from replication.pages.style import LOOKS, Look
 from replication.pages.tables import csv_link, table_html
+from replication.pages.trial_picture import choices_picture
 from replication.pages.words import between, duration, listed, number, rate_text, signed
-from replication.running.trial import ABOUT, RESULTS
+from replication.running.trial_files import ABOUT, RESULTS
 
-TEMPLATE = Path(__file__).with_name("templates") / "try.ipynb"
-STYLE = TEMPLATE.with_suffix(".css")
-WIDTH = 4.6
-"""inches of the figures: narrower than the book's, as a phone shows nothing beside them"""
-NOTEBOOK, PAGE = "report.ipynb", "report.html"
-LOOKS_OF = {choice.name: LOOKS.get(choice.name, Look(LOOKS["plain"].colour, "d")) for choice in CHOICES}
 FREE = ("plain · tuned", "plain · logit_adjusted")
 """what needs no training of its own"""
 READ = (
@@ -193,41 +180,7 @@ class TrialPage:
 
     def picture(self, metric: str = "f1_minority") -> HTML:
         """Every seed of every choice, with means and intervals."""
-        best = CHOICE_OF[self.found.recommended]
-        said = f"{METRICS[metric]}: " + ", ".join(
-            f"{c.label} {number(self.found.mean(c.name, metric))}" for c in CHOICES
-        )
-        caption = (
-            f"{METRICS[metric][0].upper()}{METRICS[metric][1:]} on test images, a dot a seed"
-            + (", the mean and its own 95 % interval" if self._exact else ", and the mean")
-            + f". Recommended: {best.label}."
-        )
-        picture = Picture(self._draw(metric), caption, said, self.found.rows)
-        image = base64.b64encode(picture.png()).decode()
-        return HTML(
-            f"<figure><img alt='{html.escape(said, quote=True)}' src='data:image/png;base64,{image}'>"
-            f"<figcaption>{caption}</figcaption></figure>"
-        )
-
-    @closed
-    def _draw(self, metric: str) -> Figure:
-        fig, ax = plt.subplots(figsize=(WIDTH, height(len(CHOICES), 0.45)), layout="constrained")
-        for y, choice in enumerate(CHOICES):
-            row_label(ax, y - 0.36, choice.label)
-            of = self.found.rows.loc[self.found.rows["choice"] == choice.name, metric].to_numpy()
-            if self._exact:
-                points(ax, y, of, LOOKS_OF[choice.name])
-            else:
-                ax.scatter(of, np.full(len(of), y), s=9, alpha=0.4, color=LOOKS_OF[choice.name].colour, linewidths=0)
-                ax.plot(
-                    [of.mean()], [y], LOOKS_OF[choice.name].marker, color=LOOKS_OF[choice.name].colour, mec=INK, ms=7
-                )
-        no_skill_line(ax, metric)
-        rows_axis(ax, len(CHOICES))
-        ax.set_xlabel(METRICS[metric])
-        keys: list[Line2D] = [always_minority()]
-        fig.legend(handles=keys, loc="outside lower right")
-        return fig
+        return choices_picture(self.found, self._exact, metric)
 
     def errors(self) -> HTML:
         """The confusion on the balanced test images at the recommended choice's threshold, beside plain's."""
@@ -337,48 +290,3 @@ class TrialPage:
 def open_trial(folder: Path | str) -> TrialPage:
     """The notebook's first call."""
     return TrialPage(folder)
-
-
-def make(folder: Path) -> Path:
-    """Execute the notebook on a trial's files, write it and the page that it gives beside them, and return the page.
-
-    RuntimeError where the notebook fails.
-    """
-    import papermill
-    from nbconvert import HTMLExporter
-    from traitlets.config import Config
-
-    temporary = folder / f".unfinished-{NOTEBOOK}"
-    try:
-        papermill.execute_notebook(
-            str(TEMPLATE),
-            str(temporary),
-            {"folder": str(folder.resolve())},
-            kernel_name="python3",
-            progress_bar=False,
-            cwd=str(folder),
-            extra_arguments=["--log-level=ERROR"],  # else the kernel warns of its own transport
-        )
-    except papermill.PapermillExecutionError as error:
-        raise RuntimeError(f"the page could not be made: {error.ename}: {error.evalue}") from error
-    temporary.replace(folder / NOTEBOOK)
-    exporter = HTMLExporter(
-        template_name="basic",
-        config=Config(
-            {
-                "HTMLExporter": dict.fromkeys(
-                    ("exclude_input", "exclude_input_prompt", "exclude_output_prompt", "exclude_anchor_links"), True
-                ),
-            }
-        ),
-    )
-    content, _ = exporter.from_filename(str(folder / NOTEBOOK))
-    name = html.escape(Path(json.loads((folder / ABOUT).read_text(encoding="utf-8"))["path"]).name)
-    page = (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Does it help on {name}?</title><style>{STYLE.read_text()}</style></head>"
-        f"<body><main>{content}</main></body></html>\n"
-    )
-    write(folder / PAGE, page)
-    return folder / PAGE

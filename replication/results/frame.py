@@ -67,7 +67,7 @@ def frame(entries: Iterable, results: pd.DataFrame) -> pd.DataFrame:
     if not entries:
         return pd.DataFrame(columns=[*ENTRY, "seed", "f1_minority"])
     wanted = pd.DataFrame(
-        {"cell_setting": s, "cell_network": n, "variant": e.variant, "rate": e.rate, "arm": e.arm, "level": e.level}
+        {"cell_setting": s, "cell_network": n, "variant": e.variant, "rate": e.kind, "arm": e.arm, "level": e.level}
         | vars(e.run)
         for (s, n), e in entries
     )

@@ -225,6 +225,7 @@ def carry_out_frozen(
                         run = chunk[0]
                         updates = run.updates or run.epochs * ((run.n_majority + run.n_minority) // run.batch_size)
                         images = updates * run.batch_size * len(chunk)
+                        # private: whether a process has been started yet, which nothing public tells
                         where = here if few and not processes._processes else processes
                         running[where.submit(_train_and_score, chunk, features, provenance)] = images
             while running:

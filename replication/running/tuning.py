@@ -79,13 +79,13 @@ def pilot_scores(store: Store, runs: Iterable[Run]) -> dict[Run, Score]:
 
 
 def tune(
-    places: Iterable[tuple[Place, str]], store: Store, carry_out: Callable[[Sequence[Run]], object]
+    pairs: Iterable[tuple[Place, str]], store: Store, carry_out: Callable[[Sequence[Run]], object]
 ) -> tuple[list[Search], list[Search]]:
     """Choose the rate of every (place, arm) and return the searches that are settled, and those that are not.
 
     `carry_out` trains those runs that the store lacks; where it stops early (a time budget), what is whole is settled.
     """
-    searching = [Search.begin(place, arm) for place, arm in places]
+    searching = [Search.begin(place, arm) for place, arm in pairs]
     settled: list[Search] = []
     while searching:
         wanted = [run for search in searching for run in search.runs()]

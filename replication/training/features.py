@@ -98,7 +98,7 @@ class Features:
 
     @cached_property
     def ranks(self) -> np.ndarray:
-        """(N,) place of every image among those of its label."""
+        """(N,) index of every image among those of its label."""
         ranks = np.empty(len(self.data.labels), int)
         for label in range(self.data.n_labels):
             members = np.flatnonzero(self.data.labels == label)
