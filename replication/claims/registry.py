@@ -133,7 +133,7 @@ def runs(
         plan(name)  # all names before the first cell that has not been tuned
     found: dict[Run, None] = {}
     for name in claims or PLANS:
-        for cell in _asked(name, bool(claims), settings, networks, seeds):
+        for cell in _wanted_cells(name, bool(claims), settings, networks, seeds):
             wanted = replace(cell, kinds=tuple(kind for kind in cell.kinds if not kinds or kind in kinds))
             try:
                 found |= dict.fromkeys(entry.run for entry in plan(name).entries(wanted))
@@ -142,7 +142,9 @@ def runs(
     return sorted(found, key=lambda run: run.seed)
 
 
-def _asked(name: str, by_name: bool, settings: Sequence[str], networks: Sequence[str], seeds: int | None) -> list[Cell]:
+def _wanted_cells(
+    name: str, by_name: bool, settings: Sequence[str], networks: Sequence[str], seeds: int | None
+) -> list[Cell]:
     """The cells of a claim; of one not asked for by name only what it plans."""
     if by_name:
         return cells(name, settings, networks, seeds)
@@ -157,7 +159,7 @@ def searches(
     """(place, arm) of every learning rate that the cells of some claims need, each once."""
     found: dict[tuple[Place, str], None] = {}
     for name in claims or PLANS | LAW:
-        for cell in _asked(name, bool(claims), settings, networks, None):
+        for cell in _wanted_cells(name, bool(claims), settings, networks, None):
             for comparison in plan(name).design(cell):
                 found |= dict.fromkeys(comparison.tuned())
     return list(found)

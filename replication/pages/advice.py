@@ -44,7 +44,7 @@ Scores = dict[str, np.ndarray]
 class AdvicePage:
     """What to do about a rare class, from the published results of heads on frozen bodies."""
 
-    asked: Parameters
+    parameters: Parameters
 
     @cached_property
     def results(self) -> pd.DataFrame:
@@ -105,10 +105,10 @@ class AdvicePage:
 
     def sentences(self) -> Markdown:
         """The five sentences."""
-        lines = [*self._found(), self._rate(), self._never_both()]
+        lines = [*self._findings(), self._rate(), self._never_both()]
         return Markdown("\n".join(f"{k}. {line}" for k, line in enumerate(lines, 1)))
 
-    def _found(self) -> list[str]:
+    def _findings(self) -> list[str]:
         """The first three, from the cells that were run."""
         if not self.cells:
             return ["**Adjust the logits first**: it costs nothing. *Not run yet.*", "*Not run yet.*", "*Not run yet.*"]

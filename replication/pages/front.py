@@ -26,8 +26,8 @@ class Front:
     """The claims' judgements and the cells of the base pair."""
 
     def __init__(self, namespace: Mapping[str, object]):
-        asked = parameters(namespace)
-        self.board, self.base = Scoreboard(asked), Page("base", asked)
+        wanted = parameters(namespace)
+        self.board, self.base = Scoreboard(wanted), Page("base", wanted)
 
     def cells(self) -> list[Cell]:
         """The cells of the figure: those that know ImageNet first, then the others; of each images and network once."""

@@ -62,7 +62,7 @@ class TrialPage:
         self.folder = Path(folder)
         self.about = json.loads((self.folder / ABOUT).read_text(encoding="utf-8"))
         self.rows = pd.read_parquet(self.folder / RESULTS, columns=list(READ))
-        self.found = Comparison(scores(self.rows[self.rows["role"] == "confirmatory"]))
+        self.comparison = Comparison(scores(self.rows[self.rows["role"] == "confirmatory"]))
 
     @cached_property
     def minority(self) -> str:
@@ -76,11 +76,11 @@ class TrialPage:
 
     @property
     def _exact(self) -> bool:
-        return self.found.n >= LEAST_SEEDS
+        return self.comparison.n >= LEAST_SEEDS
 
     def _against(self, choice: str, reference: str = "plain", metric: str = "f1_minority") -> str:
         """A difference with its interval and what that is, in words."""
-        gain = self.found.gain(choice, reference, metric)
+        gain = self.comparison.gain(choice, reference, metric)
         if not np.isfinite(gain.low):
             return signed(gain.mean)
         digits = _digits(gain)
@@ -89,7 +89,7 @@ class TrialPage:
     def title(self) -> HTML:
         """What the page is about."""
         a = self.about
-        n, short = self.found.n, ""
+        n, short = self.comparison.n, ""
         if n < a["seeds"]:
             short = f" So far {n} of {a['seeds']} seeds are done; the same command resumes."
         return HTML(
@@ -100,14 +100,14 @@ class TrialPage:
 
     def sentence(self) -> str:
         """The recommendation for a terminal."""
-        best = CHOICE_OF[self.found.recommended]
-        said = f"On these images, use {best.use}: minority F1 {number(self.found.mean(best.name, 'f1_minority'))}"
+        best = CHOICE_OF[self.comparison.recommended]
+        said = f"On these images, use {best.use}: minority F1 {number(self.comparison.mean(best.name, 'f1_minority'))}"
         over = f", {self._against(best.name)} over plain training" if best.name != "plain" else ""
-        return f"{said}{over}, {self.found.n} seeds."
+        return f"{said}{over}, {self.comparison.n} seeds."
 
     def answer(self) -> HTML:
         """The recommended choice, what it is worth, and whether the layer helps."""
-        f, choice = self.found, CHOICE_OF[self.found.recommended]
+        f, choice = self.comparison, CHOICE_OF[self.comparison.recommended]
         of = {metric: number(f.mean(choice.name, metric)) for metric in ("f1_minority", "f1_macro")}
         if choice.name == "plain":
             worth = (
@@ -136,10 +136,10 @@ class TrialPage:
         )
 
     def _layer(self) -> str:
-        gain, free = self.found.gain("final_bn"), max(FREE, key=lambda name: self.found.mean(name, HELD))
+        gain, free = self.comparison.gain("final_bn"), max(FREE, key=lambda name: self.comparison.mean(name, HELD))
         beside = (
             f" {CHOICE_OF[free].label[0].upper()}{CHOICE_OF[free].label[1:]}, which needs no training of its own, has "
-            f"{number(self.found.mean(free, 'f1_minority'))}; the layer minus that is {self._against('final_bn', free)}."
+            f"{number(self.comparison.mean(free, 'f1_minority'))}; the layer minus that is {self._against('final_bn', free)}."
         )
         change = self._against("final_bn")
         if not self._exact:
@@ -157,15 +157,15 @@ class TrialPage:
         """All choices side by side."""
         made = []
         for choice in CHOICES:
-            row = {"choice": choice.label + (" ←" if choice.name == self.found.recommended else "")}
+            row = {"choice": choice.label + (" ←" if choice.name == self.comparison.recommended else "")}
             for metric in ("f1_minority", "f1_macro"):
-                row[METRICS[metric]] = number(self.found.mean(choice.name, metric))
-                gain = self.found.gain(choice.name, metric=metric)
+                row[METRICS[metric]] = number(self.comparison.mean(choice.name, metric))
+                gain = self.comparison.gain(choice.name, metric=metric)
                 row["minus plain" + (" " if metric == "f1_macro" else "")] = (
                     "" if choice.name == "plain" else f"{signed(gain.mean)}{_interval(gain)}"
                 )
-            row["ROC AUC"] = number(self.found.mean(choice.name, "roc_auc"))
-            row["validation macro F1"] = number(self.found.mean(choice.name, HELD))
+            row["ROC AUC"] = number(self.comparison.mean(choice.name, "roc_auc"))
+            row["validation macro F1"] = number(self.comparison.mean(choice.name, HELD))
             made.append(row)
         what = (
             "with intervals simultaneous over all pairs of choices"
@@ -173,22 +173,22 @@ class TrialPage:
             else "without intervals, the seeds are few"
         )
         caption = (
-            f"Means over {self.found.n} seeds, differences paired by seed, {what}; ← is recommended, chosen by the last column "
-            f"({csv_link(self.found.rows, 'choices', 'CSV of all seeds')})"
+            f"Means over {self.comparison.n} seeds, differences paired by seed, {what}; ← is recommended, "
+            f"chosen by the last column ({csv_link(self.comparison.rows, 'choices', 'CSV of all seeds')})"
         )
         return _table(made, caption)
 
     def picture(self, metric: str = "f1_minority") -> HTML:
         """Every seed of every choice, with means and intervals."""
-        return choices_picture(self.found, self._exact, metric)
+        return choices_picture(self.comparison, self._exact, metric)
 
     def errors(self) -> HTML:
         """The confusion on the balanced test images at the recommended choice's threshold, beside plain's."""
-        n, made = int(self.found.rows["n"].iloc[0]), []
+        n, made = int(self.comparison.rows["n"].iloc[0]), []
         counts = list(self.about["shares"].values())
         share = sum(counts[1:]) / sum(counts)
-        for name in dict.fromkeys(("plain", self.found.recommended)):
-            found, false = self.found.mean(name, "found") / n, self.found.mean(name, "false") / n
+        for name in dict.fromkeys(("plain", self.comparison.recommended)):
+            found, false = self.comparison.mean(name, "found") / n, self.comparison.mean(name, "false") / n
             said = found * share + false * (1 - share)
             made.append(
                 {
@@ -203,15 +203,15 @@ class TrialPage:
                 }
             )
         caption = (
-            f"Confusion on {n} + {n} test images, means over {self.found.n} seeds. Minority: {self.minority}. The last column "
-            f"is for images of which {share:.1%} are minority, as in your folder"
+            f"Confusion on {n} + {n} test images, means over {self.comparison.n} seeds. Minority: {self.minority}. "
+            f"The last column is for images of which {share:.1%} are minority, as in your folder"
         )
         return _table(made, caption)
 
     def certainty(self) -> HTML:
         """What it would take to know more."""
-        best, other, lines = self.found.recommended, self.found.next_best, []
-        gain = self.found.gain(best)
+        best, other, lines = self.comparison.recommended, self.comparison.next_best, []
+        gain = self.comparison.gain(best)
         if best != "plain":
             if gain.low > st.MARGIN or gain.high < st.MARGIN:
                 side = "more" if gain.low > st.MARGIN else "less"
@@ -221,7 +221,7 @@ class TrialPage:
                     f"Whether the gain over plain training exceeds {st.MARGIN} in minority F1 is open: "
                     f"{self._needed(gain.d, st.MARGIN)}."
                 )
-        apart = self.found.gain(best, other, "f1_macro")
+        apart = self.comparison.gain(best, other, "f1_macro")
         names = f"{CHOICE_OF[best].label} and {CHOICE_OF[other].label} (the next best on validation images)"
         if apart.low > 0 or apart.high < 0:
             lines.append(f"In macro F1, {names} differ: {self._against(best, other, 'f1_macro')}.")
@@ -275,7 +275,7 @@ class TrialPage:
         pilots = int(((self.rows["role"] == "pilot") & (self.rows["readout"] == "as_trained")).sum())
         return HTML(
             f"<p>{len(ARMS)} ways to train were tuned, each on {a['pilots']} pilot seeds by macro F1 on validation images "
-            f"({pilots} trainings), and trained on {self.found.n} further seeds. Learning rates: {rates}.{ends}</p>"
+            f"({pilots} trainings), and trained on {self.comparison.n} further seeds. Learning rates: {rates}.{ends}</p>"
             "<p>Recommended is the first choice in the table whose mean macro F1 on validation images lies within one standard "
             "error of the best. The tuned threshold is set on validation images with as many minority labels as training has; "
             "for the choice it is scored on validation images that it was not set on. Test images play no part in the choice. "

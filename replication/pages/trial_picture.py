@@ -22,11 +22,11 @@ LOOKS_OF = {choice.name: LOOKS.get(choice.name, Look(LOOKS["plain"].colour, "d")
 
 
 @closed
-def _drawn(found: Comparison, exact: bool, metric: str) -> Figure:
+def _drawn(comparison: Comparison, exact: bool, metric: str) -> Figure:
     fig, ax = plt.subplots(figsize=(WIDTH, height(len(CHOICES), 0.45)), layout="constrained")
     for y, choice in enumerate(CHOICES):
         row_label(ax, y - 0.36, choice.label)
-        of = found.rows.loc[found.rows["choice"] == choice.name, metric].to_numpy()
+        of = comparison.rows.loc[comparison.rows["choice"] == choice.name, metric].to_numpy()
         if exact:
             points(ax, y, of, LOOKS_OF[choice.name])
         else:
@@ -40,16 +40,16 @@ def _drawn(found: Comparison, exact: bool, metric: str) -> Figure:
     return fig
 
 
-def choices_picture(found: Comparison, exact: bool, metric: str) -> HTML:
+def choices_picture(comparison: Comparison, exact: bool, metric: str) -> HTML:
     """Every seed of every choice with its mean, and with its interval where that is `exact`."""
-    best = CHOICE_OF[found.recommended]
-    said = f"{METRICS[metric]}: " + ", ".join(f"{c.label} {number(found.mean(c.name, metric))}" for c in CHOICES)
+    best = CHOICE_OF[comparison.recommended]
+    said = f"{METRICS[metric]}: " + ", ".join(f"{c.label} {number(comparison.mean(c.name, metric))}" for c in CHOICES)
     caption = (
         f"{METRICS[metric][0].upper()}{METRICS[metric][1:]} on test images, a dot a seed"
         + (", the mean and its own 95 % interval" if exact else ", and the mean")
         + f". Recommended: {best.label}."
     )
-    picture = Picture(_drawn(found, exact, metric), caption, said, found.rows)
+    picture = Picture(_drawn(comparison, exact, metric), caption, said, comparison.rows)
     image = base64.b64encode(picture.png()).decode()
     return HTML(
         f"<figure><img alt='{html.escape(said, quote=True)}' src='data:image/png;base64,{image}'>"

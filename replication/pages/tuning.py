@@ -50,7 +50,7 @@ _STYLES = {
 class TuningPage:
     """What tuning is worth, on published results; nothing is trained here."""
 
-    asked: Parameters
+    parameters: Parameters
 
     @cached_property
     def results(self) -> pd.DataFrame:

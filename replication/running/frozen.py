@@ -73,7 +73,7 @@ def chunks(runs: Sequence[Run], device: str) -> Iterator[list[Run]]:
             yield chunk
 
 
-def seen(run: Run, features: Features) -> tuple[Examples, Labels]:
+def head_examples(run: Run, features: Features) -> tuple[Examples, Labels]:
     """What the head of a run sees, and what scoring needs."""
     s = fitted(features.data, setting_of(run.setting))
     drawn = indices(features.data, s, run.n_majority, run.n_minority, run.drawn_by)
@@ -91,7 +91,7 @@ def train_chunk(
 ) -> list[Job]:
     """Train runs of one chunk; what is needed for scoring them."""
     of_seed = {(run.seed, run.split_seed): run for run in runs}
-    prepared = {seeds: seen(run, features) for seeds, run in of_seed.items()}
+    prepared = {seeds: head_examples(run, features) for seeds, run in of_seed.items()}
     seen_by = [prepared[run.seed, run.split_seed] for run in runs]
     outcomes = train_heads(runs, [made for made, _ in seen_by], device, tell)
     return [(run, labels, outcome) for run, (_, labels), outcome in zip(runs, seen_by, outcomes)]

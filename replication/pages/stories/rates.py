@@ -14,7 +14,7 @@ from replication.pages.words import number, rate_text
 
 def profile(page) -> Picture:
     """Minority F1 against the learning rate on the page's images: confirmatory seeds where run, never trained by a page."""
-    settings, networks = names(page.asked.settings), names(page.asked.networks)
+    settings, networks = names(page.parameters.settings), names(page.parameters.networks)
     planned = [
         c
         for c in registry.plan("rate_profile").cells
