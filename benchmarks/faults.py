@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from replication import files
 from replication.analysis.metrics import METRICS
-from replication.bench import record as bench_record
+from replication.bench import measurements
 from replication.data import folders, packs
 from replication.data.decoding import decode
 from replication.results import published
@@ -143,7 +143,7 @@ class World:
     def rates(rate: float) -> str:
         """A file of rates as tuning writes it."""
         content = {"grid": {"digits/logistic": {"plain": rate}}, "wide": {}, "tried": {}}
-        return json.dumps(content | {"sha256": rates.rates_sum(content)})
+        return json.dumps(content | {"sha256": rates.rates_digest(content)})
 
     @staticmethod
     def result(run: Run) -> Result:
@@ -216,7 +216,7 @@ class World:
     def read_bench(self) -> object:
         """Measurements."""
         like = {"provenance": {}, "operations": {}, "ceilings": [], "measurements": [], "curves": []}
-        return bench_record._content(self.at / "bench.json", like)
+        return measurements._content(self.at / "bench.json", like)
 
     def read_checkpoint(self) -> object:
         """The bytes of a recipe's checkpoint."""
@@ -500,7 +500,7 @@ def fuzz(world: World, n: int, examples: list) -> Counter:
     from replication.running import local, pretraining, tuning  # noqa: F401
 
     torch.set_num_threads(1)
-    registry.places()
+    registry.searches()
     (world.at / "folder").mkdir(exist_ok=True)
     (world.at / "text").write_text("no such thing\n")
     os.mkfifo(world.at / "pipe")

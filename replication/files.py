@@ -142,7 +142,7 @@ def check_output(path: Path) -> None:
 
 def check_folder(path: Path) -> None:
     """ValueError where a path is no folder, and none can be made there."""
-    folder = next(place for place in (path.absolute(), *path.absolute().parents) if os.path.lexists(place))
+    folder = next(part for part in (path.absolute(), *path.absolute().parents) if os.path.lexists(part))
     if not folder.is_dir():
         raise ValueError(f"{path} is no folder: {folder} is a file, device or pipe, name another")
 

@@ -13,9 +13,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from replication import cli
-from replication.bench import curves, record
+from replication.bench import curves, measurements
 from replication.bench.ceilings import ceilings
-from replication.bench.derived import peaks, read, table
+from replication.bench.derived import measured_times, peaks, read
 from replication.bench.measure import measure
 from replication.bench.operations import forward_flops, operations
 from replication.bench.peers import peers
@@ -188,9 +188,9 @@ def quick(monkeypatch):
         finished = [[3 + 2.0 * at_once * (1 + i // at_once), 1] for i in range(n)]
         return row | {"state": "measured", "finished": finished, "cpu_seconds": 1, "bytes": 10**9, "device_bytes": 0}
 
-    monkeypatch.setattr(record, "measure", timed)
-    monkeypatch.setattr(record, "ceilings", lambda device: CEILINGS)
-    monkeypatch.setattr(record, "CURVES", {"runs": ((1, 10), lambda n, device: 3 + n / 5)})
+    monkeypatch.setattr(measurements, "measure", timed)
+    monkeypatch.setattr(measurements, "ceilings", lambda device: CEILINGS)
+    monkeypatch.setattr(measurements, "CURVES", {"runs": ((1, 10), lambda n, device: 3 + n / 5)})
     return calls
 
 
@@ -212,7 +212,7 @@ def test_the_file_is_gone_on_with(quick, tmp_path, capsys):
     assert len(content["ceilings"]) == 2 and [p.name for p in out.parent.iterdir()] == ["b.json"]
     assert "0 measurements more" in capsys.readouterr().out.splitlines()[-1]
 
-    rows = table(read(out))
+    rows = measured_times(read(out))
     assert rows["run"].tolist() == [2.0] * 4 and rows["ratio"].tolist() == [1.0] * 4
     assert rows["start-up"].tolist() == [3.0] * 4 and rows["cell cold"].tolist() == [23.0] * 4
     assert rows["runs/hour"].tolist() == [1800.0] * 4 and rows["images/s"].tolist() == [15 * 64 * 10 / 2] * 4
@@ -222,11 +222,11 @@ def test_the_file_is_gone_on_with(quick, tmp_path, capsys):
 
 
 def test_fewer_epochs_are_extrapolated_by_operations(quick, tmp_path):
-    record.bench(tmp_path / "b.json", ["digits"], ["ours", "in_memory"], 1, "cpu")
+    measurements.bench(tmp_path / "b.json", ["digits"], ["ours", "in_memory"], 1, "cpu")
     content = read(tmp_path / "b.json")
     for row in content["measurements"]:
         row["epochs"] = 5
-    rows, counted = table(content).set_index("peer"), content["operations"]["digits"]
+    rows, counted = measured_times(content).set_index("peer"), content["operations"]["digits"]
     assert rows["run"]["in_memory"] == pytest.approx(4)
     of = [n * counted["epoch"] + counted["readouts"] for n in (5, 10)]
     assert rows["run"]["ours"] == pytest.approx(2 * of[1] / of[0])
@@ -234,7 +234,7 @@ def test_fewer_epochs_are_extrapolated_by_operations(quick, tmp_path):
 
 def test_another_machines_file_is_not_gone_on_with(quick, tmp_path, capsys):
     out = tmp_path / "b.json"
-    record.bench(out, ["digits"], ["ours"], 1, "cpu")
+    measurements.bench(out, ["digits"], ["ours"], 1, "cpu")
     content = json.loads(out.read_text())
     content["provenance"]["hardware"] = "abacus"
     out.write_text(json.dumps(content))
@@ -258,28 +258,28 @@ def test_bad_arguments_are_one_sentence(arguments, words, tmp_path, capsys):
 
 
 def test_no_time_measures_nothing(quick, tmp_path):
-    assert record.bench(tmp_path / "b.json", ["digits"], ["ours"], 1, "cpu", time_budget=0) == 0 and not quick
+    assert measurements.bench(tmp_path / "b.json", ["digits"], ["ours"], 1, "cpu", time_budget=0) == 0 and not quick
 
 
 def test_a_peer_out_of_time_is_tried_again(quick, tmp_path, monkeypatch):
     with monkeypatch.context() as slow:
-        slow.setattr(record, "measure", lambda *_: {"state": "out of time"})
-        record.bench(tmp_path / "b.json", ["digits"], ["ours"], 1, "cpu", time_budget=60)
+        slow.setattr(measurements, "measure", lambda *_: {"state": "out of time"})
+        measurements.bench(tmp_path / "b.json", ["digits"], ["ours"], 1, "cpu", time_budget=60)
     content = read(tmp_path / "b.json")
     assert content["measurements"] == [] and peaks(content)["float32"] == 1e11
     with pytest.raises(ValueError, match="the file holds no measurement of a peer yet"):
-        table(content)
-    record.bench(tmp_path / "b.json", ["digits"], ["ours"], 1, "cpu")
-    assert table(read(tmp_path / "b.json"))["run"].tolist() == [2.0]
+        measured_times(content)
+    measurements.bench(tmp_path / "b.json", ["digits"], ["ours"], 1, "cpu")
+    assert measured_times(read(tmp_path / "b.json"))["run"].tolist() == [2.0]
 
 
 def test_memory_of_a_gpu_is_not_that_of_the_machine(quick, tmp_path):
-    record.bench(tmp_path / "b.json", ["digits"], ["ours", "dataloader_processes"], 1, "cpu")
+    measurements.bench(tmp_path / "b.json", ["digits"], ["ours", "dataloader_processes"], 1, "cpu")
     content = read(tmp_path / "b.json")
-    assert table(content)["GB"].tolist() == [1.0, 1.0]
+    assert measured_times(content)["GB"].tolist() == [1.0, 1.0]
     for row in content["measurements"]:
         row |= {"device": "cuda", "device_bytes": 2 * 10**9 * (row["peer"] == "ours")}
-    assert table(content)["GB"].fillna(-1).tolist() == [2.0, -1.0]
+    assert measured_times(content)["GB"].fillna(-1).tolist() == [2.0, -1.0]
     pytest.importorskip("IPython")
     from replication.bench import tables as shown
 
@@ -290,7 +290,7 @@ def test_what_was_not_timed_is_listed(quick, tmp_path):
     pytest.importorskip("IPython")
     from replication.bench import tables as shown
 
-    record.bench(tmp_path / "b.json", ["digits"], ["ours"], 1, "cpu")
+    measurements.bench(tmp_path / "b.json", ["digits"], ["ours"], 1, "cpu")
     text = shown.unmeasured([read(tmp_path / "b.json")]).data
     assert text.count("<td>not run</td>") == len(WORKLOADS) and text.count("no GPU was at hand") == 1
     row = next(row for row in text.split("<tr>") if "<td>digits</td>" in row)

@@ -502,7 +502,7 @@ DIGIT_ENTRIES = {
 }
 RESNETS = 2 * 10 * 2 * 3
 IMAGE_ENTRIES = {
-    # apple to 100 epochs and with both readings, four sets to 30 epochs, apple at 64 pixels and with ResNet34 to 10
+    # apple to 100 epochs and with both forms, four sets to 30 epochs, apple at 64 pixels and with ResNet34 to 10
     "base": 10 * (2 * 3 * 3 + 2) + 4 * 10 * 2 * 3 * 2 + 10 * 2 * 3 + RESNETS,
     "removal": 5 * 10 * 2 * 3 + RESNETS,
     "ratio": 10 * (8 + 4) * 2 * 2,
@@ -538,7 +538,7 @@ def entries(claim, version=None):
 
 @pytest.mark.parametrize("claim", DIGIT_ENTRIES)
 def test_every_claim_has_the_entries_that_were_published_first(claim):
-    found = [c.place.setting in OF_DIGITS for c, e in entries(claim, 0) if e.rate != "default"]  # which came later
+    found = [c.place.setting in OF_DIGITS for c, e in entries(claim, 0) if e.kind != "default"]  # which came later
     assert (sum(found), len(found) - sum(found)) == (DIGIT_ENTRIES[claim], IMAGE_ENTRIES[claim])
 
 
@@ -568,7 +568,7 @@ def test_arms_share_confirmatory_seeds(claim):
         assert len(c.seeds) >= {"budgets": 5, "variance": 6}.get(claim, many)
     by_arm = {}
     for c, e in entries(claim):
-        by_arm.setdefault((c, e.rate, e.arm, e.level), []).append(e.run.seed)
+        by_arm.setdefault((c, e.kind, e.arm, e.level), []).append(e.run.seed)
     assert all(seeds == [*c.seeds] for (c, *_), seeds in by_arm.items())
 
 
@@ -579,11 +579,11 @@ def test_arms_differ_from_plain_in_nothing_but_the_arm_and_its_rate(claim):
         if c.rate:
             assert e.run.learning_rate == c.rate
         else:
-            arm = arms.arm(e.arm).reference if e.rate == "shared" else e.arm
-            best = rates.chosen_rates("wide" if e.rate == "wide" else "grid")
-            place = dataclasses.replace(c.place, at=()) if e.rate == "base" else c.place
+            arm = arms.arm(e.arm).reference if e.kind == "shared" else e.arm
+            best = rates.chosen_rates("wide" if e.kind == "wide" else "grid")
+            place = dataclasses.replace(c.place, at=()) if e.kind == "base" else c.place
             here = best.get(str(place)) or best.get(place.source, {})
-            assert e.run.learning_rate == (rates.DEFAULT_RATE if e.rate == "default" else here[arm])
+            assert e.run.learning_rate == (rates.DEFAULT_RATE if e.kind == "default" else here[arm])
         neutral = {name: getattr(Run(), name) for name in factors} | {"learning_rate": 1.0, "seed": CONFIRMATORY}
         shared = network(c.place.network).factors(c.place.setting) | dict(c.factors) | {"setting": c.place.setting}
         assert {name: getattr(e.run, name) for name in factors} == dict(factors)

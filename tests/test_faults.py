@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from replication import cli, files
-from replication.bench.record import Record, bench
+from replication.bench.measurements import Measurements, bench
 from replication.claims import registry
 from replication.paths import root
 from replication.results.store import Store
@@ -155,10 +155,10 @@ def test_a_recipe_that_has_changed_is_not_trained_with(tmp_path, monkeypatch):
 
 def test_rates_carry_a_sum(tmp_path):
     path = tmp_path / "rates.json"
-    tuning.record([], path)
+    tuning.write_rates([], path)
     assert rates.rates_in(path)["grid"] == {}
     search = tuning.Search(rates.Place("digits", "logistic"), "plain", (1e-3, 1e-2), range(2), 0, 1e-3)
-    tuning.record([search], path)
+    tuning.write_rates([search], path)
     assert rates.rates_in(path)["grid"] == {"digits/logistic": {"plain": 1e-3}}
     rates._read.cache_clear()
     path.write_text(path.read_text().replace('"plain": 0.001', '"plain": 0.003'))
@@ -226,7 +226,7 @@ def test_what_a_rar_leaves_is_plain(tmp_path):
 def test_what_is_no_file_of_measurements_is_refused(tmp_path, content):
     (tmp_path / "bench.json").write_text(content)
     with pytest.raises(ValueError, match="is no file of measurements"):
-        Record(tmp_path / "bench.json", "cpu")
+        Measurements(tmp_path / "bench.json", "cpu")
 
 
 def test_more_rounds_than_anybody_needs_are_refused(tmp_path):

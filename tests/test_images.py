@@ -109,7 +109,7 @@ def test_rates_of_a_cell_that_no_claim_plans_leave_the_books_alone(own_home, own
     )
     before, apple = rates.published_rates().read_text(), chosen_at("plantvillage/apple", "simple_cnn")
     for name, network in (("plantvillage/tomato@64", "simple_cnn"), ("plantvillage/pepper", "resnet34:random")):
-        assert (rates.Place(name, network), "plain") not in registry.places()
+        assert (rates.Place(name, network), "plain") not in registry.searches()
         assert cli.main(["tune", "base", "--settings", name, "--networks", network]) == 0
         assert rates.published_rates().read_text() == before
         assert f"{own_home / 'rates.json'}" in capsys.readouterr().out
@@ -129,7 +129,7 @@ def test_networks_alone_mean_the_settings_that_are_planned():
     for claim, network in (("base", "vgg19:random"), ("controls", "mlp")):
         with pytest.raises(ValueError, match=f"claim '{claim}' has no cell of network {network}: name settings too"):
             registry.runs([claim], networks=[network])
-    assert registry.places(networks=["vgg19:random"]) == []
+    assert registry.searches(networks=["vgg19:random"]) == []
 
 
 @pytest.mark.parametrize("name", ["folder:/no/such/folder", "cracks"])

@@ -191,7 +191,7 @@ def test_wide_rates_and_those_of_the_base_ratio_are_kinds_too(claim, setting, ne
 def test_curves_are_tuned_at_every_level_and_published_ones_at_1000_to_10():
     for setting, network, apart in (("digits", LITE, True), ("digits", CNN, False)):
         entries = entries_of("ratio", cell_of("ratio", setting, network, seeds=1))
-        rates = {(e.rate, e.arm, e.level): e.run.learning_rate for e in entries if e.variant == "minority varied"}
+        rates = {(e.kind, e.arm, e.level): e.run.learning_rate for e in entries if e.variant == "minority varied"}
         assert (rates["own", "plain", 20] != rates["own", "plain", 10]) == apart
         if apart:
             assert rates["base", "plain", 20] == rates["base", "plain", 10] == rates["own", "plain", 10]
@@ -823,7 +823,7 @@ def test_a_cell_without_entries_of_its_own_plans_nothing_expensive():
                 dict(comparison.factors).get("epochs", Run().epochs) for comparison in registry.plan(name).design(cell)
             ]
             assert runs and set(runs) == {10}, name
-    assert registry.places(["base"], ["folder:/nowhere@32"])[0][0].network == "simple_cnn"
+    assert registry.searches(["base"], ["folder:/nowhere@32"])[0][0].network == "simple_cnn"
     with pytest.raises(ValueError, match="no cell of network timm/resnet10t"):  # no setting: none is made up
         registry.cells("base", networks=["timm/resnet10t:random"])
 

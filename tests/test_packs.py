@@ -18,7 +18,7 @@ from replication.cli import main
 from replication.data.catalogue import DATA_SETS
 from replication.data.decoding import decode
 from replication.data.folders import classes, encoded
-from replication.data.packs import group, open_pack, pack, packed, place
+from replication.data.packs import group, open_pack, pack, pack_folder, packed
 from replication.files import whole
 
 RNG = np.random.default_rng(0)
@@ -366,9 +366,9 @@ def test_a_set_is_packed_at_first_use_and_again_when_it_changes(tmp_path, home, 
     data_set(tmp_path / "cracks", negative={"a.png": PLAIN}, positive={"b.png": PLAIN})
     first = packed("cracks", 16)
     assert first.classes == ("negative", "positive") and first.licence == "CC BY 4.0"
-    written = (place("cracks", 16) / "pack.json").stat().st_mtime_ns
+    written = (pack_folder("cracks", 16) / "pack.json").stat().st_mtime_ns
     assert packed("cracks", 16).digest == first.digest
-    assert (place("cracks", 16) / "pack.json").stat().st_mtime_ns == written
+    assert (pack_folder("cracks", 16) / "pack.json").stat().st_mtime_ns == written
     data_set(tmp_path / "cracks", negative={"c.png": PLAIN})
     assert len(packed("cracks", 16).images) == 3
     shutil.rmtree(tmp_path / "cracks")

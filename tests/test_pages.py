@@ -96,7 +96,7 @@ def test_intervals_and_estimates_are_written_alike():
     assert words.estimate(d).startswith("+0.20 (95\u00a0% interval +0.") and words.estimate(d).endswith(", 4 seeds)")
     assert [words.p_value(p) for p in (0.0123, 0.00009)] == ["0.012", "below 0.001"]
     assert [words.listed(w) for w in (["a"], ["a", "b"], ["a", "b", "c"], [])] == ["a", "a and b", "a, b and c", ""]
-    assert [words.rate(v) for v in (1e-4, 0.003, 1.0)] == ["0.0001", "0.003", "1"]
+    assert [words.rate_text(v) for v in (1e-4, 0.003, 1.0)] == ["0.0001", "0.003", "1"]
     assert [words.duration(s) for s in (0.2, 90, 600, 9000)] == ["1 s", "90 s", "10 minutes", "2.5 hours"]
 
 

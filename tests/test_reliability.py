@@ -74,7 +74,9 @@ def test_the_projection_is_the_line_through_both_sizes(page):
 
 
 def test_the_model_is_that_of_the_page(page):
-    assert page.rate() == 200 and page.added("local") == pytest.approx((0.1, 5.0)) and page.added("ray") is None
+    assert (
+        page.rows_per_second() == 200 and page.added("local") == pytest.approx((0.1, 5.0)) and page.added("ray") is None
+    )
     devices, driver = page.hours(1.5, devices=80, runs=10**6)
     assert (devices, driver) == pytest.approx((10**6 * 1.6 / 80 / 3600, 10**6 / 200 / 3600))
     assert page.breaks_at(80) == pytest.approx(0.4)

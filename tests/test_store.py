@@ -31,7 +31,7 @@ from replication.paths import root
 from replication.results import provenance, published, reproduction
 from replication.results.columns import columns
 from replication.results.compact import run_rows
-from replication.results.frame import HISTORIES, frame, table, values, with_defaults
+from replication.results.frame import HISTORIES, frame, results_frame, values, with_defaults
 from replication.results.kept import CURVES, KEPT_READOUTS
 from replication.results.rows import Result, pack, sealed, unpack
 from replication.results.shelf import Group, group_of
@@ -133,7 +133,7 @@ def test_scores_alone_are_those_of_the_table(store, made_up):
     nan = made_up(Run(seed=8))
     nan.scores["as_trained"]["f1_minority"] = float("nan")
     store.add(nan)
-    whole = table(store.results())
+    whole = results_frame(store.results())
     whole = whole[whole["readout"] == "as_trained"].sort_values("key", ignore_index=True)
     quick = store.scores().sort_values("key", ignore_index=True)
     wanted = ["key", *FACTORS, "data", "provenance", "readout", "f1_minority"]
@@ -622,7 +622,7 @@ def files_of(where: Path) -> dict[Group, str]:
 
 def test_published_results_are_those_of_the_store(shelf, store):
     rows = published.read(where=shelf)
-    wanted = table(store.results()).set_index(["key", "readout"])
+    wanted = results_frame(store.results()).set_index(["key", "readout"])
     kept = [m for m in PUBLISHED_METRICS if m in wanted]
     for row in rows.to_dict("records"):
         whole = wanted.loc[(row["key"], row["readout"])]
@@ -960,7 +960,7 @@ def test_files_of_the_first_form_are_read_beside_new_ones_and_renewed_when_they_
     where, name = tmp_path / "first", "digits/simple_cnn.parquet"
     (where / "digits").mkdir(parents=True)
     first = [made_up(run) for run in (*RUNS[:2], Run(seed=4))]
-    old = table(first).drop(columns=["trained", "ghost_batch"])
+    old = results_frame(first).drop(columns=["trained", "ghost_batch"])
     old.to_parquet(where / name, index=False)
     entry = {"sha256": hashlib.sha256((where / name).read_bytes()).hexdigest(), "rows": len(old)}
     text = json.dumps({"protocol": PROTOCOL, "files": {name: entry}, "provenance": {"made up": RECORD}})
@@ -984,7 +984,7 @@ def test_files_of_the_first_form_are_read_beside_new_ones_and_renewed_when_they_
 
 
 def test_what_was_not_recorded_is_said_to_be(made_up):
-    rows = table(map(made_up, RUNS)).drop(columns=["temperature_test"])
+    rows = results_frame(map(made_up, RUNS)).drop(columns=["temperature_test"])
     part = frame([(("digits", "simple_cnn"), Entry("", "own", r.final_norm, None, r)) for r in RUNS], rows)
     assert len(values(part, "bn")) == 2
     with pytest.raises(KeyError, match="temperature_test was not recorded"):
@@ -1044,8 +1044,8 @@ def test_the_best_mean_wins_among_equals_the_least_loss_then_the_lowest_rate(sco
 
 def test_reproduction_compares_cells_on_the_seeds_in_both(made_up):
     runs = [Run(seed=s, final_norm=norm) for norm in ("none", "bn") for s in range(100, 104)]
-    theirs = table(made_up(run) for run in runs)
-    ours = table(made_up(run) for run in [*runs[:3], *runs[4:], Run(seed=100, batch_size=8)])
+    theirs = results_frame(made_up(run) for run in runs)
+    ours = results_frame(made_up(run) for run in [*runs[:3], *runs[4:], Run(seed=100, batch_size=8)])
     ours.loc[
         (ours["final_norm"] == "bn") & (ours["seed"] == 103) & (ours["readout"] == "as_trained"),
         "f1_minority",
@@ -1064,8 +1064,8 @@ def test_reproduction_compares_cells_on_the_seeds_in_both(made_up):
 
 
 def test_other_data_is_not_compared(made_up):
-    theirs, ours = table([made_up(Run())]), table([made_up(Run(), data="0123456789abcdef")])
-    for cells in (reproduction.compare(theirs, ours), reproduction.compare(theirs, table([]))):
+    theirs, ours = results_frame([made_up(Run())]), results_frame([made_up(Run(), data="0123456789abcdef")])
+    for cells in (reproduction.compare(theirs, ours), reproduction.compare(theirs, results_frame([]))):
         assert cells.empty
         assert reproduction.summary(cells).startswith("nothing to compare")
 
@@ -1140,7 +1140,7 @@ def test_the_first_rates_are_those_that_the_published_pilots_choose(pilots):
 def test_rates_chosen_since_are_those_that_the_published_pilots_choose(pilots):
     """The grid begins as it is registered, and grows as far as the pilots have it grow."""
     chosen = rates.rates_in(rates.published_rates())
-    known = {(str(place), arm): place for place, arm in registry.places()}
+    known = {(str(place), arm): place for place, arm in registry.searches()}
     since = {(place, arm) for place, arms in chosen["grid"].items() if place not in chosen["wide"] for arm in arms}
     assert since == {(place, arm) for place, arms in chosen["tried"].items() for arm in arms} and since <= known.keys()
     for place, arm in since:

@@ -26,12 +26,12 @@ from replication.analysis.thresholds import crossed, first_minority, tuned
 from replication.data.loading import load
 from replication.data.settings import joined, names
 from replication.data.splits import data_digest
-from replication.pages import trial as page
+from replication.pages import trial_report as page
 from replication.pages.parameters import parameters
 from replication.results import published
 from replication.results.store import Store, default_path
 from replication.run import Run
-from replication.running import frozen, trial, tuning
+from replication.running import frozen, trial, trial_files, tuning
 from replication.running.expectation import expected
 from replication.running.initial import make
 from replication.running.local import carry_out_all, key_of
@@ -176,7 +176,7 @@ def test_a_copy_of_a_folder_has_its_rates_and_its_runs(tmp_path, own_home, made_
     images(tmp_path / "here")
     place = Place(f"folder:{tmp_path / 'here'}@16", "simple_cnn")
     search = tuning.Search(place, "plain", (1e-2,), range(2), 0, rate=1e-2)
-    tuning.record([search], own_rates())
+    tuning.write_rates([search], own_rates())
     shutil.copytree(tmp_path / "here", tmp_path / "there, too")
     elsewhere = dataclasses.replace(place, setting=f"folder:{tmp_path / 'there, too'}@16")
     assert elsewhere.name == place.name and str(tmp_path) not in place.name
@@ -271,12 +271,12 @@ def there(tried, monkeypatch):
 
 def test_a_folder_gives_a_page_and_a_table(there):
     out = there / "work" / "try-my wall, north"
-    rows = pd.read_parquet(out / trial.RESULTS)
+    rows = pd.read_parquet(out / trial_files.RESULTS)
     done = rows[(rows["role"] == "confirmatory") & (rows["readout"] == "as_trained")]
     assert done.groupby("arm")["seed"].nunique().to_dict() == dict.fromkeys(ARMS, 12)
     pilots = rows[(rows["role"] == "pilot") & (rows["readout"] == "as_trained")]
     assert pilots.groupby("arm")["seed"].nunique().to_dict() == dict.fromkeys(ARMS, 10)
-    told = json.loads((out / trial.ABOUT).read_text())
+    told = json.loads((out / trial_files.ABOUT).read_text())
     assert set(rows["n_majority"]) == {told["train"][0]} and set(rows["updates"]) == {150}
     found = Comparison(scores(rows[rows["role"] == "confirmatory"]))
     one = done[(done["arm"] == "final_bn") & (done["seed"] == 105)].iloc[0]
@@ -324,9 +324,9 @@ def test_once_more_trains_nothing_wherever_the_folder_lies(there, capsys, monkey
     with Store(default_path()) as store:
         assert store.keys() == before
     assert own_rates().read_text() == rates and "the same command resumes" not in capsys.readouterr().out
-    moved = pd.read_parquet("try-moved/" + trial.RESULTS)
+    moved = pd.read_parquet("try-moved/" + trial_files.RESULTS)
     assert set(moved["setting"]) == {f"folder:{there / 'moved'}"}
-    first = pd.read_parquet(there / "work" / "try-my wall, north" / trial.RESULTS)
+    first = pd.read_parquet(there / "work" / "try-my wall, north" / trial_files.RESULTS)
     assert set(first["key"]) == set(moved["key"])
 
 

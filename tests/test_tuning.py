@@ -66,7 +66,7 @@ def opened(table):
 
 def test_a_cell_in_which_the_fixed_shift_loses_makes_the_answer_no():
     page = opened(remedies())
-    assert [(c.setting, c.rate, c.shown) for c in page.contests] == [
+    assert [(c.setting, c.rate, c.noninferior) for c in page.contests] == [
         (cell.setting, rate, cell is TOMATO) for cell in (TOMATO, SKIN) for rate in untuned.RATES
     ]
     assert all(c.best[0] == "final_bn" for c in page.contests)
@@ -80,7 +80,7 @@ def test_a_cell_in_which_the_fixed_shift_loses_makes_the_answer_no():
 
 def test_just_inside_is_shown_and_just_beyond_is_not():
     for fixed, shown in ((0.84, True), (0.82, False)):
-        assert {c.shown for c in opened(remedies(fixed)).contests if c.setting == TOMATO.setting} == {shown}
+        assert {c.noninferior for c in opened(remedies(fixed)).contests if c.setting == TOMATO.setting} == {shown}
 
 
 def test_a_cell_that_lacks_a_run_is_not_judged():

@@ -44,13 +44,11 @@ def best_of(validation: Floats, test: Floats, resamples: int = 2000) -> Estimate
     return Estimate(expected_best(validation.mean(1), test.mean(1)), low, high)
 
 
-def choices(
-    scores: Floats, choose: Callable[[Floats], int] = lambda means: int(means.argmax()), n: int = 2000
-) -> Floats:
+def choices(scores: Floats, best: Callable[[Floats], int] = lambda means: int(means.argmax()), n: int = 2000) -> Floats:
     """How often each of R rates is chosen, (R,), when the seeds of its pilots (R, m) are drawn anew, with replacement.
 
-    `choose` takes the mean scores (R,) and gives the number of the best.
+    `best` takes the mean scores (R,) and gives the number of the best.
     """
     rng, (rates, seeds) = np.random.default_rng(SEED), scores.shape
     drawn = scores[:, rng.integers(seeds, size=(n, seeds))].mean(2)  # (R, n)
-    return np.bincount([choose(means) for means in drawn.T], minlength=rates) / n
+    return np.bincount([best(means) for means in drawn.T], minlength=rates) / n

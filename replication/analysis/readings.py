@@ -10,7 +10,7 @@ from replication.analysis import metrics
 from replication.analysis.metrics import PUBLISHED_METRICS, Floats, Ints
 from replication.analysis.thresholds import Mask, crossed, first_minority, order_of, tuned, two_f1
 
-_ZERO_IF_DIVERGED = frozenset(metrics._DECISIONS) | {m for m in PUBLISHED_METRICS if "tuned" in m}
+_ZERO_IF_DIVERGED = frozenset(metrics._DECISIONS) | {name for name in PUBLISHED_METRICS if "tuned" in name}
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ def read_all(
     ValueError: as `metrics.score`.
     """
     logits = np.stack([np.asarray(z, dtype=np.float64) for z in readouts.values()])  # (R, M + N, K)
-    m = len(validation)
-    held, seen = logits[:, :m], logits[:, m:]
+    split = len(validation)
+    held, seen = logits[:, :split], logits[:, split:]
     _, labels, counts = metrics._checked(seen[0], test, ndim=2)
     _, validation, _ = metrics._checked(held[0], validation, ndim=2)
     classes = len(counts)

@@ -13,7 +13,7 @@ SECONDS = 0.5
 """that each measurement takes at least"""
 
 
-def _rate(work: Callable[[], None], amount: float, cuda: bool) -> float:
+def _throughput(work: Callable[[], None], amount: float, cuda: bool) -> float:
     """`amount` a call, per second, over as many calls as fill `SECONDS` after a first one."""
     work()
     calls, start = 0, time.perf_counter()
@@ -29,7 +29,7 @@ def _rate(work: Callable[[], None], amount: float, cuda: bool) -> float:
 def _product(side: int, dtype: torch.dtype, device: str) -> float:
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     out = torch.empty_like(a)
-    return _rate(lambda: torch.mm(a, b, out=out), 2 * side**3, device == "cuda")
+    return _throughput(lambda: torch.mm(a, b, out=out), 2 * side**3, device == "cuda")
 
 
 def _convolution(n: int, inputs: int, outputs: int, pixels: int, dtype: torch.dtype, device: str) -> float:
@@ -37,7 +37,9 @@ def _convolution(n: int, inputs: int, outputs: int, pixels: int, dtype: torch.dt
         torch.randn(shape, device=device, dtype=dtype).to(memory_format=torch.channels_last)
         for shape in ((n, inputs, pixels, pixels), (outputs, inputs, 3, 3))
     )
-    return _rate(lambda: torch.conv2d(x, w, padding=1), 2 * 9 * n * inputs * outputs * pixels**2, device == "cuda")
+    return _throughput(
+        lambda: torch.conv2d(x, w, padding=1), 2 * 9 * n * inputs * outputs * pixels**2, device == "cuda"
+    )
 
 
 def ceilings(device: str) -> dict[str, float]:
@@ -58,5 +60,5 @@ def ceilings(device: str) -> dict[str, float]:
         found[f"{name} convolution"] = max(_convolution(*sizes, dtype, device) for sizes in CONVOLUTIONS)
     source = torch.zeros(2**28 if cuda else 2**26, device=device)
     target = torch.empty_like(source)
-    found["copy"] = _rate(lambda: target.copy_(source), 2 * source.nbytes, cuda)
+    found["copy"] = _throughput(lambda: target.copy_(source), 2 * source.nbytes, cuda)
     return found

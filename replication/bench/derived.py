@@ -51,7 +51,7 @@ def peaks(content: dict) -> dict[str, float]:
     }
 
 
-def table(content: dict) -> pd.DataFrame:
+def measured_times(content: dict) -> pd.DataFrame:
     """One row a (workload, peer, round) that was measured.
 
     `run`: seconds a whole run costs the machine when warm (extrapolated by its operations where fewer

@@ -9,7 +9,7 @@ from IPython.display import HTML, Markdown
 from matplotlib.figure import Figure
 
 from replication.analysis.statistics import bca
-from replication.bench.derived import table
+from replication.bench.derived import measured_times
 from replication.bench.peers import peers
 from replication.bench.workloads import WORKLOADS
 from replication.pages.figures import FIGSIZE, GREY, ORANGE, closed
@@ -61,7 +61,9 @@ def _median_and_range(rounds: np.ndarray) -> str:
 
 def goals(contents: list[dict]) -> HTML:
     """Every goal with what was measured in either precision: median, which counts, and range over rounds."""
-    measured = pd.concat([table(content).assign(device=content["provenance"]["device"]) for content in contents])
+    measured = pd.concat(
+        [measured_times(content).assign(device=content["provenance"]["device"]) for content in contents]
+    )
     rows = []
     for goal in GOALS:
         here = measured[measured["device"] == goal.device]
@@ -94,7 +96,7 @@ RUN_GOALS = {
 
 def seconds(content: dict, packing: dict) -> HTML:
     """Goals in seconds: one run on one core, median and slowest round; and what comes before a run, decoding its images."""
-    rows, found = table(content), []
+    rows, found = measured_times(content), []
     for (work, peer), most in RUN_GOALS.items():
         took = rows.loc[(rows["workload"] == work) & (rows["peer"] == peer), "one run"]
         found.append((f"a run of {work} by `{peer}`", most, took.to_numpy()))
@@ -134,7 +136,7 @@ def _seconds(value: float) -> str:
 
 def comparison(content: dict, workload: str) -> HTML:
     """Every peer on a workload: medians over rounds, and the ratio to ours with its range; cold and warm of ten runs."""
-    rows = table(content)
+    rows = measured_times(content)
     rows = rows[rows["workload"] == workload]
     by_peer = rows.groupby("peer", sort=False)
     median = by_peer.median(numeric_only=True)
@@ -163,7 +165,7 @@ def comparison(content: dict, workload: str) -> HTML:
 
 def ratios(contents: list[dict]) -> Picture:
     """Time of a run by that of `ours` in the same round, every peer, workload and round of files of one device."""
-    rows = pd.concat(map(table, contents))
+    rows = pd.concat(map(measured_times, contents))
     others = rows[~rows["peer"].str.startswith("ours")].groupby("workload", sort=False)["ratio"].median()
     finding = "Time of a run relative to ours, median over the peers and rounds: " + ", ".join(
         f"{value:.1f} on {work}" for work, value in others.items()
@@ -271,11 +273,11 @@ def unmeasured(contents: list[dict]) -> HTML:
     rows, done = [], {"cpu": set(), "cuda": set()}
     for content in contents:
         device = content["provenance"]["device"]
-        done[device] |= {(m["workload"], m["peer"]) for m in content["measurements"]}
+        done[device] |= {(row["workload"], row["peer"]) for row in content["measurements"]}
         rows += [
-            {"device": device, "workload": m["workload"], "peers": f"`{m['peer']}`", "why": m["state"]}
-            for m in content["measurements"]
-            if m["state"] != "measured" and m["round"] == 0
+            {"device": device, "workload": row["workload"], "peers": f"`{row['peer']}`", "why": row["state"]}
+            for row in content["measurements"]
+            if row["state"] != "measured" and row["round"] == 0
         ]
     for device, known in done.items():
         if not known:

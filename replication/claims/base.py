@@ -30,7 +30,7 @@ CLAIMED_GAIN = round(CLAIMED_F1[1] - CLAIMED_F1[0], 2)
 LONGER = (30, 100)
 """epochs at which a gain at 10 epochs may be gone"""
 FORMS = ("final_bn_slow", "bn_before")
-"""fastai's momentum, and the other reading of "before the output layer": shown beside the pair, not judged"""
+"""fastai's momentum, and the other interpretation of "before the output layer": shown beside the pair, not judged"""
 AUC_MARGIN = 0.02
 
 

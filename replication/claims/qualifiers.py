@@ -26,12 +26,12 @@ def qualifiers(claim: Claim, unit: Unit, decisions: dict[str, Decision], m: Meas
         yield "explored"
 
 
-def judged_places(claim: Claim, unit: Unit) -> Iterator[Comparison]:
+def judged_comparisons(claim: Claim, unit: Unit) -> Iterator[Comparison]:
     """The comparisons of a unit that its word rests on."""
     return (comparison for comparison in claim.design(unit.cell) if comparison.variant == unit.variant)
 
 
 def grid_ends(claim: Claim, unit: Unit) -> list[str]:
     """Arms whose best learning rate lies at an end of those tried, at any place that the word rests on."""
-    pairs = {pair for c in judged_places(claim, unit) for pair in replace(c, kinds=("own",)).tuned()}
+    pairs = {pair for c in judged_comparisons(claim, unit) for pair in replace(c, kinds=("own",)).tuned()}
     return sorted({arm for place, arm in pairs if at_grid_end(place, arm)})

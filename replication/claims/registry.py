@@ -100,12 +100,12 @@ def cells(
     """
     check_within(1, seeds=seeds)
     names = [setting_of(setting).name for setting in settings]
-    bodies = [str(network_of(network)) for network in networks]
+    wanted = [str(network_of(network)) for network in networks]
     planned = plan(name).cells
-    found = [c for c in planned if (not names or c.setting in names) and (not bodies or c.network in bodies)]
+    found = [c for c in planned if (not names or c.setting in names) and (not wanted or c.network in wanted)]
     known = {(c.setting, c.network) for c in found}
     if names:
-        usual = bodies or ([] if found else ["simple_cnn"])
+        usual = wanted or ([] if found else ["simple_cnn"])
         found += [
             Cell(s, n, EXPLORATORY, UNPLANNED_SEEDS, ("own", "shared", "default"))
             for s in names
@@ -113,7 +113,7 @@ def cells(
             if (s, n) not in known
         ]
     if not found:
-        raise ValueError(f"claim {name!r} has no cell of network {', '.join(bodies)}: name settings too")
+        raise ValueError(f"claim {name!r} has no cell of network {', '.join(wanted)}: name settings too")
     return [replace(c, seeds=seeds) for c in found] if seeds else found
 
 
@@ -133,7 +133,7 @@ def runs(
         plan(name)  # all names before the first cell that has not been tuned
     found: dict[Run, None] = {}
     for name in claims or PLANS:
-        for cell in _asked(name, bool(claims), settings, networks, seeds):
+        for cell in _wanted_cells(name, bool(claims), settings, networks, seeds):
             wanted = replace(cell, kinds=tuple(kind for kind in cell.kinds if not kinds or kind in kinds))
             try:
                 found |= dict.fromkeys(entry.run for entry in plan(name).entries(wanted))
@@ -142,22 +142,24 @@ def runs(
     return sorted(found, key=lambda run: run.seed)
 
 
-def _asked(name: str, by_name: bool, settings: Sequence[str], networks: Sequence[str], seeds: int | None) -> list[Cell]:
+def _wanted_cells(
+    name: str, by_name: bool, settings: Sequence[str], networks: Sequence[str], seeds: int | None
+) -> list[Cell]:
     """The cells of a claim; of one not asked for by name only what it plans."""
     if by_name:
         return cells(name, settings, networks, seeds)
-    names, bodies = {setting_of(s).name for s in settings}, {str(network_of(n)) for n in networks}
-    here = [c for c in plan(name).cells if (not names or c.setting in names) and (not bodies or c.network in bodies)]
+    names, wanted = {setting_of(s).name for s in settings}, {str(network_of(n)) for n in networks}
+    here = [c for c in plan(name).cells if (not names or c.setting in names) and (not wanted or c.network in wanted)]
     return [replace(c, seeds=seeds) for c in here] if seeds else here
 
 
-def places(
+def searches(
     claims: Sequence[str] = (), settings: Sequence[str] = (), networks: Sequence[str] = ()
 ) -> list[tuple[Place, str]]:
     """(place, arm) of every learning rate that the cells of some claims need, each once."""
     found: dict[tuple[Place, str], None] = {}
     for name in claims or PLANS | LAW:
-        for cell in _asked(name, bool(claims), settings, networks, None):
+        for cell in _wanted_cells(name, bool(claims), settings, networks, None):
             for comparison in plan(name).design(cell):
                 found |= dict.fromkeys(comparison.tuned())
     return list(found)
@@ -222,9 +224,9 @@ def _chosen(p: Plan) -> Iterator[Entry]:
 
 def pilots() -> set[Run]:
     """Every run that may have had a part in choosing the learning rates that are planned."""
-    return {run for place, arm in places() for run in pilot_runs(place, arm, LADDER, pilot_seeds(place.network))} | {
+    return {run for place, arm in searches() for run in pilot_runs(place, arm, LADDER, pilot_seeds(place.network))} | {
         run
-        for place, arm in places()
+        for place, arm in searches()
         if not place.at and (home := FIRST_TUNED.get((setting_of(place.setting).source, place.network)))
         for run in pilot_runs(replace(place, setting=home), arm, PILOT_RATES, range(10))
     }

@@ -2,8 +2,8 @@
 
 from replication.data.settings import setting as setting_of
 from replication.study.design import Cell
+from replication.study.networks import input_side
 from replication.study.networks import network as network_of
-from replication.study.networks import shown_at
 
 IDENTITY, CLOSE, FROZEN, RELATED, CONCEPTUAL = "identity", "close", "frozen", "related", "conceptual"
 TIERS = {
@@ -44,7 +44,7 @@ def tier(cell: Cell) -> str:
         return RELATED
     if network.trained == "head":
         return FROZEN
-    if (shown_at(cell.setting) or s.pixels) < LEAST_SIDE:
+    if (input_side(cell.setting) or s.pixels) < LEAST_SIDE:
         return CONCEPTUAL
     return IDENTITY if network.body in PAPERS_BODIES else CLOSE
 

@@ -10,11 +10,11 @@ from replication.cli.parser import parser
 __all__ = ["main", "parser"]
 
 
-PLACES = {"data": "REPLICATION_DATA", "results": "REPLICATION_RESULTS"}
+FOLDERS = {"data": "REPLICATION_DATA", "results": "REPLICATION_RESULTS"}
 """options that stand for a variable of the environment: worker processes and kernels inherit it"""
 
 
-def _set_places(a: argparse.Namespace) -> None:
+def _set_folders(a: argparse.Namespace) -> None:
     """Put the folders given by options into the environment. ValueError where there is nothing to be read."""
     if (data := getattr(a, "data", None)) and a.action is not verbs.data_fetch and not data.is_dir():
         raise ValueError(f"--data {data} is no folder: it holds one folder a data set, such as cracks/")
@@ -23,7 +23,7 @@ def _set_places(a: argparse.Namespace) -> None:
             f"--results {results} holds no published results: `replication publish --to {results}` makes it"
         )
     os.environ.update(
-        {name: str(given.resolve()) for option, name in PLACES.items() if (given := getattr(a, option, None))}
+        {name: str(given.resolve()) for option, name in FOLDERS.items() if (given := getattr(a, option, None))}
     )
 
 
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     a = parser().parse_args(arguments)
     try:
-        _set_places(a)
+        _set_folders(a)
         a.action(a)
     except (ValueError, OSError) as error:
         print(f"replication: {error}", file=sys.stderr)

@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
             "--data", type=arguments.path, metavar="PATH", help="folder of the image sets (default: REPLICATION_DATA)"
         )
 
-    def places(sub: argparse.ArgumentParser) -> None:
+    def cell_options(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(
             "--settings",
             type=arguments.names,
@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
 
     run = verb("run", verbs.run)
     run.add_argument("claims", nargs="*", metavar="CLAIM", help="e.g. base ratio (default: all)")
-    places(run)
+    cell_options(run)
     run.add_argument(
         "--engine", default="auto", help="auto (default), loop, streams or stacked: one by one or many at a time"
     )
@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
 
     tune = verb("tune", verbs.tune)
     tune.add_argument("claims", nargs="*", metavar="CLAIM", help="whose arms (default: all)")
-    places(tune)
+    cell_options(tune)
     tune.add_argument(
         "--arms", type=arguments.names, default=(), help="comma-separated, e.g. plain,final_bn (default: all)"
     )

@@ -63,7 +63,7 @@ def tune(a: argparse.Namespace) -> None:
 
     check_within(*WORKERS, workers=a.workers)
     check_here(a.settings, a.networks)
-    wanted = [(place, arm) for place, arm in registry.places(a.claims, a.settings, a.networks)]
+    wanted = [(place, arm) for place, arm in registry.searches(a.claims, a.settings, a.networks)]
     wanted = [(place, arm) for place, arm in wanted if not a.arms or arm in a.arms]
     if not wanted:
         raise ValueError(
@@ -73,7 +73,7 @@ def tune(a: argparse.Namespace) -> None:
         train = local.within(a.time_budget, store, a.device, a.workers, a.engine)
         _announce([run for place, arm in wanted for run in tuning.Search.begin(place, arm).runs()], store, a)
         settled, short = tuning.tune(wanted, store, train)
-    for path in tuning.record_all(settled, set(registry.places())):
+    for path in tuning.write_all_rates(settled, set(registry.searches())):
         print(f"chosen learning rates written to {path}")
     for search in settled:
         end_of = " (an end of those tried)" if search.rate in (min(search.rates), max(search.rates)) else ""
@@ -86,9 +86,11 @@ def try_images(a: argparse.Namespace) -> None:
     """Does the layer help on your images? one page and one table from a folder of them."""
     import time
 
-    from replication.pages import trial as page
+    from replication.pages.trial import open_trial
+    from replication.pages.trial_report import make
     from replication.pages.words import duration
-    from replication.running import local, trial
+    from replication.running import local, trial, trial_files
+    from replication.running.trial_time import expected
     from replication.study.networks import network
 
     check_within(*SEEDS, seeds=a.seeds)
@@ -99,21 +101,21 @@ def try_images(a: argparse.Namespace) -> None:
     wanted = network(a.network)
     if a.finetune:
         wanted = dataclasses.replace(wanted, trained="all")
-    out = trial.place_of_results(a.path, a.out)
+    out = trial_files.results_folder(a.path, a.out)
     made, seen = trial.prepare(a.path, a.majority, str(wanted), a.seeds, a.pixels, a.train)
     print(
         f"{wanted.label}: {len(trial.ARMS)} ways to train are tuned on pilot seeds and trained on {a.seeds} more; "
-        f"this takes about {duration(trial.expected(made, device))} on this machine, less what it has done before",
+        f"this takes about {duration(expected(made, device))} on this machine, less what it has done before",
         flush=True,
     )
     with _store() as store:
         left = None if a.time_budget is None else max(0.0, a.time_budget - (time.monotonic() - began))
         whole = trial.carry_out(made, store, device, a.workers, left)
-        some = trial.keep(made, seen, store, out, device, time.monotonic() - began)
-    print(f"all rows: {out / trial.RESULTS}")
+        some = trial_files.keep(made, seen, store, out, device, time.monotonic() - began)
+    print(f"all rows: {out / trial_files.RESULTS}")
     if some:
-        print(f"page: {page.make(out)}")
-        print(page.open_trial(out).sentence())
+        print(f"page: {make(out)}")
+        print(open_trial(out).sentence())
     if not whole:
         print("not all of it is done: the same command resumes")
 
@@ -143,7 +145,7 @@ def pretrain(a: argparse.Namespace) -> None:
 
 def bench(a: argparse.Namespace) -> None:
     """Time this package beside what people use; goes on where an earlier call stopped."""
-    from replication.bench.record import bench
+    from replication.bench.measurements import bench
     from replication.running import local
 
     done = bench(a.out, a.workloads, a.peers, a.rounds, local.device_of(a.device), a.curves, a.time_budget)
@@ -289,10 +291,10 @@ def data_fetch(a: argparse.Namespace) -> None:
 
 def data_pack(a: argparse.Namespace) -> None:
     """Decode a set of images once into a memory-mapped array."""
-    from replication.data.packs import classes_of, folder_of, open_pack, pack, place
+    from replication.data.packs import classes_of, folder_of, open_pack, pack, pack_folder
 
     classes_of(a.name)
-    where = pack(folder_of(a.name), a.pixels, place(a.name, a.pixels), a.skip_broken)
+    where = pack(folder_of(a.name), a.pixels, pack_folder(a.name, a.pixels), a.skip_broken)
     source = open_pack(where)
     left_out = json.loads((where / "pack.json").read_text())["broken"]
     print(

@@ -35,8 +35,8 @@ class DataSet:
 
         If it is at neither place: where the next fetch would put it.
         """
-        places = [root / self.name for root in roots()]
-        return next((place for place in places if place.is_dir()), places[0])
+        folders = [root / self.name for root in roots()]
+        return next((folder for folder in folders if folder.is_dir()), folders[0])
 
     def downloads(self) -> Path:
         """Where official files are kept until the set is whole: beside it, so that images move without being copied."""

@@ -119,7 +119,7 @@ def _folder(label: str, folder: Path, listing: Listing, part: str = "", prefix: 
 
 def _archive(label: str, path: Path, listing: Listing, part: str = "", prefix: str = "") -> None:
     """Add the images of an archive, by name there; its folders are no part of their names."""
-    for member in sorted(members(path), key=lambda m: m.name):
+    for member in sorted(members(path), key=lambda member: member.name):
         if is_image(member.name):
             listing.photos.append(Photo(label, prefix + PurePosixPath(member.name).name, path, member, part))
         else:
@@ -195,7 +195,7 @@ def own(path: Path) -> Listing:
     photograph (`x_mask.png`, `x.png`) are left out. ValueError says what is missing or contradicts itself.
     """
     if path.is_file() and path.suffix.lower() == ".csv":
-        listing = _table(path)
+        listing = _listed(path)
     else:
         found, listing = classes(path), Listing()
         split = {name: PARTS[name.lower()] for name in found if name.lower() in PARTS}
@@ -241,7 +241,7 @@ def _check_split(path: Path, found: dict[str, Path], split: dict[str, str]) -> N
             )
 
 
-def _table(path: Path) -> Listing:
+def _listed(path: Path) -> Listing:
     listing, seen = Listing(), {}
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -291,7 +291,7 @@ def _without_masks(listing: Listing) -> None:
 def stamp(path: Path) -> dict[str, str]:
     """What tells a change of a data set's files, by class: 16 hex digits over the name, size and time of every file."""
     if path.is_file():
-        return {"table": _stamp([path, *(photo.path for photo in _table(path).photos)], path.parent)}
+        return {"table": _stamp([path, *(photo.path for photo in _listed(path).photos)], path.parent)}
     return {name: _stamp(walk(below) if below.is_dir() else [below], path) for name, below in classes(path).items()}
 
 

@@ -8,7 +8,7 @@ from replication.data.catalogue import DATA_SETS, DataSet
 from replication.data.fetch.listed import listed
 from replication.data.folders import images_of, is_image
 from replication.data.loading import SOURCES, load
-from replication.data.packs import classes_of, open_pack, place, size_of
+from replication.data.packs import classes_of, open_pack, pack_folder, size_of
 from replication.data.settings import SETTINGS
 from replication.paths import home
 
@@ -20,12 +20,14 @@ def count(path: Path) -> int:
 
 def packs(name: str) -> dict[int, Path]:
     """Packs of a data set on this machine, by the side of their images in pixels."""
-    folder = place(name, 0).parent
+    folder = pack_folder(name, 0).parent
     found = (
         re.fullmatch(rf"{re.escape(name)}-(\d+)", path.name) for path in (folder.iterdir() if folder.is_dir() else ())
     )
     sizes = sorted(int(match[1]) for match in found if match)
-    return {pixels: place(name, pixels) for pixels in sizes if (place(name, pixels) / "pack.json").is_file()}
+    return {
+        pixels: pack_folder(name, pixels) for pixels in sizes if (pack_folder(name, pixels) / "pack.json").is_file()
+    }
 
 
 def _uses(source: str) -> str:
@@ -58,7 +60,7 @@ def _packs(name: str) -> list[str]:
     if not found:
         return ["  not packed yet: its first use does that"]
     megabytes = sum(map(size_of, found.values())) / 1e6
-    said = f"  packed at {', '.join(whole)}, {megabytes:.1f} MB in {place(name, 0).parent}"
+    said = f"  packed at {', '.join(whole)}, {megabytes:.1f} MB in {pack_folder(name, 0).parent}"
     return ([said] if whole else []) + damaged
 
 

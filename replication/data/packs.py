@@ -285,7 +285,7 @@ def classes_of(name: str) -> dict[str, Path]:
         raise ValueError(f"{error}; {DATA_SETS[name].how_to_get()}" if name in DATA_SETS else str(error)) from error
 
 
-def place(name: str, pixels: int) -> Path:
+def pack_folder(name: str, pixels: int) -> Path:
     """Where the pack of a data set, see `folder_of`, is kept on this machine."""
     path = folder_of(name)
     spelt = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
@@ -299,7 +299,7 @@ def packed(name: str, pixels: int) -> Source:
     A pack is enough: the files it was made of may be gone. ValueError for an unknown name, where there is neither, and
     for a damaged pack.
     """
-    where, data_set = place(name, pixels), DATA_SETS.get(name)
+    where, data_set = pack_folder(name, pixels), DATA_SETS.get(name)
     recover(where)
     known = (where / "pack.json").is_file()
     try:

@@ -71,10 +71,10 @@ def sizes(source: Source, s: Setting, seed: int = 0) -> Sizes:
     many, few = _room(source, majority), _room(source, minority)
     ten = TRAIN // RATIO
     if source.parts is None:
-        m, n = many["all"], few["all"]
-        test = min(150, m * 150 // 1300, max((n - ten) * 2 // 3, min(LEAST_TEST, (n - LEAST_MINORITY) * 2 // 3)))
+        n_many, n = many["all"], few["all"]
+        test = min(150, n_many * 150 // 1300, max((n - ten) * 2 // 3, min(LEAST_TEST, (n - LEAST_MINORITY) * 2 // 3)))
         validation = (min(150, test), min(75, test // 2))
-        left, least = m - test - validation[0], n - test - validation[1]
+        left, least = n_many - test - validation[0], n - test - validation[1]
     else:
         test = min(150, many["test"], few["test"])
         if many["validation"]:

@@ -29,7 +29,7 @@ from replication.pages.parameters import Parameters, parameters
 from replication.pages.picture import Picture
 from replication.pages.selection import published_rows
 from replication.pages.style import NO_SKILL, look
-from replication.pages.words import estimate, listed, number, rate
+from replication.pages.words import estimate, listed, number, rate_text
 from replication.results.frame import arm_and_readout, values
 from replication.run import CONFIRMATORY, Run
 
@@ -44,7 +44,7 @@ Scores = dict[str, np.ndarray]
 class AdvicePage:
     """What to do about a rare class, from the published results of heads on frozen bodies."""
 
-    asked: Parameters
+    parameters: Parameters
 
     @cached_property
     def results(self) -> pd.DataFrame:
@@ -77,7 +77,7 @@ class AdvicePage:
             found[name] = values(part[part["variant"] == ""], arm, metric, readout)
         fixed = part[part["variant"] == "untuned"]
         for at in sorted(fixed["level"].unique()):
-            found[f"{UNTUNED} at {rate(at)}"] = values(fixed[fixed["level"] == at], UNTUNED, metric)
+            found[f"{UNTUNED} at {rate_text(at)}"] = values(fixed[fixed["level"] == at], UNTUNED, metric)
         return found
 
     def figure(self) -> Picture | HTML:
@@ -105,10 +105,10 @@ class AdvicePage:
 
     def sentences(self) -> Markdown:
         """The five sentences."""
-        lines = [*self._found(), self._rate(), self._never_both()]
+        lines = [*self._findings(), self._rate(), self._never_both()]
         return Markdown("\n".join(f"{k}. {line}" for k, line in enumerate(lines, 1)))
 
-    def _found(self) -> list[str]:
+    def _findings(self) -> list[str]:
         """The first three, from the cells that were run."""
         if not self.cells:
             return ["**Adjust the logits first**: it costs nothing. *Not run yet.*", "*Not run yet.*", "*Not run yet.*"]
@@ -144,7 +144,7 @@ class AdvicePage:
     def _rate(self) -> str:
         """What the law says of the learning rate."""
         at = {lr: law.predicted(Run(final_norm="bn", learning_rate=lr)).shift for lr in (1e-3, 3e-3, 1e-2, 3e-2)}
-        said = listed([f"{number(shift)} at {rate(lr)}" for lr, shift in at.items()])
+        said = listed([f"{number(shift)} at {rate_text(lr)}" for lr, shift in at.items()])
         return (
             "**Otherwise choose the rate by the shift that it gives.** The [law](law.html) says how far the threshold moves. "
             f"With Adam, 10 epochs of 1010 images and batches of 64 it moves by {said}."

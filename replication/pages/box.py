@@ -29,7 +29,7 @@ def _claim(page) -> str:
         ""
         if not page.local
         else (
-            f"<p class='local'><strong>Computed on this machine</strong>, {page.asked.seeds} "
+            f"<p class='local'><strong>Computed on this machine</strong>, {page.parameters.seeds} "
             f"seeds; not the published results.</p>"
         )
     )
@@ -38,14 +38,14 @@ def _claim(page) -> str:
     return f"<p class='claim'><strong>The claim.</strong> {page.plan.statement} <small>({page.plan.source})</small></p>{local}"
 
 
-def _answer(page, told: Story) -> list[str]:
+def _answer(page, words: Story) -> list[str]:
     if not isinstance(page.plan, Claim):
         return ["<p class='answer'><span class='qualifier'>exploratory: not judged</span></p>"]
     found = judgements.focus(page.judgement)
     number = judgements.number_of(page.plan, found) if found else ""
     text = f"{number[0].upper()}{number[1:]}" if number else "No result yet"
-    where = f" <small>Each arm at its own learning rate.{_readings(page)}</small>" if found else ""
-    caveat = f"<p class='caveat'><strong>Caution.</strong> {told.caveat} {_seeds(page)}</p>"
+    where = f" <small>Each arm at its own learning rate.{_predictor_scores(page)}</small>" if found else ""
+    caveat = f"<p class='caveat'><strong>Caution.</strong> {words.caveat} {_seeds(page)}</p>"
     return [
         judgements.headlines_html(page.judgement, page.single),
         f"<p class='number'>{text}{where}</p>",
@@ -53,7 +53,7 @@ def _answer(page, told: Story) -> list[str]:
     ]
 
 
-def _readings(page) -> str:
+def _predictor_scores(page) -> str:
     """Minority F1 of the network without the layer, with it, and read otherwise, of the claims on the base pair."""
     if page.name not in ("base", "removal", "generality") or not page.selection.has(page.lead, **page.where):
         return ""

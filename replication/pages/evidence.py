@@ -10,8 +10,8 @@ from replication.analysis import statistics as st
 from replication.analysis.effects import Curve, Effect
 from replication.claims.judge import effects
 from replication.pages import figures, judgements
-from replication.pages.asked import LEADING, Results
 from replication.pages.names import METRICS, arm_label, cell_label, effect_label
+from replication.pages.page_results import LEADING, Results
 from replication.pages.picture import Picture
 from replication.pages.selection import Missing
 from replication.pages.tables import difference_rows, effect_table, folded, missing_html, pair_rows, shown, table_html
@@ -41,8 +41,8 @@ class Evidence(Results):
         for c in self.judgement.cells:
             by_kind = {
                 kind: e.d
-                for kind, m in c.measures.items()
-                if isinstance(e := m.get(name), Effect)
+                for kind, measures in c.measures.items()
+                if isinstance(e := measures.get(name), Effect)
                 and np.isfinite(e.d).all()
                 and kind in ("own", "shared", "default")
             }

@@ -24,7 +24,7 @@ from replication.pages.canvas import (
 )
 from replication.pages.names import KINDS, METRICS, READOUTS, arm_label
 from replication.pages.style import INK, KIND_FILLS, LOOKS, SIGNS, VERDICTS, Look, look
-from replication.pages.words import rate as rate_text
+from replication.pages.words import rate_text
 from replication.results.frame import arm_and_readout, values
 
 GREY, ORANGE = LOOKS["plain"].colour, LOOKS["final_bn"].colour

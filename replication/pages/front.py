@@ -26,10 +26,10 @@ class Front:
     """The claims' judgements and the cells of the base pair."""
 
     def __init__(self, namespace: Mapping[str, object]):
-        asked = parameters(namespace)
-        self.board, self.base = Scoreboard(asked), Page("base", asked)
+        wanted = parameters(namespace)
+        self.board, self.base = Scoreboard(wanted), Page("base", wanted)
 
-    def shown(self) -> list[Cell]:
+    def cells(self) -> list[Cell]:
         """The cells of the figure: those that know ImageNet first, then the others; of each images and network once."""
         whole = list(self.base.selection.whole(**self.base.where))
         transfer = [c for c in whole if tier(c) != CONCEPTUAL]
@@ -79,8 +79,8 @@ class Front:
         return f"**Not complete yet**: {'; '.join(f'{TIERS[name]} (tier *{name}*)' for name in open_tiers)}."
 
     def hero(self) -> Picture | HTML:
-        """Macro F1 of the four readings on every setting and network."""
-        cells = self.shown()
+        """Macro F1 of the four predictors on every setting and network."""
+        cells = self.cells()
         gains = {c: self._macro_gain(c) for c in cells}
         up = sum(g > MARGIN for g in gains.values())
         finding = (

@@ -27,7 +27,7 @@ from replication.pages.picture import Picture
 from replication.pages.selection import HERE, published_rows
 from replication.pages.style import INK, SIGNS
 from replication.pages.tables import folded, shown, table_html
-from replication.pages.words import number, rate, signed
+from replication.pages.words import number, rate_text, signed
 from replication.run import CONFIRMATORY, Run
 from replication.study.design import EXPLORATORY, Cell
 
@@ -57,15 +57,18 @@ _NATS = "learned shift, minority minus majority (nats)"
 class LawPage:
     """The law's page on the published results, or on the small CNN trained here if `seeds` asks for it."""
 
-    asked: Parameters
+    parameters: Parameters
 
     @cached_property
     def outcomes(self) -> list[PredictionVerdict]:
         """Every prediction with what came of it; trained here, those that need the layer at four learning rates alone."""
-        if self.asked.seeds:
-            settings, networks = names(self.asked.settings) or [HERE], names(self.asked.networks) or ["simple_cnn"]
-            cells = [Cell(s, n, EXPLORATORY, self.asked.seeds, ("default",)) for s in settings for n in networks]
-            results = local.trained(PLANS["law_log_odds"], cells, self.asked)
+        if self.parameters.seeds:
+            settings, networks = (
+                names(self.parameters.settings) or [HERE],
+                names(self.parameters.networks) or ["simple_cnn"],
+            )
+            cells = [Cell(s, n, EXPLORATORY, self.parameters.seeds, ("default",)) for s in settings for n in networks]
+            results = local.trained(PLANS["law_log_odds"], cells, self.parameters)
             return [law_judge.judge(id, results, cells) for id in ("shift", "log_odds", "mean_confidence")]
         rows = published_rows(law_judge.settings())
         if len(rows):
@@ -83,9 +86,9 @@ class LawPage:
         """The box atop the page."""
         here = (
             ""
-            if not self.asked.seeds
+            if not self.parameters.seeds
             else (
-                f"<p class='local'><strong>Computed on this machine</strong>, {self.asked.seeds} "
+                f"<p class='local'><strong>Computed on this machine</strong>, {self.parameters.seeds} "
                 f"seeds; not the published results.</p>"
             )
         )
@@ -148,7 +151,7 @@ class LawPage:
                     "what": c.what,
                     "S": c.S,
                     "expected": c.expected,
-                    "found": c.found,
+                    "found": c.observed,
                     "low": c.low,
                     "high": c.high,
                     "seeds": c.seeds,
@@ -171,7 +174,7 @@ class LawPage:
                     "images and network": cell_label((c.setting, c.network)),
                     "level": c.what,
                     "expected": number(c.expected, 3),
-                    "found": number(c.found, 3),
+                    "found": number(c.observed, 3),
                     "interval": f"{number(c.low, 3)} to {number(c.high, 3)}",
                     "seeds": c.seeds,
                     "within the rule": {True: "yes", False: "no", None: "not judged"}[c.holds],
@@ -203,7 +206,7 @@ class LawPage:
                     "level": c.what,
                     "S": c.S,
                     "simulated": c.expected,
-                    "found": c.found,
+                    "found": c.observed,
                     "seeds": c.seeds,
                 }
                 for c in checks
@@ -245,9 +248,9 @@ def said(o: PredictionVerdict) -> str:
     far = o.largest
     where = f"{cell_label((far.setting, far.network))}, {far.what}"
     missed = o.word == FAILED or held < len(o.judged)
-    place = "Furthest off" if not missed else "Not where"
+    lead = "Furthest off" if not missed else "Not where"
     return (
-        f"{held} of {len(o.judged)} checks hold; mean deviation {number(o.mean_deviation, 3)}. {place}: {where}: "
+        f"{held} of {len(o.judged)} checks hold; mean deviation {number(o.mean_deviation, 3)}. {lead}: {where}: "
         f"{signed(far.deviation, 3)} (margin {number(far.margin)})."
     )
 
@@ -266,7 +269,7 @@ def told(
     )
     found, prior = law.predicted(run), np.log(n_minority / run.n_majority)
     return Markdown(
-        f"With {optimizer} at a peak rate of {rate(learning_rate)}, {epochs} epochs and batches of {batch_size} there are "
+        f"With {optimizer} at a peak rate of {rate_text(learning_rate)}, {epochs} epochs and batches of {batch_size} there are "
         f"{len(found.shifts)} updates, and the rates sum to S = {number(found.S)}. The shift ends at **{number(found.shift)}** "
         f"nats; the log prior is {number(prior)}. Mean confidence at training prevalence is then "
         f"{number(law.confidence(found.shift))}."
@@ -293,7 +296,7 @@ def curve(checks: Sequence[Check]) -> Figure:
         own = [c for c in checks if (c.setting, c.network) == cell]
         ax.plot(
             [c.S for c in own],
-            [c.found for c in own],
+            [c.observed for c in own],
             ls="",
             marker=_MARKERS[k % 7],
             color=_COLOURS[k % 7],
@@ -318,7 +321,7 @@ def logits_picture(learning_rate: float = 3e-3) -> Picture:
     shift = law.predicted(Run(final_norm="bn", learning_rate=learning_rate)).shift
     text = (
         f"Before the layer the log-odds may lie anywhere; behind it their mean over a batch is the difference of the shifts, "
-        f"{number(shift)} at a rate of {rate(learning_rate)}, and part of the minority lies beyond zero."
+        f"{number(shift)} at a rate of {rate_text(learning_rate)}, and part of the minority lies beyond zero."
     )
     drawn = pd.DataFrame(
         [{"panel": title, **dict(zip(("class", "mean", "spread"), c))} for title, *c in _panels(shift)]

@@ -6,7 +6,7 @@ import pandas as pd
 
 from replication.claims.claim import Plan
 from replication.pages.parameters import Parameters
-from replication.results.frame import table
+from replication.results.frame import results_frame
 from replication.results.store import Store, default_path
 from replication.run import Run
 from replication.study.design import Cell
@@ -28,15 +28,15 @@ def wanted(plan: Plan, cells: list[Cell], named: bool) -> list[Run]:
     return sorted(runs, key=lambda run: run.seed)
 
 
-def trained(plan: Plan, cells: list[Cell], asked: Parameters) -> pd.DataFrame:
+def trained(plan: Plan, cells: list[Cell], parameters: Parameters) -> pd.DataFrame:
     """The results of some cells from this machine's store, trained first where it lacks them."""
     from replication.running.local import carry_out_all, key_of
 
-    runs = wanted(plan, cells, bool(asked.settings or asked.networks))
+    runs = wanted(plan, cells, bool(parameters.settings or parameters.networks))
     with Store(default_path()) as store:
-        carry_out_all(runs, store, asked.device)
+        carry_out_all(runs, store, parameters.device)
         by_key = {key_of(run): run for run in runs}  # a folder of one's own may have lain elsewhere then
-        return table(replace(result, run=by_key[result.key]) for result in store.results(set(by_key)))
+        return results_frame(replace(result, run=by_key[result.key]) for result in store.results(set(by_key)))
 
 
 def records() -> dict[str, dict]:

@@ -82,22 +82,22 @@ def network_label(name: str) -> str:
 
 def cell_label(cell: Cell | tuple[str, str]) -> str:
     """A cell for readers: its images and its network."""
-    images, body = (cell.setting, cell.network) if isinstance(cell, Cell) else cell
-    return f"{setting_label(images)} · {network_label(body)}"
+    images, name = (cell.setting, cell.network) if isinstance(cell, Cell) else cell
+    return f"{setting_label(images)} · {network_label(name)}"
 
 
 def cell_phrase(cell: Cell | tuple[str, str]) -> str:
     """A cell within a sentence: `tomato leaves (160 px) with a frozen EfficientNet-Lite0`."""
     images, name = (cell.setting, cell.network) if isinstance(cell, Cell) else cell
     found = network(name)
-    body = network_label(found.body if found.body in SMALL_BODIES else f"{found.body}:random").partition(", ")[0]
+    label = network_label(found.body if found.body in SMALL_BODIES else f"{found.body}:random").partition(", ")[0]
     before = "frozen " if found.trained == "head" else "fine-tuned " if found.init == "imagenet" else ""
     after = {"imagenet": "", "other_crops": " that knows other crops' leaves"}.get(found.init, " from random weights")
     if found.body in SMALL_BODIES:
         after = ""
     elif found.init not in ("imagenet", "random", "other_crops"):
         after = " from a checkpoint of one's own"
-    words = f"{before}{body}{after}" + (" and fastai's head" if found.head == "fastai" else "")
+    words = f"{before}{label}{after}" + (" and fastai's head" if found.head == "fastai" else "")
     article = "" if found.body == "logistic" else "an " if words[0] in "AEIOU" else "a "
     what, _, which = setting_label(images).partition(", ")
     return f"{what}{f' ({which})' if which else ''} with {article}{words}"

@@ -45,7 +45,7 @@ def _without_traces(notebook: Path) -> None:
     for part in (content, *content["cells"]):
         for name in ("papermill", "execution"):
             part["metadata"].pop(name, None)
-    notebook.write_text(json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+    write(notebook, json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
 
 
 def _execute(

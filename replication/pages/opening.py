@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from replication.files import write
 from replication.pages.repository import address
 
 TAG = "get-the-code"
@@ -36,5 +37,4 @@ def put_first(notebook: Path) -> None:
         return
     first = next(n for n, c in enumerate(rest) if c["cell_type"] == "code")
     content["cells"] = [*rest[:first], new, *rest[first:]]
-    text = json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True)
-    notebook.write_text(text + "\n", encoding="utf-8")
+    write(notebook, json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n")

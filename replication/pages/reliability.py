@@ -138,7 +138,7 @@ class Reliability:
                     | {f"{RUNS:,}, projected": f"{size.many[1]:,}", "goal": f"{GOALS['size']:,}"})  # fmt: skip
         return shown(pd.DataFrame(made), f"The local store at scale, {self._said('rows')}")
 
-    def rate(self) -> float:
+    def rows_per_second(self) -> float:
         """Rows a second that one driver stores, the slower of its measurements."""
         return min(row["rows"] / row["seconds"] for row in self.steps if row["step"] == "add")
 
@@ -197,11 +197,11 @@ class Reliability:
 
     def hours(self, seconds: float, devices: int = NODES * DEVICES, runs: int = RUNS) -> tuple[float, float]:
         """Hours that devices need for all runs, and the one driver for storing them; the longer one counts."""
-        return runs * (seconds + self.overhead) / devices / 3600, runs / self.rate() / 3600
+        return runs * (seconds + self.overhead) / devices / 3600, runs / self.rows_per_second() / 3600
 
     def breaks_at(self, devices: int = NODES * DEVICES) -> float:
         """Seconds a run, all included, below which the driver is the limit."""
-        return devices / self.rate()
+        return devices / self.rows_per_second()
 
     def projection(self) -> HTML:
         """The model's hours for a million runs on ten nodes of eight GPUs."""
@@ -225,10 +225,10 @@ class Reliability:
         """Where the model says that one driver no longer suffices."""
         whose = "Ray" if self.added("ray") else "a process of ours (Ray's own was not measured)"
         return Markdown(
-            f"One driver stored {self.rate():.0f} rows a second, so that it is the limit where {NODES * DEVICES} GPUs finish a "
-            f"run in less than **{number(self.breaks_at())} s** each, what is added to training included "
-            f"({number(self.overhead, 2)} s by {whose}). Below that, job arrays are the better way: every shard "
-            "writes a store of its own."
+            f"One driver stored {self.rows_per_second():.0f} rows a second, so that it is the limit where "
+            f"{NODES * DEVICES} GPUs finish a run in less than **{number(self.breaks_at())} s** each, "
+            f"what is added to training included ({number(self.overhead, 2)} s by {whose}). "
+            "Below that, job arrays are the better way: every shard writes a store of its own."
         )
 
     # --- Pages ----------------------------------------------------------------------------------------

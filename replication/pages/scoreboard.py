@@ -23,7 +23,7 @@ from replication.pages.tables import plain as stripped
 from replication.pages.words import duration, p_value, signed
 from replication.paths import root
 from replication.results import published, reproduction
-from replication.results.frame import table
+from replication.results.frame import results_frame
 
 
 def _short(qualifier: str) -> str:
@@ -39,13 +39,13 @@ def linked(name: str, title: str) -> str:
 class Scoreboard:
     """Every claim's judgement on the published results, or on runs of this machine if `seeds` asks for them."""
 
-    def __init__(self, asked: Parameters):
-        self.asked = asked
+    def __init__(self, parameters: Parameters):
+        self.parameters = parameters
         self.judgements: dict[str, Judgement] = {}
         for name, claim in registry.CLAIMS.items():
-            cells = asked_cells(name, asked)
-            results = local.trained(claim, cells, asked) if asked.seeds else published_rows()
-            self.judgements[name] = judge(claim, Selection(claim, cells, results, asked.seeds > 0).frame, cells)
+            cells = asked_cells(name, parameters)
+            results = local.trained(claim, cells, parameters) if parameters.seeds else published_rows()
+            self.judgements[name] = judge(claim, Selection(claim, cells, results, parameters.seeds > 0).frame, cells)
 
     def rows(self) -> pd.DataFrame:
         """One row a claim, or a part of it that has a word of its own: verdict, tier, qualifiers, number, reason."""
@@ -229,7 +229,7 @@ def reproduced() -> tuple[str, pd.DataFrame]:
     if not default_path().exists():
         return reproduction.summary(pd.DataFrame()), pd.DataFrame()
     with Store(default_path()) as store:
-        fresh = table(store.results())
+        fresh = results_frame(store.results())
     cells = reproduction.compare(published.read(), fresh)
     return reproduction.summary(cells), cells
 

@@ -43,10 +43,10 @@ def published_rows(settings: tuple[str, ...] = ()) -> pd.DataFrame:
     return _read(where, tuple(path.stat().st_mtime_ns for path in files), settings)
 
 
-def asked_cells(name: str, asked: Parameters) -> list[Cell]:
+def asked_cells(name: str, parameters: Parameters) -> list[Cell]:
     """The cells that a notebook's parameters ask for; where it trains here, what needs no files unless it is named."""
-    settings, networks, seeds = names(asked.settings), names(asked.networks), asked.seeds or None
-    if not asked.seeds or settings:
+    settings, networks, seeds = names(parameters.settings), names(parameters.networks), parameters.seeds or None
+    if not parameters.seeds or settings:
         return registry.cells(name, settings, networks, seeds)
     planned = registry.cells(name, (), networks, seeds)
     here = [c for c in planned if c.setting == HERE and (networks or network_of(c.network).body in SMALL_BODIES)]

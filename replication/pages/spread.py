@@ -14,7 +14,7 @@ from replication.claims.claim import Plan
 from replication.claims.judge import plan_frame
 from replication.pages.names import arm_label, setting_label
 from replication.pages.tables import csv_link, shown
-from replication.pages.words import between, number, rate, signed
+from replication.pages.words import between, number, rate_text, signed
 from replication.results import published
 from replication.results.frame import complete, values
 from replication.run import FACTORS
@@ -44,10 +44,10 @@ class Spread:
                     {
                         "images": setting_label(cell.setting),
                         "arm": arm_label(arm),
-                        "chosen": rate(learning_rate(Place(cell.setting, cell.network), arm)),
+                        "chosen": rate_text(learning_rate(Place(cell.setting, cell.network), arm)),
                         "another rate is chosen": f"{number(100 * (1 - kept), 0)} %",
                         "rates chosen in 5 % or more": ", ".join(
-                            rate(r) for r, s in zip(scores.index, share) if s >= 0.05
+                            rate_text(r) for r, s in zip(scores.index, share) if s >= 0.05
                         ),
                     }
                 )

@@ -14,7 +14,7 @@ from replication.analysis import statistics as st
 from replication.analysis.effects import BEYOND, INSIDE, Curve
 from replication.pages.names import KINDS, arm_label, cell_label, effect_label
 from replication.pages.style import SIGNS
-from replication.pages.words import between, number, p_value, rate, signed
+from replication.pages.words import between, number, p_value, rate_text, signed
 from replication.results.frame import arm_and_readout, values
 from replication.study.rates import RATE_GRID, chosen_rates
 
@@ -114,14 +114,14 @@ def effect_table(rows: list[dict]) -> pd.DataFrame:
 def design_table(entries: Iterable) -> pd.DataFrame:
     """A design's entries with their (setting, network): what varies, over which seeds, how many runs."""
     rows: dict[tuple, dict] = {}
-    for place, e in entries:
+    for cell, e in entries:
         row = rows.setdefault(
-            (cell_label(place), e.variant or "base", arm_label(e.arm)),
+            (cell_label(cell), e.variant or "base", arm_label(e.arm)),
             {"levels": {}, "seeds": set(), "rates": {}, "runs": set()},
         )
         row["levels"][e.level] = None
         row["seeds"].add(e.run.seed)
-        row["rates"][rate(e.run.learning_rate)] = None
+        row["rates"][rate_text(e.run.learning_rate)] = None
         row["runs"].add(e.run)
     made = pd.DataFrame(
         dict(zip(("cell", "variant", "arm"), key))
@@ -194,7 +194,7 @@ def rate_table(
 ) -> HTML:
     """Chosen learning rates by place, one row an arm; an asterisk marks (place, arm) at an end of the rates tried."""
     made = {
-        place: {arm_label(arm): f"{rate(value)}{' *' * ((place, arm) in ends)}" for arm, value in arms.items()}
+        place: {arm_label(arm): f"{rate_text(value)}{' *' * ((place, arm) in ends)}" for arm, value in arms.items()}
         for place, arms in rates.items()
     }
     table = pd.DataFrame(made).fillna("").rename_axis("arm").reset_index()

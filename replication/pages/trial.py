@@ -1,35 +1,22 @@
 """The page of a trial of one's own images: the answer first, then the evidence; one file that needs no network."""
 
-import base64
 import html
 import json
 from functools import cached_property
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython.display import HTML
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from replication.analysis import statistics as st
 from replication.analysis.choices import ARMS, CHOICE_OF, CHOICES, HELD, LEAST_SEEDS, Comparison, Gain, scores
-from replication.files import write
-from replication.pages.canvas import INK, always_minority, closed, height, no_skill_line, points, row_label, rows_axis
 from replication.pages.names import METRICS
-from replication.pages.picture import Picture
-from replication.pages.style import LOOKS, Look
 from replication.pages.tables import csv_link, table_html
-from replication.pages.words import between, duration, listed, number, rate, signed
-from replication.running.trial import ABOUT, RESULTS
+from replication.pages.trial_picture import choices_picture
+from replication.pages.words import between, duration, listed, number, rate_text, signed
+from replication.running.trial_files import ABOUT, RESULTS
 
-TEMPLATE = Path(__file__).with_name("templates") / "try.ipynb"
-STYLE = TEMPLATE.with_suffix(".css")
-WIDTH = 4.6
-"""inches of the figures: narrower than the book's, as a phone shows nothing beside them"""
-NOTEBOOK, PAGE = "report.ipynb", "report.html"
-LOOKS_OF = {choice.name: LOOKS.get(choice.name, Look(LOOKS["plain"].colour, "d")) for choice in CHOICES}
 FREE = ("plain · tuned", "plain · logit_adjusted")
 """what needs no training of its own"""
 READ = (
@@ -75,7 +62,7 @@ class TrialPage:
         self.folder = Path(folder)
         self.about = json.loads((self.folder / ABOUT).read_text(encoding="utf-8"))
         self.rows = pd.read_parquet(self.folder / RESULTS, columns=list(READ))
-        self.found = Comparison(scores(self.rows[self.rows["role"] == "confirmatory"]))
+        self.comparison = Comparison(scores(self.rows[self.rows["role"] == "confirmatory"]))
 
     @cached_property
     def minority(self) -> str:
@@ -89,11 +76,11 @@ class TrialPage:
 
     @property
     def _exact(self) -> bool:
-        return self.found.n >= LEAST_SEEDS
+        return self.comparison.n >= LEAST_SEEDS
 
     def _against(self, choice: str, reference: str = "plain", metric: str = "f1_minority") -> str:
         """A difference with its interval and what that is, in words."""
-        gain = self.found.gain(choice, reference, metric)
+        gain = self.comparison.gain(choice, reference, metric)
         if not np.isfinite(gain.low):
             return signed(gain.mean)
         digits = _digits(gain)
@@ -102,7 +89,7 @@ class TrialPage:
     def title(self) -> HTML:
         """What the page is about."""
         a = self.about
-        n, short = self.found.n, ""
+        n, short = self.comparison.n, ""
         if n < a["seeds"]:
             short = f" So far {n} of {a['seeds']} seeds are done; the same command resumes."
         return HTML(
@@ -113,22 +100,22 @@ class TrialPage:
 
     def sentence(self) -> str:
         """The recommendation for a terminal."""
-        best = CHOICE_OF[self.found.recommended]
-        said = f"On these images, use {best.use}: minority F1 {number(self.found.mean(best.name, 'f1_minority'))}"
+        best = CHOICE_OF[self.comparison.recommended]
+        said = f"On these images, use {best.use}: minority F1 {number(self.comparison.mean(best.name, 'f1_minority'))}"
         over = f", {self._against(best.name)} over plain training" if best.name != "plain" else ""
-        return f"{said}{over}, {self.found.n} seeds."
+        return f"{said}{over}, {self.comparison.n} seeds."
 
     def answer(self) -> HTML:
         """The recommended choice, what it is worth, and whether the layer helps."""
-        f, choice = self.found, CHOICE_OF[self.found.recommended]
-        of = {m: number(f.mean(choice.name, m)) for m in ("f1_minority", "f1_macro")}
+        f, choice = self.comparison, CHOICE_OF[self.comparison.recommended]
+        of = {metric: number(f.mean(choice.name, metric)) for metric in ("f1_minority", "f1_macro")}
         if choice.name == "plain":
             worth = (
                 f"Its minority F1 on test images is {of['f1_minority']}, its macro F1 {of['f1_macro']}. No other choice did "
                 "better on validation images by more than one standard error."
             )
         else:
-            plain = {m: number(f.mean("plain", m)) for m in of}
+            plain = {metric: number(f.mean("plain", metric)) for metric in of}
             worth = (
                 f"Its minority F1 on test images is {of['f1_minority']}, that of plain training {plain['f1_minority']}: "
                 f"{self._against(choice.name)}. Macro F1: {of['f1_macro']} and {plain['f1_macro']}, "
@@ -149,10 +136,10 @@ class TrialPage:
         )
 
     def _layer(self) -> str:
-        gain, free = self.found.gain("final_bn"), max(FREE, key=lambda name: self.found.mean(name, HELD))
+        gain, free = self.comparison.gain("final_bn"), max(FREE, key=lambda name: self.comparison.mean(name, HELD))
         beside = (
             f" {CHOICE_OF[free].label[0].upper()}{CHOICE_OF[free].label[1:]}, which needs no training of its own, has "
-            f"{number(self.found.mean(free, 'f1_minority'))}; the layer minus that is {self._against('final_bn', free)}."
+            f"{number(self.comparison.mean(free, 'f1_minority'))}; the layer minus that is {self._against('final_bn', free)}."
         )
         change = self._against("final_bn")
         if not self._exact:
@@ -170,15 +157,15 @@ class TrialPage:
         """All choices side by side."""
         made = []
         for choice in CHOICES:
-            row = {"choice": choice.label + (" ←" if choice.name == self.found.recommended else "")}
+            row = {"choice": choice.label + (" ←" if choice.name == self.comparison.recommended else "")}
             for metric in ("f1_minority", "f1_macro"):
-                row[METRICS[metric]] = number(self.found.mean(choice.name, metric))
-                gain = self.found.gain(choice.name, metric=metric)
+                row[METRICS[metric]] = number(self.comparison.mean(choice.name, metric))
+                gain = self.comparison.gain(choice.name, metric=metric)
                 row["minus plain" + (" " if metric == "f1_macro" else "")] = (
                     "" if choice.name == "plain" else f"{signed(gain.mean)}{_interval(gain)}"
                 )
-            row["ROC AUC"] = number(self.found.mean(choice.name, "roc_auc"))
-            row["validation macro F1"] = number(self.found.mean(choice.name, HELD))
+            row["ROC AUC"] = number(self.comparison.mean(choice.name, "roc_auc"))
+            row["validation macro F1"] = number(self.comparison.mean(choice.name, HELD))
             made.append(row)
         what = (
             "with intervals simultaneous over all pairs of choices"
@@ -186,56 +173,22 @@ class TrialPage:
             else "without intervals, the seeds are few"
         )
         caption = (
-            f"Means over {self.found.n} seeds, differences paired by seed, {what}; ← is recommended, chosen by the last column "
-            f"({csv_link(self.found.rows, 'choices', 'CSV of all seeds')})"
+            f"Means over {self.comparison.n} seeds, differences paired by seed, {what}; ← is recommended, "
+            f"chosen by the last column ({csv_link(self.comparison.rows, 'choices', 'CSV of all seeds')})"
         )
         return _table(made, caption)
 
     def picture(self, metric: str = "f1_minority") -> HTML:
         """Every seed of every choice, with means and intervals."""
-        best = CHOICE_OF[self.found.recommended]
-        said = f"{METRICS[metric]}: " + ", ".join(
-            f"{c.label} {number(self.found.mean(c.name, metric))}" for c in CHOICES
-        )
-        caption = (
-            f"{METRICS[metric][0].upper()}{METRICS[metric][1:]} on test images, a dot a seed"
-            + (", the mean and its own 95 % interval" if self._exact else ", and the mean")
-            + f". Recommended: {best.label}."
-        )
-        picture = Picture(self._draw(metric), caption, said, self.found.rows)
-        image = base64.b64encode(picture.png()).decode()
-        return HTML(
-            f"<figure><img alt='{html.escape(said, quote=True)}' src='data:image/png;base64,{image}'>"
-            f"<figcaption>{caption}</figcaption></figure>"
-        )
-
-    @closed
-    def _draw(self, metric: str) -> Figure:
-        fig, ax = plt.subplots(figsize=(WIDTH, height(len(CHOICES), 0.45)), layout="constrained")
-        for y, choice in enumerate(CHOICES):
-            row_label(ax, y - 0.36, choice.label)
-            of = self.found.rows.loc[self.found.rows["choice"] == choice.name, metric].to_numpy()
-            if self._exact:
-                points(ax, y, of, LOOKS_OF[choice.name])
-            else:
-                ax.scatter(of, np.full(len(of), y), s=9, alpha=0.4, color=LOOKS_OF[choice.name].colour, linewidths=0)
-                ax.plot(
-                    [of.mean()], [y], LOOKS_OF[choice.name].marker, color=LOOKS_OF[choice.name].colour, mec=INK, ms=7
-                )
-        no_skill_line(ax, metric)
-        rows_axis(ax, len(CHOICES))
-        ax.set_xlabel(METRICS[metric])
-        keys: list[Line2D] = [always_minority()]
-        fig.legend(handles=keys, loc="outside lower right")
-        return fig
+        return choices_picture(self.comparison, self._exact, metric)
 
     def errors(self) -> HTML:
         """The confusion on the balanced test images at the recommended choice's threshold, beside plain's."""
-        n, made = int(self.found.rows["n"].iloc[0]), []
+        n, made = int(self.comparison.rows["n"].iloc[0]), []
         counts = list(self.about["shares"].values())
         share = sum(counts[1:]) / sum(counts)
-        for name in dict.fromkeys(("plain", self.found.recommended)):
-            found, false = self.found.mean(name, "found") / n, self.found.mean(name, "false") / n
+        for name in dict.fromkeys(("plain", self.comparison.recommended)):
+            found, false = self.comparison.mean(name, "found") / n, self.comparison.mean(name, "false") / n
             said = found * share + false * (1 - share)
             made.append(
                 {
@@ -250,15 +203,15 @@ class TrialPage:
                 }
             )
         caption = (
-            f"Confusion on {n} + {n} test images, means over {self.found.n} seeds. Minority: {self.minority}. The last column "
-            f"is for images of which {share:.1%} are minority, as in your folder"
+            f"Confusion on {n} + {n} test images, means over {self.comparison.n} seeds. Minority: {self.minority}. "
+            f"The last column is for images of which {share:.1%} are minority, as in your folder"
         )
         return _table(made, caption)
 
     def certainty(self) -> HTML:
         """What it would take to know more."""
-        best, other, lines = self.found.recommended, self.found.next_best, []
-        gain = self.found.gain(best)
+        best, other, lines = self.comparison.recommended, self.comparison.next_best, []
+        gain = self.comparison.gain(best)
         if best != "plain":
             if gain.low > st.MARGIN or gain.high < st.MARGIN:
                 side = "more" if gain.low > st.MARGIN else "less"
@@ -268,7 +221,7 @@ class TrialPage:
                     f"Whether the gain over plain training exceeds {st.MARGIN} in minority F1 is open: "
                     f"{self._needed(gain.d, st.MARGIN)}."
                 )
-        apart = self.found.gain(best, other, "f1_macro")
+        apart = self.comparison.gain(best, other, "f1_macro")
         names = f"{CHOICE_OF[best].label} and {CHOICE_OF[other].label} (the next best on validation images)"
         if apart.low > 0 or apart.high < 0:
             lines.append(f"In macro F1, {names} differ: {self._against(best, other, 'f1_macro')}.")
@@ -315,14 +268,14 @@ class TrialPage:
     def method(self) -> HTML:
         """How the numbers were made, and how to make them again."""
         a = self.about
-        rates = listed([f"{CHOICE_OF[arm].label} {rate(value)}" for arm, value in a["rates"].items()])
+        rates = listed([f"{CHOICE_OF[arm].label} {rate_text(value)}" for arm, value in a["rates"].items()])
         ends = listed([CHOICE_OF[arm].label for arm in a["ends"]])
         ends = f" At an end of the rates tried: {ends}." if ends else ""
         records = "; ".join(map(_machine, a["provenance"]))
         pilots = int(((self.rows["role"] == "pilot") & (self.rows["readout"] == "as_trained")).sum())
         return HTML(
             f"<p>{len(ARMS)} ways to train were tuned, each on {a['pilots']} pilot seeds by macro F1 on validation images "
-            f"({pilots} trainings), and trained on {self.found.n} further seeds. Learning rates: {rates}.{ends}</p>"
+            f"({pilots} trainings), and trained on {self.comparison.n} further seeds. Learning rates: {rates}.{ends}</p>"
             "<p>Recommended is the first choice in the table whose mean macro F1 on validation images lies within one standard "
             "error of the best. The tuned threshold is set on validation images with as many minority labels as training has; "
             "for the choice it is scored on validation images that it was not set on. Test images play no part in the choice. "
@@ -337,48 +290,3 @@ class TrialPage:
 def open_trial(folder: Path | str) -> TrialPage:
     """The notebook's first call."""
     return TrialPage(folder)
-
-
-def make(folder: Path) -> Path:
-    """Execute the notebook on a trial's files, write it and the page that it gives beside them, and return the page.
-
-    RuntimeError where the notebook fails.
-    """
-    import papermill
-    from nbconvert import HTMLExporter
-    from traitlets.config import Config
-
-    temporary = folder / f".unfinished-{NOTEBOOK}"
-    try:
-        papermill.execute_notebook(
-            str(TEMPLATE),
-            str(temporary),
-            {"folder": str(folder.resolve())},
-            kernel_name="python3",
-            progress_bar=False,
-            cwd=str(folder),
-            extra_arguments=["--log-level=ERROR"],  # else the kernel warns of its own transport
-        )
-    except papermill.PapermillExecutionError as error:
-        raise RuntimeError(f"the page could not be made: {error.ename}: {error.evalue}") from error
-    temporary.replace(folder / NOTEBOOK)
-    exporter = HTMLExporter(
-        template_name="basic",
-        config=Config(
-            {
-                "HTMLExporter": dict.fromkeys(
-                    ("exclude_input", "exclude_input_prompt", "exclude_output_prompt", "exclude_anchor_links"), True
-                ),
-            }
-        ),
-    )
-    body, _ = exporter.from_filename(str(folder / NOTEBOOK))
-    name = html.escape(Path(json.loads((folder / ABOUT).read_text(encoding="utf-8"))["path"]).name)
-    page = (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Does it help on {name}?</title><style>{STYLE.read_text()}</style></head>"
-        f"<body><main>{body}</main></body></html>\n"
-    )
-    write(folder / PAGE, page)
-    return folder / PAGE

@@ -23,7 +23,7 @@ from replication.pages.selection import published_rows
 from replication.pages.spread import Cells, Spread, counted, whole
 from replication.pages.style import INK, look
 from replication.pages.tables import shown
-from replication.pages.words import between, listed, number, rate, signed
+from replication.pages.words import between, listed, number, rate_text, signed
 from replication.run import CONFIRMATORY
 
 PLANS = (untuned.PLAN, budgets.PLAN, ghost.PLAN, crossed.PLAN, fastai_head.PLAN)
@@ -50,7 +50,7 @@ _STYLES = {
 class TuningPage:
     """What tuning is worth, on published results; nothing is trained here."""
 
-    asked: Parameters
+    parameters: Parameters
 
     @cached_property
     def results(self) -> pd.DataFrame:
@@ -74,11 +74,11 @@ class TuningPage:
         """The box atop the page: is the fixed shift, untuned, as good as the best tuned remedy?"""
         if not self.contests:
             return HTML("<div class='key-result'><p class='answer'>Not run yet.</p></div>")
-        good = [c for c in self.contests if c.shown]
-        bad = [c for c in self.contests if not c.shown]
+        good = [c for c in self.contests if c.noninferior]
+        bad = [c for c in self.contests if not c.noninferior]
         lacking = [cell_label(c) for c in untuned.PLAN.cells if (c.setting, c.network) not in self.remedies]
         word = "No" if bad else "Yes, where it was run" if lacking else "Yes"
-        where = listed([f"{_place(c)} ({signed(c.d.mean())})" for c in bad])
+        where = listed([f"{_contest_label(c)} ({signed(c.d.mean())})" for c in bad])
         missing = f" Not run in full: {'; '.join(lacking)}." if lacking else ""
         return HTML(
             "<div class='key-result'><p class='claim'>Is the layer with its shift fixed at −0.4 and no tuning within 0.05 macro "
@@ -95,12 +95,12 @@ class TuningPage:
         rows = [
             {
                 "images and network": cell_label((c.setting, c.network)),
-                "untuned rate": rate(c.rate),
+                "untuned rate": rate_text(c.rate),
                 "best tuned remedy": _remedy(c.best),
                 "fixed shift minus that": signed(c.d.mean(), 3),
                 "90 % interval": between(-st.upper_limit(-c.d), st.upper_limit(c.d)),
                 "seeds": len(c.d),
-                "above −0.05": "shown" if c.shown else "not shown",
+                "above −0.05": "shown" if c.noninferior else "not shown",
             }
             for c in self.contests
         ]
@@ -118,7 +118,7 @@ class TuningPage:
             for at in untuned.RATES:
                 found = untuned.scores(part, untuned.FIXED_SHIFTS, variant="untuned", level=at)
                 rows.append(
-                    {"images": setting_label(key[0]), "rate": rate(at)}
+                    {"images": setting_label(key[0]), "rate": rate_text(at)}
                     | {
                         _remedy(r): number(float(found[r].mean())) if r in found else "not recorded"
                         for r in untuned.FIXED_SHIFTS
@@ -137,7 +137,7 @@ class TuningPage:
                 candidate = (untuned.CANDIDATE, "as_trained", "f1_macro")
                 ours = self.scores([candidate], variant="untuned", level=at)[candidate]
                 e = comparison.improvement(ours, theirs)
-                row[f"fixed shift at {rate(at)}"] = f"{number(e.value)} ({number(e.low)} to {number(e.high)})"
+                row[f"fixed shift at {rate_text(at)}"] = f"{number(e.value)} ({number(e.low)} to {number(e.high)})"
             rows.append(row)
         return shown(
             pd.DataFrame(rows),
@@ -188,7 +188,8 @@ class TuningPage:
             ece = [part["ece_train"].mean() for part in parts]
             rows.append(
                 {
-                    "remedy": _remedy((arm, readout, "")) + (f", untuned at {rate(level)}" if level else ", tuned"),
+                    "remedy": _remedy((arm, readout, ""))
+                    + (f", untuned at {rate_text(level)}" if level else ", tuned"),
                     "precision at 1 %": number(np.mean(precision)),
                     "lowest and highest cell": f"{number(min(precision))} to {number(max(precision))}",
                     "recall": number(np.mean([part["recall_minority"].mean() for part in parts])),
@@ -212,8 +213,8 @@ class TuningPage:
             found[key] = {
                 name: budget.best_of(
                     *(
-                        of[of["arm"] == arm].pivot(index="level", columns="seed", values=m).to_numpy(float)
-                        for m in scores
+                        of[of["arm"] == arm].pivot(index="level", columns="seed", values=metric).to_numpy(float)
+                        for metric in scores
                     )
                 )
                 for name, (arm, *scores) in CHOSEN_BY.items()
@@ -276,8 +277,8 @@ def precision_at(rows: pd.DataFrame, prevalence: float = 0.01) -> np.ndarray:
     return np.divide(hit, hit + alarm, out=np.zeros_like(hit), where=hit + alarm > 0)
 
 
-def _place(c: untuned.Contest) -> str:
-    return f"{cell_label((c.setting, c.network))} at {rate(c.rate)}"
+def _contest_label(c: untuned.Contest) -> str:
+    return f"{cell_label((c.setting, c.network))} at {rate_text(c.rate)}"
 
 
 def _remedy(remedy: untuned.Remedy) -> str:

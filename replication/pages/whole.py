@@ -42,8 +42,8 @@ def _predictions(law: LawPage) -> str:
 def _remedy(tuning: TuningPage) -> str:
     if not tuning.contests:
         return ""
-    good = [c for c in tuning.contests if c.shown]
-    bad = dict.fromkeys(cell_label((c.setting, c.network)) for c in tuning.contests if not c.shown)
+    good = [c for c in tuning.contests if c.noninferior]
+    bad = dict.fromkeys(cell_label((c.setting, c.network)) for c in tuning.contests if not c.noninferior)
     text = (
         f"With its shift fixed at −0.4 and nothing tuned, the layer is shown to be within 0.05 macro F1 of the best tuned "
         f"remedy in {len(good)} of {len(tuning.contests)} comparisons"

@@ -36,7 +36,7 @@ def p_value(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else "below 0.001"
 
 
-def rate(value: float) -> str:
+def rate_text(value: float) -> str:
     """A learning rate, written out."""
     return np.format_float_positional(value, trim="-")
 

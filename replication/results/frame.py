@@ -14,7 +14,9 @@ from replication.run import FACTORS, Run
 if TYPE_CHECKING:
     import pandas as pd  # loaded where a table is made: runs are planned and trained where it may be lacking
 
-HISTORIES = tuple(f"{part}_{m}" for part in ("validation", "test") for m in ("nll", "nll_train", "f1_minority"))
+HISTORIES = tuple(
+    f"{part}_{metric}" for part in ("validation", "test") for metric in ("nll", "nll_train", "f1_minority")
+)
 """per-epoch columns, lists (E,), in the rows of readout `as_trained`"""
 
 
@@ -31,7 +33,7 @@ def _unrecorded(part: pd.DataFrame, rows: np.ndarray, metric: str) -> bool:
     return bool((part["diverged"].to_numpy()[rows] == False).any())  # noqa: E712  what was not run has none
 
 
-def table(results: Iterable) -> pd.DataFrame:
+def results_frame(results: Iterable) -> pd.DataFrame:
     """Results as one row a (run, readout): key, all factors, data, provenance, facts, metrics and histories."""
     import pandas as pd
 
@@ -55,7 +57,7 @@ def with_defaults(rows: pd.DataFrame) -> pd.DataFrame:
 
 def frame(entries: Iterable, results: pd.DataFrame) -> pd.DataFrame:
     """Entries of a design joined with a results table: `cell_setting`, `cell_network`, `variant`, `rate`, `arm`,
-    `level`, then the columns of `table`. An entry whose run has no result is one row with NaN scores.
+    `level`, then the columns of `results_frame`. An entry whose run has no result is one row with NaN scores.
 
     ValueError where a run has several results, e.g. of two versions of the data: they must not be pooled.
     """
@@ -65,7 +67,7 @@ def frame(entries: Iterable, results: pd.DataFrame) -> pd.DataFrame:
     if not entries:
         return pd.DataFrame(columns=[*ENTRY, "seed", "f1_minority"])
     wanted = pd.DataFrame(
-        {"cell_setting": s, "cell_network": n, "variant": e.variant, "rate": e.rate, "arm": e.arm, "level": e.level}
+        {"cell_setting": s, "cell_network": n, "variant": e.variant, "rate": e.kind, "arm": e.arm, "level": e.level}
         | vars(e.run)
         for (s, n), e in entries
     )

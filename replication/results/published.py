@@ -10,7 +10,7 @@ from replication.files import check_folder
 from replication.paths import root
 from replication.results import shelf
 from replication.results.compact import PILOT, pilot_rows, prediction_rows, run_rows, unsound
-from replication.results.frame import table, with_defaults
+from replication.results.frame import results_frame, with_defaults
 from replication.results.kept import KEPT_READOUTS
 from replication.results.rows import Result
 from replication.results.shelf import Group
@@ -79,7 +79,7 @@ def read(settings: Iterable[str] = (), where: Path | None = None) -> pd.DataFram
     Errors: as `check`.
     """
     parts = _parts(where or folder(), "runs", settings)
-    return _joined(parts) if parts else table(())
+    return _joined(parts) if parts else results_frame(())
 
 
 def pilots(settings: Iterable[str] = (), where: Path | None = None) -> pd.DataFrame:
@@ -182,11 +182,11 @@ def publish(
         _check_fit(results, records, where)
         groups: dict[Group, pd.DataFrame] = {}
         confirmatory = [r for r in results if r.run.seed >= CONFIRMATORY]
-        places = dict.fromkeys((r.run.setting, r.run.network) for r in confirmatory)
-        for place in places:
-            members = [r for r in confirmatory if (r.run.setting, r.run.network) == place]
-            groups[Group("runs", *place)] = run_rows(members, with_curves, tuple(readouts))
-            groups[Group("predictions", *place)] = prediction_rows(r for r in members if r.run in base)
+        cells = dict.fromkeys((r.run.setting, r.run.network) for r in confirmatory)
+        for cell in cells:
+            members = [r for r in confirmatory if (r.run.setting, r.run.network) == cell]
+            groups[Group("runs", *cell)] = run_rows(members, with_curves, tuple(readouts))
+            groups[Group("predictions", *cell)] = prediction_rows(r for r in members if r.run in base)
         groups[Group("pilots")] = pilot_rows(r for r in results if r.run.seed < CONFIRMATORY)
         used = {r.provenance for r in results}
         shelf.commit(

@@ -16,7 +16,7 @@ COLUMNS = (
     *("key", "factors", "data", "protocol", "provenance", "f1_minority", "weights", "head"),
     *("facts", "scores", "arrays", "checksum"),
 )
-"""of a row, in order: what a quick reading needs up to its own checksum `head`, then the rest and the checksum of all"""
+"""of a row, in order: what a quick look needs up to its own checksum `head`, then the rest and the checksum of all"""
 HEAD = COLUMNS[:8]
 ROW_ERRORS = (TypeError, ValueError, KeyError, OSError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error)
 

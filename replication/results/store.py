@@ -193,7 +193,7 @@ class Store:
         """Minority F1 as trained of all results of this protocol, or of those with the given keys; quick and small.
 
         Columns: `key`, the factors, `data`, `provenance`, `weights` (digest or None), `readout` (`as_trained`) and
-        `f1_minority`, as in `frame.table`. A damaged row is set aside.
+        `f1_minority`, as in `frame.results_frame`. A damaged row is set aside.
         """
         import pandas as pd  # machines that only train may lack it
 

@@ -61,15 +61,15 @@ class _Reader(threading.Thread):
 
     def __init__(self, stream):
         super().__init__(daemon=True)
-        self.stream, self.found = stream, b""
+        self.stream, self.content = stream, b""
         self.start()
 
     def run(self) -> None:
-        self.found = self.stream.read()
+        self.content = self.stream.read()
 
     def text(self) -> str:
         self.join(5)  # a grandchild that holds the stream is not waited for
-        return self.found.decode(errors="replace")
+        return self.content.decode(errors="replace")
 
 
 def _parents() -> dict[int, int]:

@@ -114,7 +114,7 @@ class Driver:
 
         groups: dict[tuple, list[Run]] = {}
         for run in runs:
-            groups.setdefault(frozen._key(run), []).append(run)
+            groups.setdefault(frozen.group_key(run), []).append(run)
         remote = self.ray.remote(**self.resources, max_retries=ATTEMPTS)(block_task)
         found = []
         for group in groups.values():

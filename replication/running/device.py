@@ -137,10 +137,10 @@ class Chunks:
             return None
         chosen = self.choices.get(form)
         if chosen is None or chosen.way in failed:
-            chosen = self._found(run, form, left)
+            chosen = self._fastest(run, form, left)
         return chosen
 
-    def _found(self, run: Run, form: tuple, left: list[str]) -> Choice:
+    def _fastest(self, run: Run, form: tuple, left: list[str]) -> Choice:
         """The fastest way known; measured once the training that is left is long enough for it."""
         alike = sum(self._form(other, "") == form for other in self.waiting)
         parts = split(run)

@@ -45,7 +45,7 @@ SHARED = (
 Job = tuple[Run, Labels, Outcome]
 
 
-def _key(run: Run) -> tuple:
+def group_key(run: Run) -> tuple:
     """Runs with the same key share features."""
     s = setting_of(run.setting)
     return s.source, s.pixels, s.border, s.augment, *(getattr(run, name) for name in BODY)
@@ -73,7 +73,7 @@ def chunks(runs: Sequence[Run], device: str) -> Iterator[list[Run]]:
             yield chunk
 
 
-def seen(run: Run, features: Features) -> tuple[Examples, Labels]:
+def head_examples(run: Run, features: Features) -> tuple[Examples, Labels]:
     """What the head of a run sees, and what scoring needs."""
     s = fitted(features.data, setting_of(run.setting))
     drawn = indices(features.data, s, run.n_majority, run.n_minority, run.drawn_by)
@@ -91,7 +91,7 @@ def train_chunk(
 ) -> list[Job]:
     """Train runs of one chunk; what is needed for scoring them."""
     of_seed = {(run.seed, run.split_seed): run for run in runs}
-    prepared = {seeds: seen(run, features) for seeds, run in of_seed.items()}
+    prepared = {seeds: head_examples(run, features) for seeds, run in of_seed.items()}
     seen_by = [prepared[run.seed, run.split_seed] for run in runs]
     outcomes = train_heads(runs, [made for made, _ in seen_by], device, tell)
     return [(run, labels, outcome) for run, (_, labels), outcome in zip(runs, seen_by, outcomes)]
@@ -140,7 +140,7 @@ def ensure(
     if not todo:
         return features
     images = sum(len(features.members(*block)) for block in todo)
-    with bar(images, "image", f"features {features.folder.name}") as shown, tempfile.TemporaryDirectory() as folder:
+    with bar(images, "image", f"features {features.folder.name}") as progress, tempfile.TemporaryDirectory() as folder:
         pickled = Path(folder, "body.pt")
         torch.save(body, pickled)
         waiting, running = iter(todo), set[Future]()
@@ -151,7 +151,7 @@ def ensure(
                 block = next(waiting, None)
                 if block is None or time.monotonic() >= deadline:
                     break
-                shown.update(features.compute(body, *block, device))
+                progress.update(features.compute(body, *block, device))
                 continue
             if time.monotonic() < deadline:
                 some = itertools.islice(waiting, ahead - len(running))
@@ -160,7 +160,7 @@ def ensure(
                 break
             finished, running = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in finished:
-                shown.update(future.result())
+                progress.update(future.result())
     return None if any(features.missing(labels_of(runs))) else features
 
 
@@ -187,7 +187,7 @@ def carry_out_frozen(
     provenance = store.add_provenance(record(device, "heads on features", hardware))
     groups: dict[tuple, list[Run]] = {}
     for run in runs:
-        groups.setdefault(_key(run), []).append(run)
+        groups.setdefault(group_key(run), []).append(run)
     done, running = 0, dict[Future, int]()
 
     def keep(finished: set[Future]) -> int:
@@ -225,6 +225,7 @@ def carry_out_frozen(
                         run = chunk[0]
                         updates = run.updates or run.epochs * ((run.n_majority + run.n_minority) // run.batch_size)
                         images = updates * run.batch_size * len(chunk)
+                        # private: whether a process has been started yet, which nothing public tells
                         where = here if few and not processes._processes else processes
                         running[where.submit(_train_and_score, chunk, features, provenance)] = images
             while running:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from replication.data.loading import load
-from replication.data.packs import place
+from replication.data.packs import pack_folder
 from replication.data.settings import setting as setting_of
 from replication.files import sha256_of, verify, write
 from replication.run import Run
@@ -17,7 +17,11 @@ from replication.study.recipes import RECIPES, THREADS, checkpoint
 def check_here(settings: Iterable[str], networks: Iterable[str]) -> None:
     """ValueError for images or a checkpoint of one's own that are not here, before anybody is told to tune for them."""
     for s in map(setting_of, settings):
-        if s.own and not Path(s.source.removeprefix("folder:")).exists() and not place(s.source, s.pixels).is_dir():
+        if (
+            s.own
+            and not Path(s.source.removeprefix("folder:")).exists()
+            and not pack_folder(s.source, s.pixels).is_dir()
+        ):
             raise ValueError(f"no images at {s.source.removeprefix('folder:')}: name a folder with one folder a class")
     for n in map(network_of, networks):
         if n.init not in ("random", "imagenet", *RECIPES) and not Path(n.init).is_file():

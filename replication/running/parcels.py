@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from replication import files
-from replication.data.packs import place
+from replication.data.packs import pack_folder
 from replication.data.settings import setting as setting_of
 from replication.data.splits import data_digest
 from replication.paths import home
@@ -77,7 +77,7 @@ def needed(runs: Sequence[Run]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for source, pixels in {(s.source, s.pixels) for run in runs if not (s := setting_of(run.setting)).embedded}:
-        found[place(source, pixels)] = None
+        found[pack_folder(source, pixels)] = None
     for run in runs:
         data_digest(run.setting)  # makes the pack
         if run.init in recipes.RECIPES:

@@ -1,45 +1,31 @@
 """The trial of one's own images (`replication try`): a few arms tuned, trained and compared; nothing done is lost."""
 
 import dataclasses
-import json
 import shlex
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from replication.analysis.choices import ARMS
-from replication.data.folders import resolved
 from replication.data.loading import load
-from replication.data.packs import folder_of, pack, place
+from replication.data.packs import folder_of, pack, pack_folder
 from replication.data.settings import setting as setting_of
 from replication.data.sizes import LEAST_TRAIN, Sizes, members, sizes
 from replication.data.sources import PARTS, Source
-from replication.data.splits import data_digest, indices
+from replication.data.splits import indices
 from replication.data.survey import Survey, survey
-from replication.files import check_folder, write
-from replication.results.frame import table
 from replication.results.store import Store
 from replication.run import CONFIRMATORY, Run
 from replication.running import tuning
-from replication.running.local import device_of, key_of, within
-from replication.running.processes import cores
+from replication.running.local import key_of, within
 from replication.study.arms import arm as arm_of
-from replication.study.design import BASE_UPDATES, pilot_seeds
+from replication.study.design import BASE_UPDATES
 from replication.study.networks import network as network_of
-from replication.study.rates import Place, at_grid_end, grid_of, learning_rate, own_rates
-from replication.version import __version__
+from replication.study.rates import Place, learning_rate, own_rates
 
 NETWORK = "efficientnet_lite0:imagenet:head"
 PIXELS, PIXELS_ALL = 160, 128
 """sides of the images where the head alone is trained, and where all layers are"""
-RESULTS, ABOUT = "results.parquet", "trial.json"
-HEADS = 25
-"""heads a core trains and scores a second; a guess for what is printed beforehand"""
-PAGE = 15
-"""seconds that the page takes"""
 
 
 @dataclass(frozen=True)
@@ -126,23 +112,6 @@ class Trial:
         )
 
 
-def place_of_results(path: Path | str, out: Path | None) -> Path:
-    """Where the page and the table go: `out`, else `try-NAME` here, or beside the images where this is among them.
-
-    ValueError where they would lie among the images, as a class of them, and where no folder can be made.
-    """
-    images = resolved(path)
-    inside = [images] if images.is_dir() else []
-    if out is None:
-        here = Path.cwd().resolve()
-        base = images.parent if any(here.is_relative_to(folder) for folder in inside) else here
-        out = base / f"try-{images.stem if images.is_file() else images.name}"
-    elif any(resolved(out).is_relative_to(folder) for folder in inside):
-        raise ValueError(f"--out {out} lies among the images in {images}: name a folder elsewhere")
-    check_folder(out)
-    return out
-
-
 def _setting(path: Path, majority: str, pixels: int) -> str:
     """The name of the setting; ValueError where the spelling means another folder that is there too."""
     found = setting_of(f"folder:{path}" + (f"::{majority}" if majority else "") + f"@{pixels}")
@@ -161,7 +130,7 @@ def _loaded(name: str, seen: Survey) -> Source:
     except ValueError:
         if not seen.broken:
             raise
-    pack(folder_of(s.source), s.pixels, place(s.source, s.pixels), skip_broken=True)
+    pack(folder_of(s.source), s.pixels, pack_folder(s.source, s.pixels), skip_broken=True)
     return load(s.source, s.pixels)
 
 
@@ -238,44 +207,6 @@ def prepare(
     return made, seen
 
 
-def expected(trial: Trial, device: str) -> float:
-    """Seconds that the rest will take: what one core does a second is measured, the number of trainings is known.
-
-    Three times the work of a forward pass is a training step's.
-    """
-    import numpy as np
-    import torch
-
-    from replication.training.features import Features, labels_of, pooled
-    from replication.training.heads import build
-
-    run = Run(setting=trial.setting, **network_of(trial.network).factors(trial.setting))
-    source = load(setting_of(trial.setting).source, setting_of(trial.setting).pixels)
-    body = build(run, *source.images.shape[1:3], 2).body.eval()
-    where = torch.device(device)
-    body = body.to(where, memory_format=torch.channels_last)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for _ in range(2):
-            start = time.perf_counter()
-            pooled(body, np.array(source.images[:24]), where, run.input_side)
-            second = min(24, len(source.images)) / (time.perf_counter() - start)
-    finally:
-        torch.set_num_threads(threads)
-    workers = cores() if device == "cpu" else 1
-    pilots = len(ARMS) * len(pilot_seeds(trial.network)) * len(grid_of(trial.network)) * 1.2
-    trainings = pilots + len(ARMS) * trial.seeds
-    if run.trained == "head":
-        features = Features.of(run, body)
-        left = sum(len(features.members(*block)) for block in features.missing(labels_of([run])))
-        return 2 * left / second / workers + trainings / HEADS / workers + PAGE
-    n = trial.sizes.n_majority + trial.sizes.n_minority
-    held = 2 * trial.sizes.test + sum(trial.sizes.validation)
-    images = 3 * BASE_UPDATES * run.batch_size + run.epochs * held + 2 * (n + held)
-    return trainings * images / second / workers + PAGE
-
-
 def carry_out(
     trial: Trial, store: Store, device: str = "auto", workers: int | None = None, time_budget: float | None = None
 ) -> bool:
@@ -285,67 +216,9 @@ def carry_out(
     """
     train = within(time_budget, store, device, workers)
     settled, short = tuning.tune(trial.searches, store, train)
-    tuning.record(settled, own_rates())
+    tuning.write_rates(settled, own_rates())
     if short:
         return False
     runs = sorted((run for arm in ARMS for run in trial.runs(arm)), key=lambda run: run.seed)
     train(runs)
     return {key_of(run) for run in runs} <= store.keys()
-
-
-def results(trial: Trial, store: Store) -> pd.DataFrame:
-    """Every run of the trial that the store has, pilots too, as `results.frame.table` with `arm` and `role`.
-
-    `role` is `pilot` or `confirmatory`; the setting is where the images lie now.
-    """
-    wanted: dict[str, tuple[str, Run]] = {}
-    for arm in ARMS:
-        search = tuning.Search.begin(trial.place, arm)
-        tried = json.loads(own_rates().read_text())["tried"].get(trial.place.name, {}) if own_rates().exists() else {}
-        search.rates = tuple(tried.get(arm, search.rates))
-        for run in [*search.runs(), *(trial.runs(arm) if arm in tried else [])]:
-            wanted[key_of(run)] = arm, run
-    found = [dataclasses.replace(r, run=wanted[r.key][1]) for r in store.results(set(wanted))]
-    rows = table(found)
-    if rows.empty:
-        return rows.assign(arm=[], role=[])
-    rows.insert(0, "arm", [wanted[key][0] for key in rows["key"]])
-    rows.insert(1, "role", ["pilot" if seed < CONFIRMATORY else "confirmatory" for seed in rows["seed"]])
-    return rows
-
-
-def keep(trial: Trial, seen: Survey, store: Store, out: Path, device: str, seconds: float) -> bool:
-    """Write all rows (`RESULTS`) and what the page says of them (`ABOUT`) to a folder; whether one seed has every arm."""
-    rows = results(trial, store)
-    out.mkdir(parents=True, exist_ok=True)
-    rows.to_parquet(out / RESULTS, index=False)
-    done = rows[rows["role"] == "confirmatory"]
-    records = store.provenance()
-    known = {arm: learning_rate(trial.place, arm) for arm in ARMS} if len(done) else {}
-    about = {
-        "path": str(trial.path),
-        "setting": trial.setting,
-        "network": trial.network,
-        "seeds": trial.seeds,
-        "label": network_of(trial.network).label,
-        "data": data_digest(trial.setting),
-        "survey": seen.lines(setting_of(trial.setting).majority),
-        "shares": trial.shares,
-        "sizes": trial.sizes.sentence,
-        "ratio": trial.ratio(),
-        "train": [trial.sizes.n_majority, trial.sizes.n_minority],
-        "test": trial.sizes.test,
-        "validation": list(trial.sizes.validation),
-        "fixed": trial.fixed,
-        "pixels": setting_of(trial.setting).pixels,
-        "rates": known,
-        "ends": [arm for arm in known if at_grid_end(trial.place, arm)],
-        "pilots": len(pilot_seeds(trial.network)),
-        "command": trial.command(),
-        "device": device_of(device),
-        "seconds": round(seconds),
-        "version": __version__,
-        "provenance": [records[id] for id in dict.fromkeys(rows["provenance"]) if id in records] if len(rows) else [],
-    }
-    write(out / ABOUT, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
-    return len(done) > 0 and int(done.groupby("seed")["arm"].nunique().max()) == len(ARMS)

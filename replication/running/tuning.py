@@ -15,7 +15,7 @@ from replication.running.local import key_of
 from replication.study import rates
 from replication.study.design import pilot_runs, pilot_seeds
 from replication.study.networks import network as network_of
-from replication.study.rates import Place, extended, grid_of, rates_in, rates_sum
+from replication.study.rates import Place, extended, grid_of, rates_digest, rates_in
 
 Score = tuple[float, float]
 """validation macro F1, and validation NLL at training prevalence"""
@@ -79,13 +79,13 @@ def pilot_scores(store: Store, runs: Iterable[Run]) -> dict[Run, Score]:
 
 
 def tune(
-    places: Iterable[tuple[Place, str]], store: Store, carry_out: Callable[[Sequence[Run]], object]
+    pairs: Iterable[tuple[Place, str]], store: Store, carry_out: Callable[[Sequence[Run]], object]
 ) -> tuple[list[Search], list[Search]]:
     """Choose the rate of every (place, arm) and return the searches that are settled, and those that are not.
 
     `carry_out` trains those runs that the store lacks; where it stops early (a time budget), what is whole is settled.
     """
-    searching = [Search.begin(place, arm) for place, arm in places]
+    searching = [Search.begin(place, arm) for place, arm in pairs]
     settled: list[Search] = []
     while searching:
         wanted = [run for search in searching for run in search.runs()]
@@ -107,7 +107,7 @@ def tune(
     return settled, []
 
 
-def record(settled: Iterable[Search], path: Path) -> None:
+def write_rates(settled: Iterable[Search], path: Path) -> None:
     """Add chosen rates, and the rates that were tried for them, to a file of rates."""
     known = rates_in(path)
     chosen = {
@@ -116,15 +116,15 @@ def record(settled: Iterable[Search], path: Path) -> None:
     for search in settled:
         chosen["grid"].setdefault(search.place.name, {})[search.arm] = search.rate
         chosen["tried"].setdefault(search.place.name, {})[search.arm] = list(search.rates)
-    write(path, json.dumps(chosen | {"sha256": rates_sum(chosen)}, indent=1) + "\n")
+    write(path, json.dumps(chosen | {"sha256": rates_digest(chosen)}, indent=1) + "\n")
 
 
-def record_all(settled: Iterable[Search], planned: Collection[tuple[Place, str]]) -> list[Path]:
+def write_all_rates(settled: Iterable[Search], planned: Collection[tuple[Place, str]]) -> list[Path]:
     """Add the rates that a claim plans to the published file, others to this machine's own; the files written."""
     files: dict[Path, list[Search]] = {}
     for search in settled:
         path = rates.published_rates() if (search.place, search.arm) in planned else rates.own_rates()
         files.setdefault(path, []).append(search)
     for path, searches in files.items():
-        record(searches, path)
+        write_rates(searches, path)
     return list(files)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from replication.files import write
 from replication.results import published, reproduction
-from replication.results.frame import table
+from replication.results.frame import results_frame
 from replication.results.provenance import record
 from replication.results.store import Store
 from replication.run import FACTORS, Run
@@ -72,7 +72,7 @@ def _verify(
     runs = [Run(**row) for _, part in chosen for row in part[list(FACTORS)].head(seeds).to_dict("records")]
     with tempfile.TemporaryDirectory() as scratch, Store(Path(scratch) / "store.sqlite") as store:
         carry_out_all(runs, store, device, workers)
-        fresh = table(store.results())
+        fresh = results_frame(store.results())
     compared = done.compared = reproduction.compare(rows, fresh)
     here, records = record(device_of(device)), published.manifest()["provenance"]
     used = [records[id] for _, part in chosen for id in part["provenance"].unique()]

@@ -45,11 +45,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Entry:
-    """One place of a design: a run, and the part that it plays in the claim."""
+    """One entry of a design: a run, and the part that it plays in the claim."""
 
     variant: str
     """which form of the claim, where it has several"""
-    rate: str
+    kind: str
     """kind of learning rate, see `study.rates.KINDS`"""
     arm: str
     level: float

@@ -18,7 +18,7 @@ SMALL_BODIES = {"simple_cnn": "small CNN", "mlp": "two-layer perceptron", "logis
 """bodies that have random weights only"""
 HEADS = ("linear", "fastai")
 TRAINED = ("all", "head")
-SHOWN_AT = {"digits": 96, "cifar10": 96, "cracks@128": 160}
+INPUT_SIDES = {"digits": 96, "cifar10": 96, "cracks@128": 160}
 """side in pixels at which bodies that know ImageNet see the images of a data set, where it is not that of its pack"""
 
 
@@ -51,14 +51,14 @@ class Network:
     def factors(self, setting: str) -> dict[str, Any]:
         """The factors of a run of this network on a setting; bodies that know ImageNet may see its images enlarged."""
         return {"network": self.body, "init": self.init, "trained": self.trained, "head": self.head} | (
-            {"input_side": side} if self.init == "imagenet" and (side := shown_at(setting)) else {}
+            {"input_side": side} if self.init == "imagenet" and (side := input_side(setting)) else {}
         )
 
 
-def shown_at(setting: str) -> int:
+def input_side(setting: str) -> int:
     """Side in pixels at which a body that knows ImageNet sees a setting's images; 0: as they are packed."""
     s = setting_of(setting)
-    return SHOWN_AT.get(f"{s.source}@{s.pixels}", SHOWN_AT.get(s.source, 0))
+    return INPUT_SIDES.get(f"{s.source}@{s.pixels}", INPUT_SIDES.get(s.source, 0))
 
 
 def network(name: str) -> Network:

@@ -110,7 +110,7 @@ def own_rates() -> Path:
     return home() / "rates.json"
 
 
-def rates_sum(rates: dict) -> str:
+def rates_digest(rates: dict) -> str:
     """SHA-256 of what a file of rates holds besides it."""
     rest = {name: value for name, value in rates.items() if name != "sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
@@ -129,7 +129,7 @@ def _read(path: Path, changed: int) -> dict[str, dict[str, dict[str, float]]]:
             rate for rate in rates if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < 1e3
         ]:
             raise ValueError(f"{bad[0]!r} is no learning rate")
-        if "sha256" in found and found["sha256"] != rates_sum(found):
+        if "sha256" in found and found["sha256"] != rates_digest(found):
             raise ValueError("they were changed since they were chosen, as their checksum is another")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(

@@ -98,7 +98,7 @@ class Features:
 
     @cached_property
     def ranks(self) -> np.ndarray:
-        """(N,) place of every image among those of its label."""
+        """(N,) index of every image among those of its label."""
         ranks = np.empty(len(self.data.labels), int)
         for label in range(self.data.n_labels):
             members = np.flatnonzero(self.data.labels == label)
@@ -116,13 +116,13 @@ class Features:
         """Numbers of the images of a block."""
         return np.flatnonzero(self.data.labels == label)[block * BLOCK : (block + 1) * BLOCK]
 
-    def _place(self, label: int, block: int) -> Path:
+    def _block_folder(self, label: int, block: int) -> Path:
         return self.folder / f"{label}-{block}"
 
     def _open(self, label: int, block: int) -> np.ndarray:
         key = label, block
         if key not in self._opened:
-            self._opened[key] = np.load(self._place(label, block) / "features.npy", mmap_mode="r")
+            self._opened[key] = np.load(self._block_folder(label, block) / "features.npy", mmap_mode="r")
         return self._opened[key]
 
     def missing(self, labels: Iterable[int]) -> Iterator[tuple[int, int]]:
@@ -146,7 +146,7 @@ class Features:
         body = body.to(where, memory_format=torch.channels_last).eval()
         found = np.stack([pooled(body, view, where, self.side) for view in views])
         self._opened.pop((label, block), None)
-        with whole(self._place(label, block)) as folder:
+        with whole(self._block_folder(label, block)) as folder:
             np.save(folder / "features.npy", found)
         return len(images)
 

@@ -77,12 +77,12 @@ def layer_groups(model: nn.Module) -> list[list[nn.Module]]:
     A ResNet is cut behind its second stage, VGG-19 with BatchNorm before its last convolutions; of others the body is
     one part (fastai's `vision.learner.model_meta`).
     """
-    body = dict(model.body.named_children())
-    if "layer3" in body:
-        names = list(body)
+    children = dict(model.body.named_children())
+    if "layer3" in children:
+        names = list(children)
         cut = names.index("layer3")
-        parts = [[body[n] for n in names[:cut]], [body[n] for n in names[cut:]]]
-    elif isinstance(layers := body.get("features"), nn.Sequential) and any(isinstance(m, NORMS) for m in layers):
+        parts = [[children[n] for n in names[:cut]], [children[n] for n in names[cut:]]]
+    elif isinstance(layers := children.get("features"), nn.Sequential) and any(isinstance(m, NORMS) for m in layers):
         parts = [list(layers[:22]), list(layers[22:])]
     else:
         parts = [[model.body]]

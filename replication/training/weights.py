@@ -45,7 +45,7 @@ def _tensors(path: Path) -> Weights:
         ) from error
 
 
-def _body(state: Mapping[str, torch.Tensor]) -> Weights:
+def _without_classifier(state: Mapping[str, torch.Tensor]) -> Weights:
     return {key: value for key, value in state.items() if not key.startswith(CLASSIFIERS)}
 
 
@@ -91,7 +91,7 @@ def lite0_whole() -> Weights:
 
 
 def _lite0(name: str) -> Source:
-    return _body(lite0_whole()), lite0_file()
+    return _without_classifier(lite0_whole()), lite0_file()
 
 
 # --- The ResNet of 2-2-2-3 blocks: an ONNX file ------------------------------------------------------
@@ -189,7 +189,7 @@ def _torchvision(name: str) -> Source:
             f"no ImageNet weights for network {name!r} ({_line(error)}): allowed are a connection to the internet, "
             "once, " + _there(name, f"the file {file}")
         ) from error
-    return _body(state), file
+    return _without_classifier(state), file
 
 
 def _timm(name: str) -> Source:
@@ -202,7 +202,7 @@ def _timm(name: str) -> Source:
             f"no ImageNet weights for network {name!r} ({_line(error)}): allowed are "
             + _there(name, "a connection to the internet, once")
         ) from error
-    return _body(state), None
+    return _without_classifier(state), None
 
 
 READERS: dict[str, Callable[[str], Source]] = {name: _torchvision for name in TORCHVISION} | {
@@ -234,7 +234,7 @@ def _read(name: str, folder: Path | None) -> tuple[Weights, Path | None, str]:
             + ", timm/NAME"
         )
     file = known.saved(name)
-    state, file = (_body(_tensors(file)), file) if file else READERS.get(name, _timm)(name)
+    state, file = (_without_classifier(_tensors(file)), file) if file else READERS.get(name, _timm)(name)
     found, wanted = digest(state), known.COMMITTED.get(name)
     if wanted and found != wanted:
         raise ValueError(

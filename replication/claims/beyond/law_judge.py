@@ -70,7 +70,7 @@ def settings() -> tuple[str, ...]:
 
 
 def judge(id: str, results: pd.DataFrame, cells: Sequence[Cell] = ()) -> PredictionVerdict:
-    """Judge one prediction by its registered rule on a table of results (`results.frame.table`), in its cells or others.
+    """Judge one prediction by its registered rule on results (`results.frame.results_frame`), in its cells or others.
 
     *passed*: all its runs have results and every check holds; *failed*: a check of complete runs does not hold, whatever
     else is missing; *not run*: neither. ValueError for an unknown prediction.

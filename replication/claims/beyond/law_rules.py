@@ -36,7 +36,7 @@ class Check:
     what: str
     """which level of which factor"""
     expected: float
-    found: float
+    observed: float
     low: float
     """lower end of the interval of what was found (95 %, or 90 % where equivalence is tested)"""
     high: float
@@ -50,7 +50,7 @@ class Check:
     @property
     def deviation(self) -> float:
         """What was found minus what was expected."""
-        return self.found - self.expected
+        return self.observed - self.expected
 
 
 # --- rows --------------------------------------------------------------------------------------------

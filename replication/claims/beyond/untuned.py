@@ -82,7 +82,7 @@ class Contest:
     """(n,) macro F1 of the fixed shift minus that of the best tuned remedy, by seed"""
 
     @property
-    def shown(self) -> bool:
+    def noninferior(self) -> bool:
         """Whether the mean is shown to lie above -0.05."""
         return st.p_above(self.d, -st.MARGIN) < st.ALPHA
 

@@ -18,7 +18,7 @@ from replication.study.design import Cell
 
 REMOVED, ADJUSTED = "final_bn · bn_removed", "plain · logit_adjusted"
 HERO = ("plain", "final_bn", REMOVED, ADJUSTED)
-"""the four readings that most pages compare"""
+"""the four predictors that most pages compare"""
 
 
 def gain(page, cell: Cell, **where) -> np.ndarray:
@@ -42,7 +42,7 @@ def opening(cell: Cell) -> str:
 
 
 def scores(page, cell: Cell, metric: str = "f1_minority") -> str:
-    """The mean score of each of the four readings that was recorded, as words."""
+    """The mean score of each of the four predictors that was recorded, as words."""
     found = [
         f"{arm_label(name)} {value}" for name in HERO if (value := page.mean(name, metric, cell)) != "not recorded"
     ]

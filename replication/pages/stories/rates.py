@@ -9,12 +9,12 @@ from replication.pages.names import arm_label, cell_phrase
 from replication.pages.picture import Picture
 from replication.pages.selection import Missing, Selection, pilots, published_rows
 from replication.pages.stories.pair import ADJUSTED, HERO
-from replication.pages.words import number, rate
+from replication.pages.words import number, rate_text
 
 
 def profile(page) -> Picture:
     """Minority F1 against the learning rate on the page's images: confirmatory seeds where run, never trained by a page."""
-    settings, networks = names(page.asked.settings), names(page.asked.networks)
+    settings, networks = names(page.parameters.settings), names(page.parameters.networks)
     planned = [
         c
         for c in registry.plan("rate_profile").cells
@@ -41,7 +41,7 @@ def _picture(part: pd.DataFrame, phrase: str, seeds: str, arms: tuple[str, ...] 
     found = {a: {n: d for n in levels if (d := figures.scores(part, a, level=n)) is not None} for a in arms}
     found = {a: by_rate for a, by_rate in found.items() if by_rate}
     best = {a: max((d.mean(), n) for n, d in by_rate.items()) for a, by_rate in found.items()}
-    words = ", ".join(f"{arm_label(a)} {number(v)} at {rate(n)}" for a, (v, n) in best.items())
+    words = ", ".join(f"{arm_label(a)} {number(v)} at {rate_text(n)}" for a, (v, n) in best.items())
     finding = f"Best mean minority F1 over the learning rates on {phrase}: {words}."
     data = [
         {"learning rate": n, "arm": arm_label(a), "nth seed": k, "minority F1": v}

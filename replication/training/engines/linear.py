@@ -42,8 +42,8 @@ class LinearHeads:
         self.before = first.final_norm == "bn_before"
         self.layer = first.final_norm == "layer_norm"
         self.parts = first.batch_size // (first.ghost_batch or first.batch_size)
-        self._place_images()
-        self._place_heads()
+        self._lay_out_images()
+        self._lay_out_heads()
         self.losses = LossGradient(runs, [e.counts for e in examples], self.dtype, device)
         self.totals: list[torch.Tensor] = []
         """sums of logits (S, R) by epoch: finite where all logits of the epoch were"""
@@ -53,7 +53,7 @@ class LinearHeads:
     def _there(self, array: np.ndarray, dtype: torch.dtype | None = None) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, dtype)
 
-    def _place_images(self) -> None:
+    def _lay_out_images(self) -> None:
         starts = np.cumsum([0] + [len(e.train) * len(e.labels) for e in self.examples])
         self.train = torch.cat([self._there(e.train, self.dtype).flatten(0, 1) for e in self.examples])
         self.plain = [start + np.arange(len(e.labels)) for start, e in zip(starts, self.examples)]
@@ -71,7 +71,7 @@ class LinearHeads:
         ]
         return torch.stack([torch.stack(row) for row in rows]).to(self.device)
 
-    def _place_heads(self) -> None:
+    def _lay_out_heads(self) -> None:
         features, classes = self.train.shape[1], len(self.examples[0].counts)
         self.heads = [[head_of(run, features, classes) for run in runs] for runs in self.runs]
         outputs = self.heads[0][0].linear.out_features

@@ -57,7 +57,7 @@ def _content(path: Path, like: dict) -> dict:
     return found
 
 
-class Record:
+class Measurements:
     """Measurements in a JSON file. ValueError in one sentence for a file of another machine, version or commit."""
 
     def __init__(self, path: Path, device: str):
@@ -107,7 +107,7 @@ def bench(
             check_known(kind, name, allowed)
     check_within(1, ROUNDS, rounds=rounds)
     end = deadline(time_budget)
-    kept = Record(out, device)
+    kept = Measurements(out, device)
     todo: list[tuple[str, Callable[[], None]]] = [("ceilings", lambda: kept.add("ceilings", ceilings(device)))]
 
     def one(round_: int, workload: str, peer: str) -> None:

@@ -36,11 +36,11 @@ LEADING = 3
 class Results:
     """A claim, or a question beyond the claims, with the results that a notebook's parameters ask for."""
 
-    def __init__(self, name: str, asked: Parameters):
-        self.name, self.asked, self.local = name, asked, asked.seeds > 0
+    def __init__(self, name: str, parameters: Parameters):
+        self.name, self.parameters, self.local = name, parameters, parameters.seeds > 0
         self.plan = registry.plan(name)
-        cells = asked_cells(name, asked)
-        results = local.trained(self.plan, cells, asked) if self.local else published_rows(self._sources(cells))
+        cells = asked_cells(name, parameters)
+        results = local.trained(self.plan, cells, parameters) if self.local else published_rows(self._sources(cells))
         self.selection = Selection(self.plan, cells, results, self.local)
         self.where = WHERE.get(name, {})
 
@@ -61,7 +61,7 @@ class Results:
     @property
     def single(self) -> bool:
         """Whether the page shows other cells than the claim plans."""
-        return bool(self.asked.settings or self.asked.networks or self.local)
+        return bool(self.parameters.settings or self.parameters.networks or self.local)
 
     @functools.cached_property
     def judgement(self) -> Judgement:
@@ -79,8 +79,8 @@ class Results:
 
     def judgement_cell(self, found) -> Cell:
         """The planned cell behind a judged unit."""
-        place = found.cell.setting, found.cell.network
-        return next(c for c in self.cells if (c.setting, c.network) == place)
+        names = found.cell.setting, found.cell.network
+        return next(c for c in self.cells if (c.setting, c.network) == names)
 
     def leading(self, most: int = LEADING, **where) -> list[Cell]:
         """Cells for a figure that has little room: the lead, then one a tier, then those on other images."""
