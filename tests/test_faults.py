@@ -83,7 +83,8 @@ def test_the_counter_of_faults_notices_what_is_wrong(world, monkeypatch):
 
 # --- Children -----------------------------------------------------------------------------------------
 
-PARENT = """import sys
+PARENT = """import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background has it ignored
 from replication.running.children import Children
 code = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'],"
 code += " start_new_session=True)"

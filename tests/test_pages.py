@@ -20,6 +20,7 @@ from replication.pages.notebooks import _captioned
 from replication.pages.page import Page, open_page
 from replication.pages.parameters import Parameters, parameters
 from replication.pages.picture import Picture
+from replication.pages.provenance import trained_on
 from replication.pages.scoreboard import Scoreboard, first_rules, gpu_reproduction
 from replication.pages.selection import Missing, Selection, asked_cells
 from replication.pages.stories.rates import profile
@@ -308,6 +309,13 @@ def test_every_page_opens_on_every_published_cell(place):
         if isinstance(plan, Claim):
             assert badge(page.judgement.cells[0].word) in page.verdict().data
             assert page.effects().data.startswith("<details")
+
+
+def test_seconds_of_a_gpu_are_not_told_as_those_of_a_core():
+    rows = pd.DataFrame({"provenance": ["here", "here", "there", None]})
+    records = {"here": {"device": "cpu"}, "there": {"device": "cuda"}}
+    assert trained_on(rows[:2], records) == trained_on(pd.DataFrame(), {}) == "one core"
+    assert "GPU" in trained_on(rows, records)
 
 
 # --- Scoreboard -----------------------------------------------------------------------------------

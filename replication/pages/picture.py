@@ -12,8 +12,8 @@ from PIL import Image
 
 from replication.pages.tables import csv_link, slug
 
-RESOLUTION = 115
-PALETTE = 32
+RESOLUTION = 110
+PALETTE = 64
 """dots an inch and colours: sharp at the width of the text, small enough for git"""
 
 

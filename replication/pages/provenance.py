@@ -47,10 +47,22 @@ def commits(rows: pd.DataFrame, records: dict[str, dict]) -> list[str]:
     return list(dict.fromkeys(str(records.get(i, {}).get("commit", "unknown")) for i in ids))
 
 
+def trained_on(rows: pd.DataFrame, records: dict[str, dict]) -> str:
+    """What the seconds of some rows are those of: one core, or one of the processes that shared a GPU."""
+    ids = rows["provenance"].dropna().unique() if "provenance" in rows else []
+    devices = {str(records.get(i, {}).get("device", "cpu")).partition(":")[0] for i in ids}
+    return "one core" if devices <= {"cpu"} else "one process among those that share a GPU"
+
+
 def rerun(selection: Selection, cell: Cell) -> tuple[str, str]:
     """(what it took, the command that trains a cell again)."""
-    rows = selection.all_rows(cell).drop_duplicates("key").dropna(subset=["key"]) if len(selection.frame) else ()
-    took = f"{len(rows)} runs, {duration(selection.seconds(cell))} of one core" if len(rows) else "not run yet"
+    rows = (
+        selection.all_rows(cell).drop_duplicates("key").dropna(subset=["key"])
+        if len(selection.frame)
+        else pd.DataFrame()
+    )
+    where = trained_on(rows, published.manifest().get("provenance", {}))
+    took = f"{len(rows)} runs, {duration(selection.seconds(cell))} of {where}" if len(rows) else "not run yet"
     command = shlex.join(
         ["replication", "run", selection.plan.id, "--settings", joined([cell.setting]), "--networks", cell.network]
     )
