@@ -572,6 +572,21 @@ def test_arms_share_confirmatory_seeds(claim):
     assert all(seeds == [*c.seeds] for (c, *_), seeds in by_arm.items())
 
 
+def test_all_plans_together_leave_out_what_has_no_rates_yet(monkeypatch):
+    """`make book` trains what there is; a claim that is asked for by name says what it lacks."""
+    everything = registry.runs([], ["digits"], ["simple_cnn"], 1)
+    chosen = rates.chosen_rates
+
+    def without_focal(kind="grid"):
+        return {p: {a: r for a, r in arms_.items() if "focal" not in a} for p, arms_ in chosen(kind).items()}
+
+    monkeypatch.setattr(rates, "chosen_rates", without_focal)
+    left = registry.runs([], ["digits"], ["simple_cnn"], 1)
+    assert left and set(left) < set(everything) and {r for r in everything if r.loss == "focal"}.isdisjoint(left)
+    with pytest.raises(rates.NoRate, match="replication tune remedies"):
+        registry.runs(["remedies"], ["digits"], ["simple_cnn"], 1)
+
+
 @pytest.mark.parametrize("claim", registry.PLANS)
 def test_arms_differ_from_plain_in_nothing_but_the_arm_and_its_rate(claim):
     for c, e in entries(claim):

@@ -126,8 +126,8 @@ def runs(
 ) -> list[Run]:
     """Every run the claims need, each once, ordered so that whatever is finished first is worth most: seed by seed.
 
-    Without a claim: what all claims plan, on the settings and networks given. Errors: as `cells`, and ValueError where
-    learning rates have not been chosen.
+    Without a claim: what all claims plan, on the settings and networks given, less the cells whose learning rates have
+    not been chosen yet. Errors: as `cells`, and ValueError where a claim is named and a rate has not been chosen.
     """
     for name in claims:
         plan(name)  # all names before the first cell that has not been tuned
@@ -138,7 +138,8 @@ def runs(
             try:
                 found |= dict.fromkeys(entry.run for entry in plan(name).entries(wanted))
             except NoRate as error:
-                raise NoRate(error.place, error.arm, name) from None
+                if claims:
+                    raise NoRate(error.place, error.arm, name) from None
     return sorted(found, key=lambda run: run.seed)
 
 
