@@ -1,4 +1,4 @@
-"""The snippets of the advice page run, and do what the page says of them."""
+"""The snippets of the advice page run and do what the page says of them; its advice hides no failure."""
 
 import importlib.util
 import json
@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from replication.pages import advice, names
+from replication.pages.parameters import Parameters
+from replication.pages.tuning import TuningPage
 
 PAGE = Path(__file__).parents[1] / "book/advice.ipynb"
 TEXT = "\n".join("".join(c["source"]) for c in json.loads(PAGE.read_text())["cells"] if c["cell_type"] == "markdown")
@@ -64,3 +68,15 @@ def test_adjusting_logits_takes_the_log_prior_off():
     found = run("adjusted")
     odds = found["adjusted"][0, 1] - found["adjusted"][0, 0]
     assert float(odds) == pytest.approx(-3 + torch.log(torch.tensor(100.0)).item(), abs=1e-5)
+
+
+def test_advice_says_where_the_fixed_shift_fails():
+    """Of the registered comparisons, not of the page's own cells alone."""
+    page = advice.AdvicePage(Parameters())
+    worse = [c for c in TuningPage(Parameters()).contests if not c.noninferior]
+    third = page.sentences().data.splitlines()[2]
+    assert (
+        worse
+        and f"in {len(worse)} of " in third
+        and all(names.cell_phrase((c.setting, c.network)) in third for c in worse)
+    )

@@ -114,7 +114,7 @@ def test_children_and_theirs_end_within_three_seconds_of_their_parent(how):
     assert len(below) == 3  # the guard, the program, and what that has started in a session of its own
     time.sleep(0.2)
     parent.send_signal(how)
-    end = time.monotonic() + 10  # the promise is 3 s; a busy machine may take longer
+    end = time.monotonic() + 3
     while any(map(_alive, below)) and time.monotonic() < end:
         time.sleep(0.02)
     assert not any(map(_alive, below))

@@ -114,7 +114,7 @@ def history(
     logits, labels, counts = _checked(logits, labels, ndim=3)
     minority = _membership(minorities, len(counts))
     at_train = _weights(labels, counts, _prevalence(train_counts, len(counts)))
-    finite = np.isfinite(logits).all(axis=(1, 2))
+    finite = np.asarray(np.isfinite(logits).all(axis=(1, 2)))
     if not finite.all():
         logits = np.where(finite[:, None, None], logits, 0.0)
     if len(counts) == 2:  # the same as below, with one exponential an image

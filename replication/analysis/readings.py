@@ -51,7 +51,7 @@ def read_all(
     classes = len(counts)
     minority = metrics._membership(minorities, classes)
     prevalence = metrics._prevalence(train_counts, classes)
-    finite = np.isfinite(logits).all(axis=(1, 2))
+    finite = np.asarray(np.isfinite(logits).all(axis=(1, 2)))
     if not finite.all():
         held, seen = (np.where(finite[:, None, None], z, 0.0) for z in (held, seen))
 

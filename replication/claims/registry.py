@@ -1,5 +1,6 @@
 """All claims and all further questions, by name, and the runs that they need."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -127,11 +128,13 @@ def runs(
     """Every run the claims need, each once, ordered so that whatever is finished first is worth most: seed by seed.
 
     Without a claim: what all claims plan, on the settings and networks given, less the cells whose learning rates have
-    not been chosen yet. Errors: as `cells`, and ValueError where a claim is named and a rate has not been chosen.
+    not been chosen yet, which a warning names. Errors: as `cells`, and ValueError where a claim is named and a rate has
+    not been chosen.
     """
     for name in claims:
         plan(name)  # all names before the first cell that has not been tuned
     found: dict[Run, None] = {}
+    left_out = []
     for name in claims or PLANS:
         for cell in _wanted_cells(name, bool(claims), settings, networks, seeds):
             wanted = replace(cell, kinds=tuple(kind for kind in cell.kinds if not kinds or kind in kinds))
@@ -140,6 +143,9 @@ def runs(
             except NoRate as error:
                 if claims:
                     raise NoRate(error.place, error.arm, name) from None
+                left_out.append(f"{name} on {cell.setting}/{cell.network}")
+    if left_out:
+        warnings.warn(f"left out, as their learning rates have not been chosen: {'; '.join(left_out)}", stacklevel=2)
     return sorted(found, key=lambda run: run.seed)
 
 

@@ -45,7 +45,11 @@ def main(arguments: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "torchvision", "timm", "jupyter_book", "papermill"):
             raise
-        print(f"replication: {error.name} is not installed: `make setup` installs everything", file=sys.stderr)
+        print(
+            f"replication: {error.name} is not installed: `make setup` installs everything, outside a checkout "
+            "`pip install 'final-batchnorm-replication[train,book]'`",
+            file=sys.stderr,
+        )
         return 1
     except MemoryError as error:
         print(

@@ -11,6 +11,7 @@ from IPython.display import HTML, Markdown
 from matplotlib.figure import Figure
 
 from replication.analysis import law
+from replication.analysis.statistics import MARGIN
 from replication.claims.beyond import law_judge
 from replication.claims.beyond.law_runs import FIXED
 from replication.pages.canvas import (
@@ -29,7 +30,9 @@ from replication.pages.parameters import Parameters, parameters
 from replication.pages.picture import Picture
 from replication.pages.selection import published_rows
 from replication.pages.style import NO_SKILL, look
-from replication.pages.words import estimate, listed, number, rate_text
+from replication.pages.tables import missing_html
+from replication.pages.tuning import TuningPage
+from replication.pages.words import estimate, listed, number, rate_text, signed
 from replication.results.frame import arm_and_readout, values
 from replication.run import CONFIRMATORY, Run
 
@@ -83,7 +86,7 @@ class AdvicePage:
     def figure(self) -> Picture | HTML:
         """The decision figure: macro F1 of each remedy in every cell."""
         if not self.cells:
-            return HTML("<p class='missing'><em>No figure yet: no cell has all its runs.</em></p>")
+            return missing_html("No figure yet: no cell has all its runs.")
         shown = {cell_label(cell): self.scores(part) for cell, part in self.cells.items()}
         text = (
             "Mean macro F1: "
@@ -139,7 +142,19 @@ class AdvicePage:
             f"**If you add the layer, tune the learning rate for it.** Each at its own rate, the layer's macro F1 differs "
             f"from that of plain with adjusted logits by {listed(layer)}."
         )
-        return [first, second, f"**If you cannot tune, fix its shift.** {rest}"]
+        return [first, second, f"**If you cannot tune, fix its shift.** {rest}{self._where_it_fails()}"]
+
+    def _where_it_fails(self) -> str:
+        """Where the fixed shift is not shown to be as good as the best tuned remedy, over more images than these."""
+        contests = TuningPage(self.parameters).contests
+        worse = [c for c in contests if not c.noninferior]
+        if not worse:
+            return ""
+        where = [f"{signed(c.d.mean())} on {cell_phrase((c.setting, c.network))} at {rate_text(c.rate)}" for c in worse]
+        return (
+            f" **It does not suffice everywhere**: in {len(worse)} of {len(contests)} comparisons with the best of all tuned "
+            f"remedies it is not shown to be within {MARGIN} macro F1 ({listed(where)}; [How much tuning?](tuning.html))."
+        )
 
     def _rate(self) -> str:
         """What the law says of the learning rate."""

@@ -9,6 +9,7 @@ from IPython.display import HTML
 from replication.analysis import statistics as st
 from replication.analysis.effects import Curve, Effect
 from replication.claims.judge import effects
+from replication.claims.tiers import TIERS, tier
 from replication.pages import figures, judgements
 from replication.pages.names import METRICS, arm_label, cell_label, effect_label
 from replication.pages.page_results import LEADING, Results
@@ -74,10 +75,11 @@ class Evidence(Results):
         finding: str = "",
         **where,
     ) -> Picture | HTML:
-        """The arms' scores in every cell that has been run, one row a cell."""
+        """The arms' scores in every cell that has been run, one row a cell, those nearest to the papers first."""
 
         def draw() -> Picture:
-            parts = self.parts(cells, **(self.where | where))
+            nearest_first = sorted(self.cells if cells is None else cells, key=lambda c: list(TIERS).index(tier(c)))
+            parts = self.parts(nearest_first, **(self.where | where))
             if not parts:
                 raise Missing(f"no complete results: {self.selection.open(**(self.where | where))}")
             label = METRICS.get(metric, metric)

@@ -13,10 +13,10 @@ from matplotlib.lines import Line2D
 
 from replication.analysis import law
 from replication.claims.beyond import law_judge
-from replication.claims.beyond.law_judge import FAILED, NOT_RUN, PASSED, PredictionVerdict
+from replication.claims.beyond.law_judge import FAILED, NOT_RUN, PASSED, UNDECIDABLE, PredictionVerdict
 from replication.claims.beyond.law_rules import Check
 from replication.claims.beyond.law_runs import PLANS
-from replication.claims.claim import CONTRADICTED, REPLICATED
+from replication.claims.claim import CONTRADICTED, NOT_ASSESSABLE, REPLICATED
 from replication.data.settings import names
 from replication.pages import local
 from replication.pages.canvas import WIDTH, closed
@@ -26,7 +26,7 @@ from replication.pages.parameters import Parameters, parameters
 from replication.pages.picture import Picture
 from replication.pages.selection import HERE, published_rows
 from replication.pages.style import INK, SIGNS
-from replication.pages.tables import folded, shown, table_html
+from replication.pages.tables import folded, missing_html, shown, table_html
 from replication.pages.words import number, rate_text, signed
 from replication.run import CONFIRMATORY, Run
 from replication.study.design import EXPLORATORY, Cell
@@ -46,7 +46,7 @@ TITLES = {
     "matched_positives": "Plain at as many positives",
 }
 """prediction -> what readers call it"""
-_LIKE = {PASSED: REPLICATED, FAILED: CONTRADICTED, NOT_RUN: NOT_RUN}
+_LIKE = {PASSED: REPLICATED, FAILED: CONTRADICTED, NOT_RUN: NOT_RUN, UNDECIDABLE: NOT_ASSESSABLE}
 """word -> the verdict whose shape and colour it has"""
 _COLOURS = ("#d55e00", "#0072b2", "#009e73", "#7b3294", "#8c6d1f", "#c2568f", "#3a9bd1")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -106,9 +106,7 @@ class LawPage:
 
     def _counts(self) -> str:
         words = [o.word for o in self.outcomes]
-        return " ".join(
-            f"{_badge(word)} {words.count(word)} of {len(words)}" for word in (PASSED, FAILED, NOT_RUN) if word in words
-        )
+        return " ".join(f"{_badge(word)} {words.count(word)} of {len(words)}" for word in _LIKE if word in words)
 
     def finding(self) -> str:
         """The one number, in words."""
@@ -196,7 +194,7 @@ class LawPage:
             if not c.what.startswith("sgd")
         ]
         if not checks:
-            return HTML("<p class='missing'><em>No figure yet: no run with a learned shift is published.</em></p>")
+            return missing_html("No figure yet: no run with a learned shift is published.")
         text = "The learned shift lies on the curve that was simulated from the learning rates alone. " + self.finding()
         data = pd.DataFrame(
             [

@@ -78,6 +78,11 @@ class Reliability:
         part = self.scale[name]
         return f"{part['hardware']}, load {part['load']:g}"
 
+    def _busy(self, name: str) -> str:
+        """What other work on the machine does to a part's seconds; empty where there was none."""
+        other = self.scale[name]["load"] > 1
+        return " The machine did other work too, so that its seconds are upper bounds." if other else ""
+
     # --- Faults ---------------------------------------------------------------------------------------
 
     def cases(self, kind: str) -> int:
@@ -131,11 +136,11 @@ class Reliability:
                 digits = 1 if what == "seconds" else 0
                 values = [number(v, digits) for v in (line.few[1], line.many[1], line.at(RUNS))]
                 goal = GOALS.get({"seconds": step, "peak_mb": "peak"}[what]) if step == "reproduced" else None
-                made.append(dict(zip(("what", *head, f"{RUNS:,}, projected"), (f"{words}, {unit}", *values)))
-                            | {"goal": "" if goal is None else f"{goal:,}"})  # fmt: skip
+                row = dict(zip(("what", *head, f"{RUNS:,}, projected"), (f"{words}, {unit}", *values)))
+                made.append(row | {"goal": "" if goal is None else f"{goal:,}"})
         size = self.line("size", "bytes_per_row")
-        made.append(dict(zip(("what", *head), ("the store, bytes a row", *(f"{v[1]:,}" for v in (size.few, size.many)))))
-                    | {f"{RUNS:,}, projected": f"{size.many[1]:,}", "goal": f"{GOALS['size']:,}"})  # fmt: skip
+        row = dict(zip(("what", *head), ("the store, bytes a row", *(f"{v[1]:,}" for v in (size.few, size.many)))))
+        made.append(row | {f"{RUNS:,}, projected": f"{size.many[1]:,}", "goal": f"{GOALS['size']:,}"})
         return shown(pd.DataFrame(made), f"The local store at scale, {self._said('rows')}")
 
     def rows_per_second(self) -> float:
@@ -156,8 +161,7 @@ class Reliability:
             f"{word}: {listed(texts)}" for word, texts in (("Within the goal", met), ("Beyond it", missed)) if texts
         ]
         return Markdown(
-            f"A million rows were not measured: this is the line through both sizes. {'. '.join(parts)}. The machine was busy "
-            "with other work, so that its seconds are upper bounds."
+            f"A million rows were not measured: this is the line through both sizes. {'. '.join(parts)}.{self._busy('rows')}"
         )
 
     # --- Backends -------------------------------------------------------------------------------------
@@ -251,7 +255,7 @@ class Reliability:
         within = sum(seconds <= GOALS["page"] for seconds in cpu)
         return Markdown(
             f"The goal is {GOALS['page']} s for any page. {within} of {len(cpu)} pages use no more than that of a processor; the "
-            f"slowest uses {duration(max(cpu))}. Elapsed time was longer, as the machine did other work."
+            f"slowest uses {duration(max(cpu))}.{self._busy('pages')}"
         )
 
 

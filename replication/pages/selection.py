@@ -14,15 +14,13 @@ from replication.data.settings import names
 from replication.pages.names import cell_label
 from replication.pages.parameters import Parameters
 from replication.results import published
-from replication.results.frame import complete, frame
+from replication.results.frame import ENTRY, complete, frame
 from replication.run import FACTORS
 from replication.study.design import Cell, Entry, pilot_runs, pilot_seeds
 from replication.study.networks import SMALL_BODIES
 from replication.study.networks import network as network_of
 from replication.study.rates import LADDER, Place
 
-PART = ("cell_setting", "cell_network", "variant", "rate", "arm", "level")
-"""the columns that say which part a run plays in a design"""
 HERE = "digits"
 """the setting that every machine has, on which a page trains unless told otherwise"""
 
@@ -68,7 +66,7 @@ class Selection:
         """The rows of all cells, see `results.frame.frame`."""
         if not any(map(self.tuned, self.cells)):
             scored = [c for c in ("readout", "f1_minority", "key", "seconds", "provenance") if c not in self.results]
-            return pd.DataFrame(columns=[*PART, *FACTORS, *(c for c in self.results if c not in FACTORS), *scored])
+            return pd.DataFrame(columns=[*ENTRY, *FACTORS, *(c for c in self.results if c not in FACTORS), *scored])
         return plan_frame(self.plan, self.cells, self.results)
 
     def tuned(self, cell: Cell) -> bool:

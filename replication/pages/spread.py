@@ -13,12 +13,12 @@ from replication.claims.beyond import variance as crossed
 from replication.claims.claim import Plan
 from replication.claims.judge import plan_frame
 from replication.pages.names import arm_label, setting_label
-from replication.pages.tables import csv_link, shown
+from replication.pages.tables import missing_html, shown
 from replication.pages.words import between, number, rate_text, signed
 from replication.results import published
 from replication.results.frame import complete, values
 from replication.run import FACTORS
-from replication.study.design import Cell, pilot_runs, pilot_seeds
+from replication.study.design import PAIR, Cell, pilot_runs, pilot_seeds
 from replication.study.rates import LADDER, Place, learning_rate
 
 Cells = dict[tuple[str, str], pd.DataFrame]
@@ -34,7 +34,7 @@ class Spread:
         """How often pilots drawn anew choose another rate."""
         rows = []
         for cell in (c for c in untuned.PLAN.cells if (c.setting, c.network) in whole(untuned.PLAN, self.results)):
-            for arm in ("plain", "final_bn", untuned.CANDIDATE):
+            for arm in (*PAIR, untuned.CANDIDATE):
                 scores = _pilot_scores(cell, arm)
                 if scores is None:
                     continue
@@ -52,7 +52,7 @@ class Spread:
                     }
                 )
         if not rows:
-            return HTML("<p class='missing'><em>Not run yet.</em></p>")
+            return missing_html("Not run yet.")
         return shown(pd.DataFrame(rows), "The ten pilot seeds drawn anew, with replacement: is the same rate chosen?")
 
     def shares(self) -> pd.DataFrame:
@@ -60,7 +60,7 @@ class Spread:
         rows = []
         for (setting, network), part in whole(crossed.PLAN, self.results).items():
             cell = next(c for c in crossed.PLAN.cells if (c.setting, c.network) == (setting, network))
-            for arm in ("plain", "final_bn"):
+            for arm in PAIR:
                 of = part[(part["arm"] == arm) & (part["readout"] == "as_trained")]
                 table = of.pivot(index="level", columns="seed", values="f1_macro").to_numpy(float)
                 found = variance.crossed(table)
@@ -85,7 +85,7 @@ class Spread:
         """Shares of the variance."""
         found = self.shares()
         if found.empty:
-            return HTML("<p class='missing'><em>Not run yet.</em></p>")
+            return missing_html("Not run yet.")
         sources = list(found.columns[4:])
         rows = pd.DataFrame(
             {
@@ -95,8 +95,7 @@ class Spread:
             }
             | {name: found[name].map(lambda v: f"{number(100 * v, 0)} %") for name in sources}
         )
-        link = csv_link(found, "spread")
-        return shown(rows, f"Variance of macro F1, frozen EfficientNet-Lite0: shares of its sources ({link})")
+        return shown(rows, "Variance of macro F1, frozen EfficientNet-Lite0: shares of its sources", data=found)
 
     def ghosts(self) -> HTML:
         """Statistics over parts of a batch."""
@@ -116,16 +115,14 @@ class Spread:
                     }
                 )
         if not rows:
-            return HTML("<p class='missing'><em>Not run yet.</em></p>")
+            return missing_html("Not run yet.")
         return shown(pd.DataFrame(rows), "Ghost batches within 64, as many updates and the same S")
 
     def behind_fastai(self) -> HTML:
         """ROC AUC behind fastai's head and its variants."""
         found = whole(fastai_head.PLAN, self.results)
         if not found:
-            return HTML(
-                "<p class='missing'><em>Behind fastai's head with parts taken out: planned, not run yet.</em></p>"
-            )
+            return missing_html("Behind fastai's head with parts taken out: planned, not run yet.")
         (part,) = found.values()
         rows = [
             {

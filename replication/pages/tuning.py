@@ -21,8 +21,8 @@ from replication.pages.parameters import Parameters, parameters
 from replication.pages.picture import Picture
 from replication.pages.selection import published_rows
 from replication.pages.spread import Cells, Spread, counted, whole
-from replication.pages.style import INK, look
-from replication.pages.tables import shown
+from replication.pages.style import look
+from replication.pages.tables import missing_html, shown
 from replication.pages.words import between, listed, number, rate_text, signed
 from replication.run import CONFIRMATORY
 
@@ -36,14 +36,8 @@ CHOSEN_BY = {
     "final BN, shift fixed at −0.4": (FIXED[-0.4], "validation_f1_macro", "f1_macro"),
 }
 """what readers see -> (arm, validation score by which its configuration is chosen, test score)"""
-_STYLES = {
-    "plain": ("#5b6470", "-"),
-    "plain, threshold tuned": ("#5b6470", "--"),
-    "logit-adjusted loss": (INK, "-."),
-    "class weights": ("#8c6d1f", ":"),
-    "final BN": ("#d55e00", "-"),
-    "final BN, shift fixed at −0.4": ("#b07c00", "--"),
-}
+_DASHES = ("-", "--", "-.", ":", "-", "--")
+"""of lines whose arms share a colour, in the order in which they are drawn"""
 
 
 @dataclass
@@ -129,7 +123,7 @@ class TuningPage:
     def improvement_table(self) -> HTML:
         """Probability of improvement of the fixed shift, untuned, over every remedy, tuned."""
         if not self.remedies:
-            return HTML("<p class='missing'><em>Not run yet.</em></p>")
+            return missing_html("Not run yet.")
         tuned, rows = self.scores(untuned.TUNED, variant="tuned"), []
         for remedy, theirs in tuned.items():
             row = {"tuned remedy": _remedy(remedy)}
@@ -146,9 +140,9 @@ class TuningPage:
         )
 
     def profiles(self) -> Picture | HTML:
-        """Performance profiles of remedies that nobody has tuned, at 0.01."""
+        """Performance profiles of remedies that nobody has tuned, at the higher of both rates."""
         if not self.remedies:
-            return HTML("<p class='missing'><em>No figure yet.</em></p>")
+            return missing_html("No figure yet.")
         at, tau = untuned.RATES[-1], np.linspace(0.3, 1, 71)
         of = [
             ("final_bn", "as_trained", "f1_macro"),
@@ -160,7 +154,7 @@ class TuningPage:
         ]
         found = {r: comparison.profile(s, tau) for r, s in self.scores(of, variant="untuned", level=at).items()}
         lowest = {r: number(float(tau[np.searchsorted(-e.value, -0.9)])) for r, e in found.items()}
-        text = "Macro F1 that 90 % of the runs exceed, untuned at 0.01: " + "; ".join(
+        text = f"Macro F1 that 90 % of the runs exceed, untuned at {rate_text(at)}: " + "; ".join(
             f"{_remedy(r)} {value}" for r, value in lowest.items()
         )
         data = pd.DataFrame({"macro F1": tau} | {_remedy(r): e.value for r, e in found.items()})
@@ -225,7 +219,7 @@ class TuningPage:
         """Expected best of k, k = 1 to 20."""
         found = self.best_of()
         if not found:
-            return HTML("<p class='missing'><em>No figure yet: no cell has all its configurations.</em></p>")
+            return missing_html("No figure yet: no cell has all its configurations.")
         text = "Expected macro F1 of the best of 1, 5 and 20 random configurations. " + " ".join(
             f"{setting_label(setting)}: "
             + "; ".join(
@@ -299,7 +293,7 @@ def _rows(part: pd.DataFrame, arm: str, readout: str, variant: str, level: float
 def profile_figure(tau: np.ndarray, found: Mapping[untuned.Remedy, comparison.Estimate]) -> Figure:
     """Share of runs above every macro F1."""
     fig, ax = plt.subplots(figsize=(WIDTH, 4.2), layout="constrained")
-    for (remedy, e), dash in zip(found.items(), ("-", "--", "-.", ":", "-", "--")):
+    for (remedy, e), dash in zip(found.items(), _DASHES):
         arm, readout, _ = remedy
         colour = look(arm if readout == "as_trained" else f"{arm} · {readout}").colour
         ax.plot(tau, e.value, color=colour, ls=dash, label=_remedy(remedy))
@@ -316,8 +310,8 @@ def budget_figure(found: Mapping[str, Mapping[str, comparison.Estimate]]) -> Fig
     """Expected best of k, one panel a cell."""
     fig, axes = plt.subplots(len(found), 1, figsize=(WIDTH, 1.2 + 2.1 * len(found)), layout="constrained", sharex=True)
     for ax, (title, of) in zip(np.atleast_1d(axes), found.items()):
-        for name, e in of.items():
-            colour, dash = _STYLES[name]
+        for (name, e), dash in zip(of.items(), _DASHES):
+            colour = look(CHOSEN_BY[name][0]).colour
             k = np.arange(1, len(e.value) + 1)
             ax.plot(k, e.value, color=colour, ls=dash, label=name)
             ax.fill_between(k, e.low, e.high, color=colour, alpha=0.1, lw=0)

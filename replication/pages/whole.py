@@ -2,7 +2,7 @@
 
 from IPython.display import Markdown
 
-from replication.claims.beyond.law_judge import FAILED, NOT_RUN, PASSED
+from replication.claims.beyond.law_judge import FAILED, NOT_RUN, PASSED, UNDECIDABLE
 from replication.pages.law import TITLES, LawPage
 from replication.pages.names import cell_label
 from replication.pages.parameters import Parameters
@@ -30,11 +30,8 @@ def _shift(law: LawPage) -> str:
 
 
 def _predictions(law: LawPage) -> str:
-    by_word = {
-        word: [_small(TITLES[o.prediction.id]) for o in law.outcomes if o.word == word]
-        for word in (PASSED, FAILED, NOT_RUN)
-    }
-    words = {PASSED: "passed", FAILED: "failed", NOT_RUN: "lack some of their runs"}
+    words = {PASSED: "passed", FAILED: "failed", NOT_RUN: "lack runs", UNDECIDABLE: "cannot be judged by the rule"}
+    by_word = {word: [_small(TITLES[o.prediction.id]) for o in law.outcomes if o.word == word] for word in words}
     told = [f"{len(names)} {words[word]} ({', '.join(names)})" for word, names in by_word.items() if names]
     return f"Of {len(law.outcomes)} predictions registered before their runs, {listed(told)}."
 

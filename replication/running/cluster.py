@@ -53,7 +53,7 @@ def _ray():
         import ray
     except ImportError as error:
         raise ValueError(
-            "Ray is not installed: `pip install 'final-batchnorm-replication[ray]'` installs it"
+            "Ray is not installed: `pip install 'final-batchnorm-replication[train,ray]'` installs it"
         ) from error
     return ray
 

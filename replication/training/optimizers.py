@@ -95,7 +95,7 @@ def cosine(start: float, end: float, part: float) -> float:
     return start + (1 + math.cos(math.pi * (1 - part))) * (end - start) / 2
 
 
-def one_cycle(peak: float, div: float, warm: float, updates: int) -> Iterator[tuple[float, float]]:
+def fastai_one_cycle(peak: float, div: float, warm: float, updates: int) -> Iterator[tuple[float, float]]:
     """(learning rate, beta1) of every update of fastai's `fit_one_cycle`; `warm` is the part that rises to the peak."""
     low, high, last = FASTAI["betas"]
     for number in range(updates):
@@ -151,9 +151,9 @@ def fine_tune_updates(model: nn.Module, run: Run, updates: int) -> Callable[[], 
     def stages() -> Iterator[None]:
         body = len(groups) - 1
         peak = run.learning_rate
-        yield from stage(True, [0.1] * body + [1.0], one_cycle(peak, 25.0, 0.99, first))
+        yield from stage(True, [0.1] * body + [1.0], fastai_one_cycle(peak, 25.0, 0.99, first))
         apart = [100 ** (number / body - 1) for number in range(body + 1)]
-        yield from stage(False, apart, one_cycle(peak / 2, 5.0, 0.3, updates - first))
+        yield from stage(False, apart, fastai_one_cycle(peak / 2, 5.0, 0.3, updates - first))
 
     steps = stages()
     next(steps)  # the first stage's layers are frozen before the first gradient

@@ -12,7 +12,7 @@ from replication.claims.beyond.law_runs import PLANS, prediction
 from replication.results.frame import frame
 from replication.study.design import Cell
 
-PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
+PASSED, FAILED, NOT_RUN, UNDECIDABLE = "passed", "failed", "not run", "cannot be judged"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ def judge(id: str, results: pd.DataFrame, cells: Sequence[Cell] = ()) -> Predict
     """Judge one prediction by its registered rule on results (`results.frame.results_frame`), in its cells or others.
 
     *passed*: all its runs have results and every check holds; *failed*: a check of complete runs does not hold, whatever
-    else is missing; *not run*: neither. ValueError for an unknown prediction.
+    else is missing; *not run*: neither, and runs are missing; *cannot be judged*: all runs have results, and the rule says
+    nothing of them. ValueError for an unknown prediction.
     """
     found = prediction(id)
     rows = law_frame(id, results, cells)
@@ -82,7 +83,8 @@ def judge(id: str, results: pd.DataFrame, cells: Sequence[Cell] = ()) -> Predict
     checks = tuple(CHECKS[id](rows)) if done else ()
     failed = any(c.holds is False for c in checks)
     whole = done == wanted and any(c.holds for c in checks)
-    return PredictionVerdict(found, FAILED if failed else PASSED if whole else NOT_RUN, checks, done, wanted)
+    rest = UNDECIDABLE if done == wanted else NOT_RUN
+    return PredictionVerdict(found, FAILED if failed else PASSED if whole else rest, checks, done, wanted)
 
 
 def outcomes(results: pd.DataFrame) -> list[PredictionVerdict]:

@@ -10,21 +10,9 @@ from replication.analysis import statistics as st
 from replication.analysis.effects import INSIDE
 from replication.analysis.law import confidence, predicted
 from replication.analysis.thresholds import at_cut
-from replication.claims.beyond.law_runs import FIXED
+from replication.claims.beyond.law_runs import FIXED, REMEDY_SCORES
 from replication.run import FACTORS, Run
 from replication.study.networks import network as network_of
-
-REMEDY_SCORES = (
-    ("final_bn", "as_trained", "f1_macro"),
-    ("final_bn", "bn_removed", "f1_macro"),
-    ("plain", "logit_adjusted", "f1_macro"),
-    ("plain", "as_trained", "f1_macro_tuned"),
-    ("plain_logit_adjusted_loss", "as_trained", "f1_macro"),
-    ("plain_class_weighted", "as_trained", "f1_macro"),
-    ("plain_focal", "as_trained", "f1_macro"),
-    ("plain_oversample", "as_trained", "f1_macro"),
-)
-"""(arm, readout, measure) of every tuned remedy that the fixed shift is compared with"""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,17 @@ BASE_RATE = 3e-3
 LAYER = ("final_bn",)
 REMEDIES = ("plain", "final_bn", "plain_class_weighted", "plain_focal", "plain_logit_adjusted_loss", "plain_oversample")
 """arms that the fixed shift is compared with, each tuned; read as trained, with the layer removed, adjusted or cut anew"""
+REMEDY_SCORES = (
+    ("final_bn", "as_trained", "f1_macro"),
+    ("final_bn", "bn_removed", "f1_macro"),
+    ("plain", "logit_adjusted", "f1_macro"),
+    ("plain", "as_trained", "f1_macro_tuned"),
+    ("plain_logit_adjusted_loss", "as_trained", "f1_macro"),
+    ("plain_class_weighted", "as_trained", "f1_macro"),
+    ("plain_focal", "as_trained", "f1_macro"),
+    ("plain_oversample", "as_trained", "f1_macro"),
+)
+"""(arm, readout, measure) of every tuned remedy that the fixed shift is compared with"""
 FIXED = {0.0: "bn_shift_0", -0.2: "bn_shift_0.2", -0.4: "bn_shift_0.4"}
 """fixed shift -> its arm"""
 

@@ -4,6 +4,7 @@ import dataclasses
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,7 +88,8 @@ def on_features(run: Run, examples: Examples) -> nn.Sequential:
     """The network of a run without its body and its pooling over places: features (N, F) in, logits out."""
     width = examples.held.shape[1]
     head = head_of(run, width // 2 if run.head.startswith("fastai") else width, len(examples.counts))
-    head.pool = head.pool[1:] if run.head.startswith("fastai") else nn.Identity()
+    pool: Any = head.pool  # a Sequential
+    head.pool = pool[1:] if run.head.startswith("fastai") else nn.Identity()
     return nn.Sequential(OrderedDict(body=nn.Identity(), head=head))
 
 
