@@ -23,7 +23,6 @@ from replication.pages.tables import plain as stripped
 from replication.pages.words import duration, p_value, signed
 from replication.paths import root
 from replication.results import published, reproduction
-from replication.results.frame import results_frame
 
 
 def _short(qualifier: str) -> str:
@@ -229,7 +228,7 @@ def reproduced() -> tuple[str, pd.DataFrame]:
     if not default_path().exists():
         return reproduction.summary(pd.DataFrame()), pd.DataFrame()
     with Store(default_path()) as store:
-        fresh = results_frame(store.results())
+        fresh = store.scores()  # all that is compared, a fraction of what a result holds
     cells = reproduction.compare(published.read(), fresh)
     return reproduction.summary(cells), cells
 
