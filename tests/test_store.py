@@ -1014,6 +1014,14 @@ def test_every_column_is_explained(shelf, store, made_up):
             assert set(pq.read_schema(COMMITTED / name).names) <= known
 
 
+def test_a_processor_is_named_with_its_generation():
+    """Two generations of one name do not agree to the bit, so `verify` must not take them for one machine."""
+    core = "processor\t: 0\ncpu family\t: {}\nmodel\t\t: {}\nmodel name\t: AMD EPYC\nflags\t\t: fpu\n\n"
+    one, other = (provenance.model_of(core.format(25, model) * 2) for model in (1, 17))
+    assert (one, other) == ("AMD EPYC (family 25, model 1)", "AMD EPYC (family 25, model 17)")
+    assert provenance.model_of("model name : Cortex\n") == "Cortex" and provenance.model_of("") == ""
+
+
 def test_provenance_names_the_registration(tmp_path, monkeypatch):
     monkeypatch.setattr("replication.results.provenance.root", lambda: tmp_path)
     bare = provenance.record("cpu")
