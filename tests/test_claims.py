@@ -9,8 +9,8 @@ from scipy import stats
 
 from replication.analysis import statistics as st
 from replication.analysis.effects import Curve, Effect
-from replication.claims import batch_size, ratio
 from replication.claims.claim import CONTRADICTED, NOT_ASSESSABLE, REPLICATED, UNDECIDED, WORDS
+from replication.claims.papers import batch_size, ratio
 from replication.claims.registry import CLAIMS
 
 REP, CON, OPEN, NA = REPLICATED, CONTRADICTED, UNDECIDED, NOT_ASSESSABLE

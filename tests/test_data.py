@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replication.claims import majorities, registry
+from replication.claims import registry
+from replication.claims.papers import majorities
 from replication.data.augmentation import Augmented, draws, reach
 from replication.data.loading import load
 from replication.data.settings import SETTINGS, Setting, setting

@@ -31,8 +31,9 @@ from statsmodels.stats.multitest import multipletests
 
 from replication.analysis import statistics as st
 from replication.claims import judge as J
-from replication.claims import majorities, registry, tiers
+from replication.claims import registry, tiers
 from replication.claims.claim import CONTRADICTED, NOT_ASSESSABLE, NOT_JUDGED, NOT_RUN, REPLICATED, UNDECIDED, WORDS
+from replication.claims.papers import majorities
 from replication.claims.registry import CLAIMS
 from replication.claims.verdict import Unit
 from replication.results import frame as frame_module

@@ -9,8 +9,10 @@ from constructed import chosen
 
 from replication.analysis import law
 from replication.analysis.thresholds import order_of
-from replication.claims.beyond import law_judge, law_rules, law_runs
-from replication.claims.beyond.law import PREDICTIONS
+from replication.claims.law import judge as law_judge
+from replication.claims.law import rules as law_rules
+from replication.claims.law import runs as law_runs
+from replication.claims.law.predictions import PREDICTIONS
 from replication.run import CONFIRMATORY, Run
 from replication.study.design import Cell
 

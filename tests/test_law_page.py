@@ -9,8 +9,8 @@ from constructed import chosen
 from test_law_judge import WRONG, results
 
 from replication.analysis import law
-from replication.claims.beyond import law_rules
-from replication.claims.beyond.law import PREDICTIONS
+from replication.claims.law import rules as law_rules
+from replication.claims.law.predictions import PREDICTIONS
 from replication.pages import advice
 from replication.pages import law as law_page
 from replication.pages.parameters import Parameters

@@ -10,7 +10,7 @@ from constructed import chosen
 
 from replication.claims.beyond import budgets, ghost, untuned
 from replication.claims.beyond import variance as crossed
-from replication.claims.beyond.law_runs import FIXED
+from replication.claims.law.runs import FIXED
 from replication.pages import spread, tuning
 from replication.pages.parameters import Parameters
 from replication.pages.tuning import TuningPage

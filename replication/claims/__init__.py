@@ -1,1 +1,1 @@
-"""What the papers state and how it is judged: one file a claim."""
+"""What the papers state, what the book asks beyond, and how both are planned, registered and judged."""

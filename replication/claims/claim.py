@@ -53,6 +53,8 @@ class Plan:
     title: str
     design: Design
     cells: tuple[Cell, ...]
+    order: int = field(default=0, kw_only=True)
+    """place in the book and in the registration, among the plans of its folder"""
     curves: tuple[str, ...] = field(default=(), kw_only=True)
     """arms of which the scores by epoch are kept, as a rule or a page needs them"""
 

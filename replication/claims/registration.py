@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from replication.claims.beyond.law import PREDICTIONS
+from replication.claims.law.predictions import PREDICTIONS
 from replication.claims.registry import BEYOND, CLAIMS, PLANS, pilots_of, registered
 from replication.claims.tiers import EXPLORED, TIERS, explored, tier
 from replication.files import write

@@ -3,34 +3,14 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from importlib import import_module
+from operator import attrgetter
+from pkgutil import iter_modules
+from types import ModuleType
 
-from replication.claims import (
-    base,
-    batch_size,
-    confidence,
-    generality,
-    loss_choice,
-    majorities,
-    ratio,
-    removal,
-    sigmoid,
-    training_time,
-)
-from replication.claims.beyond import (
-    budgets,
-    controls,
-    fastai_head,
-    fastai_recipe,
-    ghost,
-    law_runs,
-    mechanism,
-    precision,
-    rate_profile,
-    remedies,
-    untuned,
-    variance,
-)
+from replication.claims import beyond, papers
 from replication.claims.claim import Claim, Plan
+from replication.claims.law.runs import PLANS as LAW
 from replication.data.settings import setting as setting_of
 from replication.limits import check_known, check_within
 from replication.run import Run
@@ -38,42 +18,21 @@ from replication.study.design import EXPLORATORY, Cell, Entry, pilot_runs, pilot
 from replication.study.networks import network as network_of
 from replication.study.rates import LADDER, PILOT_RATES, NoRate, Place, grid_of
 
+
+def _modules(folder: ModuleType) -> list[ModuleType]:
+    """Every module of a folder of claims or questions: a new file is a new entry."""
+    return [import_module(f"{folder.__name__}.{found.name}") for found in iter_modules(folder.__path__)]
+
+
 CLAIMS: dict[str, Claim] = {
-    module.CLAIM.id: module.CLAIM
-    for module in (
-        base,
-        removal,
-        ratio,
-        batch_size,
-        generality,
-        majorities,
-        sigmoid,
-        confidence,
-        loss_choice,
-        training_time,
-    )
+    claim.id: claim for claim in sorted((module.CLAIM for module in _modules(papers)), key=attrgetter("order"))
 }
 """the papers' claims, in the order of the book"""
 BEYOND: dict[str, Plan] = {
-    module.PLAN.id: module.PLAN
-    for module in (
-        mechanism,
-        remedies,
-        controls,
-        precision,
-        rate_profile,
-        untuned,
-        budgets,
-        ghost,
-        variance,
-        fastai_head,
-        fastai_recipe,
-    )
+    plan.id: plan for plan in sorted((module.PLAN for module in _modules(beyond)), key=attrgetter("order"))
 }
 """further questions, which are not judged"""
 PLANS: dict[str, Plan] = CLAIMS | BEYOND
-LAW: dict[str, Plan] = law_runs.PLANS
-"""the predictions of the law, registered as such; their runs are trained where they are asked for by name"""
 FIRST_TUNED = (
     {("plantvillage", name): "plantvillage/apple" for name in ("simple_cnn", "resnet34:random", "resnet34:other_crops")}
     | {("digits", name): "digits" for name in ("simple_cnn", "mlp", "logistic")}

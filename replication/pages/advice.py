@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from replication.analysis import law
 from replication.analysis.statistics import MARGIN
-from replication.claims.beyond import law_judge
-from replication.claims.beyond.law_runs import FIXED
+from replication.claims.law import judge as law_judge
+from replication.claims.law.runs import FIXED
 from replication.pages.canvas import (
     WIDTH,
     always_minority,

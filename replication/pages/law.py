@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from replication.analysis import law
-from replication.claims.beyond import law_judge
-from replication.claims.beyond.law_judge import FAILED, NOT_RUN, PASSED, UNDECIDABLE, PredictionVerdict
-from replication.claims.beyond.law_rules import Check
-from replication.claims.beyond.law_runs import PLANS
 from replication.claims.claim import CONTRADICTED, NOT_ASSESSABLE, REPLICATED
+from replication.claims.law import judge as law_judge
+from replication.claims.law.judge import FAILED, NOT_RUN, PASSED, UNDECIDABLE, PredictionVerdict
+from replication.claims.law.rules import Check
+from replication.claims.law.runs import PLANS
 from replication.data.settings import names
 from replication.pages import local
 from replication.pages.canvas import WIDTH, closed

@@ -1,10 +1,15 @@
-"""The built site, as a Sphinx extension: how to cite each page, published files beside the pages, icons, buttons."""
+"""The built site, as a Sphinx extension: how to cite each page, published files beside the pages, icons, buttons, modules."""
 
 import html
 import re
 import shutil
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 from urllib.parse import quote
+
+from docutils.nodes import Node
+from sphinx.util.docutils import SphinxDirective
 
 from replication.pages.repository import address
 from replication.results import published
@@ -115,6 +120,23 @@ def finish(app, error) -> None:
         lighten(Path(app.outdir))
 
 
+class Room(SphinxDirective):
+    """`room`: every module of a folder of the package, documented."""
+
+    required_arguments = 1
+
+    def run(self) -> list[Node]:
+        """The documentation of the modules in alphabetical order."""
+        folder = import_module(self.arguments[0])
+        found = [m.name for m in walk_packages(folder.__path__, f"{folder.__name__}.") if not m.ispkg]
+        lines = [
+            "```{eval-rst}",
+            *(line for name in found for line in (f".. automodule:: {name}", "   :members:", "")),
+            "```",
+        ]
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
 def setup(app) -> dict:
     """Sphinx calls this."""
     app.connect(
@@ -123,4 +145,5 @@ def setup(app) -> dict:
     app.connect("html-page-context", add_citation, priority=900)
     app.connect("build-finished", finish)
     app.add_css_file("icons.css")
+    app.add_directive("room", Room)
     return {"version": __version__, "parallel_read_safe": True, "parallel_write_safe": True}

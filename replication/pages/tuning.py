@@ -14,7 +14,7 @@ from replication.analysis import budget, comparison
 from replication.analysis import statistics as st
 from replication.claims.beyond import budgets, fastai_head, ghost, untuned
 from replication.claims.beyond import variance as crossed
-from replication.claims.beyond.law_runs import FIXED
+from replication.claims.law.runs import FIXED
 from replication.pages.canvas import WIDTH, closed
 from replication.pages.names import arm_label, cell_label, setting_label
 from replication.pages.parameters import Parameters, parameters

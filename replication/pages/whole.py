@@ -2,7 +2,7 @@
 
 from IPython.display import Markdown
 
-from replication.claims.beyond.law_judge import FAILED, NOT_RUN, PASSED, UNDECIDABLE
+from replication.claims.law.judge import FAILED, NOT_RUN, PASSED, UNDECIDABLE
 from replication.pages.law import TITLES, LawPage
 from replication.pages.names import cell_label
 from replication.pages.parameters import Parameters

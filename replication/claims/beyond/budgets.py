@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from replication.claims import cells
-from replication.claims.beyond.law_runs import FIXED, at
 from replication.claims.claim import Plan
+from replication.claims.law.runs import FIXED, at
 from replication.study.design import EXPLORATORY, Cell, Comparison
 
 CONFIGURATIONS = 20
@@ -48,4 +48,5 @@ PLAN = Plan(
         Cell(setting, cells.LITE, EXPLORATORY, 5, ("default",), 2)
         for setting in (cells.LEAVES[0], "skin@160", "cifar10/1v1")
     ),
+    order=6,
 )

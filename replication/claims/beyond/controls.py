@@ -32,4 +32,5 @@ PLAN = Plan(
             for network in (cells.LITE, cells.RESNET)
         ),
     ),
+    order=2,
 )

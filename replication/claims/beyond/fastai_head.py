@@ -25,4 +25,5 @@ PLAN = Plan(
     "Behind fastai's head",
     design,
     (Cell(cells.LEAVES[0], f"{cells.LITE}+fastai", EXPLORATORY, 20, ("default",), 3),),
+    order=9,
 )

@@ -22,4 +22,5 @@ PLAN = Plan(
     "fastai's recipe",
     design,
     (Cell("plantvillage/tomato@128", f"{cells.FINE_TUNED}+fastai", SHOWN, 10, ("default",), version=4),),
+    order=10,
 )

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from replication.claims import cells
-from replication.claims.beyond.law_runs import BASE_RATE, LAYER, at
 from replication.claims.claim import Plan
+from replication.claims.law.runs import BASE_RATE, LAYER, at
 from replication.study.design import EXPLORATORY, Cell, Comparison
 
 PARTS = (8, 16, 32)
@@ -23,4 +23,5 @@ PLAN = Plan(
     "Ghost batches",
     design,
     tuple(Cell(setting, cells.LITE, EXPLORATORY, 20, ("default",), 2) for setting in (cells.LEAVES[0], "cifar10/1v1")),
+    order=7,
 )

@@ -12,4 +12,6 @@ def design(cell: Cell) -> Iterator[Comparison]:
     yield compare(cell, [arm.name for arm in NORMS])
 
 
-PLAN = Plan("mechanism", "The parts of the layer", design, (Cell("digits", seeds=20, kinds=("own",), version=0),))
+PLAN = Plan(
+    "mechanism", "The parts of the layer", design, (Cell("digits", seeds=20, kinds=("own",), version=0),), order=0
+)

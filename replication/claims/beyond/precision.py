@@ -17,4 +17,5 @@ PLAN = Plan(
     "Precision",
     design,
     (Cell("plantvillage/apple", seeds=10, kinds=("own", "shared"), version=0),),
+    order=3,
 )

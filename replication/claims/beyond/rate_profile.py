@@ -26,4 +26,5 @@ PLAN = Plan(
         for crop in ("tomato", "apple")
         for network in (cells.LITE, cells.RESNET)
     ),
+    order=4,
 )

@@ -13,4 +13,6 @@ def design(cell: Cell) -> Iterator[Comparison]:
     yield compare(cell, (*PAIR, *(f"{norm}_{loss}" for loss in LOSSES for norm in PAIR)))
 
 
-PLAN = Plan("remedies", "Remedies for imbalance", design, (Cell("digits", seeds=20, kinds=("own",), version=0),))
+PLAN = Plan(
+    "remedies", "Remedies for imbalance", design, (Cell("digits", seeds=20, kinds=("own",), version=0),), order=1
+)

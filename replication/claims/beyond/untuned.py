@@ -10,8 +10,8 @@ import numpy as np
 
 from replication.analysis import statistics as st
 from replication.claims import cells
-from replication.claims.beyond.law_runs import FIXED, REMEDIES, REMEDY_SCORES, at
 from replication.claims.claim import Plan
+from replication.claims.law.runs import FIXED, REMEDIES, REMEDY_SCORES, at
 from replication.results.frame import complete, values
 from replication.study.design import EXPLORATORY, Cell, Comparison, compare
 
@@ -57,6 +57,7 @@ PLAN = Plan(
             ("plantvillage/tomato", "simple_cnn"),
         )
     ),
+    order=5,
 )
 
 

@@ -21,4 +21,5 @@ PLAN = Plan(
     "Where the spread comes from",
     design,
     tuple(Cell(setting, cells.LITE, EXPLORATORY, 6, ("own",), 3) for setting in (*cells.LEAVES, *cells.OTHERS)),
+    order=8,
 )

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from replication.claims.training_time import CAP_EPOCHS, epochs_to_target
+from replication.claims.papers.training_time import CAP_EPOCHS, epochs_to_target
 from replication.pages import figures
 from replication.pages.names import arm_label, cell_phrase
 from replication.pages.picture import Picture

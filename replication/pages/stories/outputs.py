@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from replication.claims.majorities import VARIANTS
+from replication.claims.papers.majorities import VARIANTS
 from replication.pages import figures
 from replication.pages.names import cell_label, cell_phrase
 from replication.pages.picture import Picture

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
-from replication.claims.base import CLAIMED_F1, CLAIMED_GAIN
+from replication.claims.papers.base import CLAIMED_F1, CLAIMED_GAIN
 from replication.claims.tiers import tier
 from replication.pages import figures
 from replication.pages.names import arm_label, cell_label, cell_phrase

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from replication.claims.loss_choice import at_least_loss
+from replication.claims.papers.loss_choice import at_least_loss
 from replication.pages import figures
 from replication.pages.names import METRICS, arm_label, cell_label, cell_phrase
 from replication.pages.picture import Picture

@@ -65,6 +65,7 @@ def decide(m: Measures) -> Decision:
 
 CLAIM = Claim(
     id="sigmoid",
+    order=6,
     title="A sigmoid output",
     design=design,
     cells=(*cells.frozen(seeds=200), *cells.published("digits"), *cells.on_images()),

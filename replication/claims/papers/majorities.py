@@ -85,6 +85,7 @@ def qualify(own: Decision, m: Measures) -> Iterator[str]:
 
 CLAIM = Claim(
     id="majorities",
+    order=5,
     title="One majority class or two",
     design=design,
     cells=(

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from replication.claims.beyond.law import Prediction
-from replication.claims.beyond.law_rules import CHECKS, Check
-from replication.claims.beyond.law_runs import PLANS, prediction
+from replication.claims.law.predictions import Prediction
+from replication.claims.law.rules import CHECKS, Check
+from replication.claims.law.runs import PLANS, prediction
 from replication.results.frame import frame
 from replication.study.design import Cell
 

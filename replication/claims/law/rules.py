@@ -10,7 +10,7 @@ from replication.analysis import statistics as st
 from replication.analysis.effects import INSIDE
 from replication.analysis.law import confidence, predicted
 from replication.analysis.thresholds import at_cut
-from replication.claims.beyond.law_runs import FIXED, REMEDY_SCORES
+from replication.claims.law.runs import FIXED, REMEDY_SCORES
 from replication.run import FACTORS, Run
 from replication.study.networks import network as network_of
 

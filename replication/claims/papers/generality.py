@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from replication.claims import base, cells
+from replication.claims import cells
 from replication.claims.claim import K21, Claim, Measures, gain
+from replication.claims.papers import base
 from replication.study.design import PAIR, SECONDARY, Cell, Comparison, compare
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def simpler_network(cell: Cell) -> bool:
 
 CLAIM = Claim(
     id="generality",
+    order=4,
     title="Other data, simpler networks",
     design=design,
     cells=(

@@ -7,8 +7,8 @@ here: factors other than the rate vary at `BASE_RATE`, and equal S at other batc
 from collections.abc import Callable, Iterator
 
 from replication.analysis.law import predicted, simulate
-from replication.claims.beyond.law import PREDICTIONS, Prediction
 from replication.claims.claim import Plan
+from replication.claims.law.predictions import PREDICTIONS, Prediction
 from replication.run import Run
 from replication.study.design import EXPLORATORY, PAIR, Cell, Comparison, compare
 

@@ -49,6 +49,7 @@ def decide(m: Measures) -> Decision:
 
 CLAIM = Claim(
     id="confidence",
+    order=7,
     title="Softmax as uncertainty",
     design=design,
     cells=(

@@ -105,6 +105,7 @@ def _registered() -> Iterator[Cell]:
 
 CLAIM = Claim(
     id="base",
+    order=0,
     title="The gain itself",
     design=design,
     cells=(*_registered(), *_published(), *cells.resnets()),

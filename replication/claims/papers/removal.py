@@ -46,6 +46,7 @@ def decide(m: Measures) -> Decision:
 
 CLAIM = Claim(
     id="removal",
+    order=1,
     title="Removing the layer at inference",
     design=design,
     cells=(

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from replication.claims import cells
-from replication.claims.base import FORMS
 from replication.claims.claim import (
     CONTRADICTED,
     K21,
@@ -18,7 +17,8 @@ from replication.claims.claim import (
     at_levels,
     curve,
 )
-from replication.claims.ratio import CURVE_KINDS
+from replication.claims.papers.base import FORMS
+from replication.claims.papers.ratio import CURVE_KINDS
 from replication.study.design import BASE_UPDATES, PAIR, PRIMARY, Cell, Comparison, compare
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def decide(m: Measures) -> Decision:
 
 CLAIM = Claim(
     id="batch_size",
+    order=3,
     title="The batch size",
     design=design,
     cells=(

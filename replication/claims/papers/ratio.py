@@ -67,6 +67,7 @@ def decide(m: Measures) -> Decision:
 
 CLAIM = Claim(
     id="ratio",
+    order=2,
     title="The imbalance ratio",
     design=design,
     cells=(

@@ -68,6 +68,7 @@ def decide(m: Measures) -> Decision:
 
 CLAIM = Claim(
     id="loss_choice",
+    order=8,
     title="Loss as a guide",
     design=design,
     cells=(

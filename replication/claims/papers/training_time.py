@@ -75,6 +75,7 @@ def decide(m: Measures) -> Decision:
 
 CLAIM = Claim(
     id="training_time",
+    order=9,
     title="Training time",
     design=design,
     cells=(

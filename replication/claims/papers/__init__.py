@@ -1,0 +1,1 @@
+"""What the papers state: one file a claim, found by the registry."""
