@@ -20,7 +20,7 @@ from replication.paths import root
 from replication.results.provenance import processor
 
 HERE = Path(__file__).parent
-ROWS = (20_000, 200_000)
+ROWS = (20_000, 200_000, 1_000_000)
 """sizes of the stores"""
 PART = 5000
 """rows a transaction"""

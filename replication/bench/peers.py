@@ -32,7 +32,7 @@ class Peer:
 
     def runs(self, workload: Workload, device: str) -> int:
         """Runs that are timed: the first of them cold."""
-        tiny, large = workload.name == "digits", workload.name in ("resnet34", "vgg19_bn")
+        tiny, large = workload.name == "digits", workload.cpu_epochs == 1
         if self.together == "cores":
             return (20 if tiny else 3) * cores()
         if self.together == "half":

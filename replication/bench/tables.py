@@ -47,6 +47,8 @@ class Goal:
 GOALS = (
     *(Goal("cpu", workload, 4, "fastai") for workload in ("digits", "apple32", "apple64")),
     *(Goal("cpu", workload, 3, "dataloader") for workload in ("digits", "apple32", "apple64")),
+    Goal("cpu", "resnet_cntk", 1, "fastai"),
+    Goal("cpu", "resnet_cntk", 1, "dataloader"),
     Goal("cuda", "resnet34", 30, "fastai"),
     Goal("cuda", "vgg19_bn", 0.35),
     Goal("cuda", "resnet34", 0.25),

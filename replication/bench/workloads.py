@@ -38,5 +38,7 @@ WORKLOADS = {
         Workload("apple64", _run("plantvillage/apple@64"), cpu_epochs=5),
         Workload("resnet34", _run("plantvillage/apple@128", "resnet34"), cpu_epochs=1),
         Workload("vgg19_bn", _run("plantvillage/apple@128", "vgg19_bn"), cpu_epochs=1),
+        # what all layers cost from ImageNet's weights; initial values are drawn, which takes no weights file and no other time
+        Workload("resnet_cntk", _run("plantvillage/tomato@128", "resnet_cntk"), cpu_epochs=1),
     )
 }
