@@ -6,13 +6,15 @@ fastai's frozen body still trains its BatchNorms, as its users run it: it does m
 """
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +22,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from replication.bench.ceilings import ceilings
+from replication.bench.operations import forward_flops, operations
 from replication.data.splits import split
 from replication.files import write
 from replication.paths import home
 from replication.results.provenance import record
 from replication.results.store import Store
 from replication.run import Run
-from replication.running.frozen import seen
+from replication.running.frozen import head_examples
 from replication.running.scoring import scored
 from replication.training.engines.heads import train_heads
 from replication.training.features import Features, body_of, pooled
@@ -72,7 +75,7 @@ def features(network: str, rounds: int) -> dict:
                 x = torch.from_numpy(np.ascontiguousarray(part)).float() / 127.5 - 1
                 body(x).mean((2, 3))
 
-    ours = seconds(lambda: pooled(last, images, where), rounds)
+    ours = seconds(partial(pooled, last, images, where), rounds)
     theirs = seconds(plain, rounds)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         body(scaled(images[:1], torch.float32, where))
@@ -83,13 +86,26 @@ def features(network: str, rounds: int) -> dict:
     }
 
 
+def head_flops(run: Run) -> int:
+    """Operations of one head's training with its tests and readouts: of the whole network, less those of the body."""
+    parts = split(run)
+    whole = forward_flops(run, parts)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        body_of(run, 3, 160)(scaled(parts.train.images[:1], torch.float32, torch.device("cpu")))
+    counted = operations(run, parts)
+    return round((10 * counted["epoch"] + counted["readouts"]) * (1 - counter.get_total_flops() / whole))
+
+
 def heads(network: str, head: str, count: int, rounds: int) -> dict:
     """Heads a second in training alone, and seconds a head of scoring and storing."""
     norms = [{"final_norm": norm, "learning_rate": rate} for norm in ("none", "bn") for rate in (1e-3, 1e-2)]
     runs = [run_of(network, head=head, seed=100 + k // 4, **norms[k % 4]) for k in range(count)]
     body = body_of(runs[0], 3, 160)
     kept = Features.of(runs[0], body)
-    examples, labels = zip(*(seen(run, kept) for run in runs))
+    of_seed = {
+        run.seed: head_examples(run, kept) for run in runs
+    }  # runs of a seed share its batches, as in `replication run`
+    examples, labels = zip(*(of_seed[run.seed] for run in runs))
     outcomes: list = []
 
     def train() -> None:
@@ -103,22 +119,42 @@ def heads(network: str, head: str, count: int, rounds: int) -> dict:
         start = time.perf_counter()
         store.add_all(results)
         storing = (time.perf_counter() - start) / count
-    return {"heads a second, one core": [count / s for s in training], "scoring, s": scoring, "storing, s": storing}
+    return {
+        "heads a second, one core": [count / s for s in training],
+        "flops a head": head_flops(runs[0]),
+        "scoring, s": scoring,
+        "storing, s": storing,
+    }
 
 
-def pair(network: str) -> float:
-    """Seconds of the base pair on 60 seeds by the command that users type, on all cores, from packed images to a store."""
-    with tempfile.TemporaryDirectory() as place:
-        (Path(place) / "packs").symlink_to(home() / "packs")
-        named = ("--settings", SETTING, "--networks", f"{network}:imagenet:head", "--rates", "default")
-        start = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "replication", "run", "base", *named, "--seeds", str(SEEDS)],
-            env=os.environ | {"REPLICATION_HOME": place},
-            stderr=subprocess.DEVNULL,
-            check=True,
-        )
-        return time.perf_counter() - start
+def pair(network: str, place: str) -> float:
+    """Seconds of the pair of arms on 60 seeds by the command that users type, on all cores, from packed images to a store.
+
+    The features stay in `place`.
+    """
+    (Path(place) / "packs").symlink_to(home() / "packs")
+    named = ("--settings", SETTING, "--networks", f"{network}:imagenet:head", "--rates", "default")
+    start = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "replication", "run", "removal", *named, "--seeds", str(SEEDS)],
+        env=os.environ | {"REPLICATION_HOME": place},
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
+    return time.perf_counter() - start
+
+
+@contextlib.contextmanager
+def using(place: str) -> Iterator[None]:
+    """Keep features in another place meanwhile."""
+    before = os.environ.get("REPLICATION_HOME")
+    os.environ["REPLICATION_HOME"] = place
+    try:
+        yield
+    finally:
+        os.environ.pop("REPLICATION_HOME")
+        if before is not None:
+            os.environ["REPLICATION_HOME"] = before
 
 
 def fastai_pair(network: str) -> float:
@@ -175,24 +211,35 @@ def main() -> None:
         "provenance": record("cpu"),
         "setting": SETTING,
         "ceilings, one core": ceilings("cpu"),
-        "networks": {},
+        "networks": {network: {} for network in BODIES},
     }
+    if (
+        a.out.exists()
+        and (before := json.loads(a.out.read_text()))["provenance"]["hardware"] == told["provenance"]["hardware"]
+    ):
+        told["networks"] |= before["networks"]  # parts that an earlier call measured here are kept
 
     def keep() -> None:
         write(a.out, json.dumps(told, indent=1) + "\n")
 
+    def measure(network: str, part: str, work: Callable[[], object], again: bool = False) -> None:
+        if again or part not in told["networks"][network]:
+            told["networks"][network][part] = work()
+            keep()
+
     for network in BODIES:
-        mine = told["networks"][network] = {"features, one core": features(network, a.rounds)}
-        keep()
-        mine["linear head"] = heads(network, "linear", HEADS, a.rounds)
-        mine["fastai's head"] = heads(network, "fastai", 4, 1)
-        keep()
-        mine[f"pair of {SEEDS} seeds with features, s"] = pair(network)
-        keep()
+        measure(network, "features, one core", partial(features, network, a.rounds))
+        if (
+            "fastai's head" not in told["networks"][network]
+        ):  # the last of three on the features that the first computes
+            with tempfile.TemporaryDirectory() as place:
+                measure(network, f"pair of {SEEDS} seeds with features, s", partial(pair, network, place), again=True)
+                with using(place):
+                    measure(network, "linear head", partial(heads, network, "linear", HEADS, a.rounds), again=True)
+                    measure(network, "fastai's head", partial(heads, network, "fastai", 4, 1))
     try:
         for network in BODIES:
-            told["networks"][network]["fastai, s a run"] = fastai_pair(network)
-            keep()
+            measure(network, "fastai, s a run", partial(fastai_pair, network))
     except ImportError as error:
         print(f"fastai is not timed: {error}", file=sys.stderr)
 

@@ -1,7 +1,10 @@
 """The benchmark: peers that do the same work, counted operations, a file that is gone on with, numbers that add up."""
 
 import dataclasses
+import html
 import json
+import re
+import runpy
 import subprocess
 import time
 from pathlib import Path
@@ -13,7 +16,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from replication import cli
-from replication.bench import curves, measurements
+from replication.bench import curves, measurements, transfer
 from replication.bench.ceilings import ceilings
 from replication.bench.derived import measured_times, peaks, read
 from replication.bench.measure import measure
@@ -25,6 +28,7 @@ from replication.run import Run
 from replication.training.heads import build
 from replication.training.loop import scaled
 
+ROOT = Path(__file__).parents[1]
 CEILINGS = {
     "float32 product": 1e11,
     "float32 convolution": 9e10,
@@ -349,3 +353,61 @@ def test_a_larger_image_takes_its_time():
     if not at_hand("plantvillage/apple@16"):
         pytest.skip("no images of apple leaves: REPLICATION_DATA names their folder")
     assert 0.01 < curves.by_side(16, "cpu") < 60
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_scripts_find_what_they_import(script):
+    """Nothing else runs most of them: a name that moved would be noticed on the day of a measurement."""
+    try:
+        runpy.run_path(str(script), run_name="imported")
+    except ModuleNotFoundError as error:
+        assert not str(error.name).startswith("replication"), error
+        pytest.skip(f"{error.name} is not installed")
+
+
+def frozen_content(**network) -> dict:
+    return {
+        "ceilings, one core": {"float32 product": 1e11, "float32 convolution": 5e10},
+        "networks": {"resnet_cntk": network},
+    }
+
+
+LINEAR = {"heads a second, one core": [40.0, 60.0, 70.0], "flops a head": 1, "scoring, s": 0.002, "storing, s": 0.001}
+
+
+def test_frozen_goals_are_shares_and_ratios_of_what_was_measured():
+    content = frozen_content(
+        **{
+            "features, one core": {"ours": [20.0], "plain loop": [10.0], "flops an image": 1_000_000_000},
+            "linear head": LINEAR,
+            "fastai's head": LINEAR | {"heads a second, one core": [0.5], "flops a head": 60_000_000_000},
+            "pair of 60 seeds with features, s": 60.0,
+            "fastai, s a run": 101.0,
+        }
+    )
+    rows = [[cell.strip() for cell in row] for row in cells_of(transfer.goals(content).data)]
+    assert rows == [
+        ["linear heads a second and core, resnet_cntk: 50", "60 (40\u201370)", "yes"],
+        ["fastai's head, share of the product peak, resnet_cntk: 50\u00a0%", "30\u00a0%", "no"],
+        ["features, share of the convolution peak, resnet_cntk: 50\u00a0%", "40\u00a0%", "no"],
+        ["a pair of 60 seeds, times as fast as fastai's, resnet_cntk: 200", "202", "yes"],
+    ]
+
+
+def test_what_was_not_measured_of_a_frozen_body_is_said():
+    content = frozen_content(**{"features, one core": {"ours": [20.0], "plain loop": [10.0], "flops an image": 1}})
+    assert [row[1:] for row in cells_of(transfer.goals(content).data)] == [
+        ["not measured", ""],
+        ["not measured", ""],
+        ["4e-08\u00a0%", "no"],
+        ["not measured", ""],
+    ]
+
+
+def cells_of(table: str) -> list[list[str]]:
+    """The cells of a table's body, row by row, without markup."""
+    body = table[table.index("<tbody>") : table.index("</tbody>")]
+    return [
+        [html.unescape(re.sub(r"<[^>]+>", "", cell)) for cell in re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL)]
+        for row in re.findall(r"<tr[^>]*>(.*?)</tr>", body, re.DOTALL)
+    ]

@@ -113,7 +113,7 @@ def test_the_configuration_is_chosen_on_validation_images():
 
     page = opened(others(budgets.PLAN, score))
     with chosen():
-        found = page.best_of()
+        found = page.best_of
     assert len(found) == 3
     for of in found.values():
         assert of["class weights"].value[-1] < 0.76 < 0.85 < of["plain"].value[-1]

@@ -22,6 +22,17 @@ def recorded() -> list[dict]:
     return [read(folder / "bench.json"), *map(read, sorted(folder.glob("bench_*.json")))]
 
 
+def frozen() -> dict:
+    """What `benchmarks/frozen.py` measured: features, heads, and a pair of arms beside fastai's."""
+    return read(root() / "benchmarks" / "frozen.json")
+
+
+def on_gpu() -> tuple[dict, dict]:
+    """What was measured on a GPU: the peers by `replication bench`, and the fine-tuned cells of a session."""
+    folder = root() / "benchmarks" / "measurements"
+    return read(folder / "h200_bench.json"), read(folder / "h200_session.json")
+
+
 def packing() -> dict:
     """What `benchmarks/pack.py` measured: seconds to decode and to open a set of images, and the goals."""
     return read(root() / "benchmarks" / "pack.json")

@@ -199,6 +199,7 @@ class TuningPage:
 
     # --- budgets ---------------------------------------------------------------------------------------
 
+    @cached_property
     def best_of(self) -> dict[tuple[str, str], dict[str, comparison.Estimate]]:
         """Expected macro F1 of the best of k configurations, by cell and by what is tuned."""
         found = {}
@@ -217,7 +218,7 @@ class TuningPage:
 
     def budget_figure(self) -> Picture | HTML:
         """Expected best of k, k = 1 to 20."""
-        found = self.best_of()
+        found = self.best_of
         if not found:
             return missing_html("No figure yet: no cell has all its configurations.")
         text = "Expected macro F1 of the best of 1, 5 and 20 random configurations. " + " ".join(
@@ -246,7 +247,7 @@ class TuningPage:
 
     def sentence(self) -> Markdown:
         """What follows for someone who tunes, in two sentences."""
-        found = self.best_of()
+        found = self.best_of
         if not found:
             return Markdown("*Not run yet.*")
         told = []

@@ -1,0 +1,123 @@
+"""Tables of what transfer costs: features and heads of frozen bodies, and fine-tuned cells on a GPU."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from IPython.display import HTML, Markdown
+
+from replication.bench.derived import peaks
+from replication.pages.tables import shown
+
+SEEDS = 60
+"""of the pair whose whole time is held against fastai's, which trains two runs a seed"""
+
+
+@dataclass(frozen=True)
+class _Goal:
+    what: str
+    least: float
+    values: np.ndarray
+    """one a round; none where it was not measured"""
+    unit: str = ""
+
+    def row(self) -> dict[str, str]:
+        """What a reader sees of it."""
+        v = self.values
+        spread = f" ({v.min():.3g}\u2013{v.max():.3g})" if len(v) > 1 else ""
+        return {
+            "goal: at least": f"{self.what}: {self.least:g}{self.unit}",
+            "measured": f"{np.median(v):.3g}{spread}{self.unit}" if len(v) else "not measured",
+            "met": ("yes" if np.median(v) >= self.least else "no") if len(v) else "",
+        }
+
+
+def _goals(content: dict) -> list[_Goal]:
+    peak, networks = content["ceilings, one core"], content["networks"]
+
+    def rounds(network: str, *names: str) -> np.ndarray:
+        found = networks.get(network, {})
+        for name in names:
+            found = found.get(name, {})
+        return np.atleast_1d(np.array(found, float)) if not isinstance(found, dict) else np.array([])
+
+    found = []
+    for network in networks:
+        speed = rounds(network, "linear head", "heads a second, one core")
+        found.append(_Goal(f"linear heads a second and core, `{network}`", 50, speed))
+    for network in networks:
+        speed, work = (rounds(network, "fastai's head", name) for name in ("heads a second, one core", "flops a head"))
+        share = 100 * speed * work / peak["float32 product"] if len(work) else work
+        found.append(_Goal(f"fastai's head, share of the product peak, `{network}`", 50, share, "\u00a0%"))
+    for network in networks:
+        ours, loop = (rounds(network, "features, one core", name) for name in ("ours", "plain loop"))
+        work = rounds(network, "features, one core", "flops an image")
+        if network == "resnet_cntk":
+            share = 100 * ours * work / peak["float32 convolution"] if len(work) else work
+            found.append(_Goal(f"features, share of the convolution peak, `{network}`", 50, share, "\u00a0%"))
+        else:
+            found.append(_Goal(f"features, times timm's plain loop, `{network}`", 1.3, ours / loop))
+    for network in networks:
+        own = rounds(network, f"pair of {SEEDS} seeds with features, s")
+        theirs = rounds(network, "fastai, s a run") * 2 * SEEDS
+        times = theirs / own if len(own) and len(theirs) else np.array([])
+        found.append(_Goal(f"a pair of {SEEDS} seeds, times as fast as fastai's, `{network}`", 200, times))
+    return found
+
+
+def goals(content: dict) -> HTML:
+    """The goals for frozen bodies with what was measured: the median counts, the range over rounds stands beside it."""
+    return shown(
+        pd.DataFrame(goal.row() for goal in _goals(content)),
+        "Goals for frozen bodies: median and range over rounds",
+    )
+
+
+def costs(content: dict) -> HTML:
+    """Seconds of every step on a frozen body."""
+    rows = []
+    for network, of in content["networks"].items():
+        linear, fastai = of.get("linear head", {}), of.get("fastai's head", {})
+        rows.append(
+            {
+                "body": f"`{network}`",
+                "features: images a second": f"{np.median(of['features, one core']['ours']):.0f}",
+                "plain loop's": f"{np.median(of['features, one core']['plain loop']):.0f}",
+                "a linear head, ms": f"{1000 / np.median(linear['heads a second, one core']):.1f}",
+                "scoring it, ms": f"{1000 * linear['scoring, s']:.1f}",
+                "storing it, ms": f"{1000 * linear['storing, s']:.1f}",
+                "fastai's head, s": f"{1 / np.median(fastai['heads a second, one core']):.2f}",
+                f"pair of {SEEDS} seeds, s": _seconds(of.get(f"pair of {SEEDS} seeds with features, s")),
+                "one run of fastai's, s": _seconds(of.get("fastai, s a run")),
+            }
+        )
+    return shown(
+        pd.DataFrame(rows),
+        "One core, 160 pixels, 1,010 training images, 10 epochs; the pair and fastai's run have all cores",
+    )
+
+
+def _seconds(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.0f}"
+
+
+def fine_tuned_on_gpu(session: dict) -> Markdown:
+    """What the fine-tuned cells took on a GPU, and what its tests found, in sentences."""
+    cells = "; ".join(f"{cell['what']}: {cell['seconds']} s" for cell in session["fine-tuned cells"])
+    tests, speed = session["tests"], session["images a second"]
+    return Markdown(
+        f"**Fine-tuned cells** ({session['hardware']}, torch {session['versions']['torch']}, commit {session['commit']}). "
+        f"{session['run']}. {cells}; at best {max(speed.values()):,} images a second, tests included. No peer was timed on "
+        f"this workload. Of the tests marked `gpu` {tests['passed']} passed and {tests['failed']} failed: "
+        f"{'; '.join(tests['failures'])}. Their bound has been mended since and not been tried on a GPU again."
+    )
+
+
+def gpu_peaks(content: dict) -> Markdown:
+    """Where the peers were timed on a GPU, and what it can do."""
+    best, facts = peaks(content), content["provenance"]
+    return Markdown(
+        f"Measured on {facts['hardware']}, commit {facts['commit']}, torch {facts['versions']['torch']}, one round. Peaks in "
+        f"the same call: {best['float32'] / 1e12:.0f} TFLOP/s in float32 without TF32, {best['bfloat16'] / 1e12:.0f} in "
+        f"bfloat16, copies at {best['copy'] / 1e9:,.0f} GB/s."
+    )
