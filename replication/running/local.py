@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from math import inf
 
 from replication.data.splits import data_digest, split
 from replication.limits import WORKERS, check_known, check_within
@@ -149,9 +150,10 @@ def _one_by_one(
             while True:
                 if interrupted.is_set():
                     raise KeyboardInterrupt
-                # A short queue keeps every worker busy and lets the time budget end what has not begun.
+                # A short queue keeps every worker busy. With a time budget there is none, as a worker takes no run back:
+                # at the end of the budget nothing is left but the runs that have begun.
                 if time.monotonic() < deadline:
-                    ahead = itertools.islice(waiting, 2 * workers - len(running))
+                    ahead = itertools.islice(waiting, (2 if deadline == inf else 1) * workers - len(running))
                     running |= {processes.submit(carry_out, run, device, provenance): run for run in ahead}
                 if not running:
                     return done
