@@ -131,20 +131,20 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def check_output(path: Path) -> None:
-    """ValueError where a path is no file that could be written: a folder, a device, a pipe, or in no usable folder."""
+    """ValueError where a path is not a file that could be written: a folder, a device, a pipe, or in no usable folder."""
     path = Path(path)
     if path.is_dir() or (path.exists() and not path.is_file()):
-        raise ValueError(f"{path} is no file that could be written, but a folder, device or pipe: name another")
+        raise ValueError(f"{path} is not a file that could be written, but a folder, device or pipe: name another")
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ValueError(f"{path} cannot be written: {folder} is no folder that may be written to, name another")
+        raise ValueError(f"{path} cannot be written: {folder} is not a folder that may be written to, name another")
 
 
 def check_folder(path: Path) -> None:
-    """ValueError where a path is no folder, and none can be made there."""
+    """ValueError where a path is not a folder, and none can be made there."""
     folder = next(part for part in (path.absolute(), *path.absolute().parents) if os.path.lexists(part))
     if not folder.is_dir():
-        raise ValueError(f"{path} is no folder: {folder} is a file, device or pipe, name another")
+        raise ValueError(f"{path} is not a folder: {folder} is a file, device or pipe, name another")
 
 
 @contextmanager
@@ -156,7 +156,7 @@ def replaced(path: Path) -> Iterator[Path]:
     """
     path = Path(path).resolve()
     if path.exists() and not path.is_file():
-        raise ValueError(f"{path} is no file that could be written, but a folder, device or pipe: name another")
+        raise ValueError(f"{path} is not a file that could be written, but a folder, device or pipe: name another")
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in _left(path):
         _remove(left)

@@ -296,7 +296,7 @@ def test_what_was_not_timed_is_listed(quick, tmp_path):
 
     measurements.bench(tmp_path / "b.json", ["digits"], ["ours"], 1, "cpu")
     text = shown.unmeasured([read(tmp_path / "b.json")]).data
-    assert text.count("<td>not run</td>") == len(WORKLOADS) and text.count("no GPU was at hand") == 1
+    assert text.count("<td>not run</td>") == len(WORKLOADS) and text.count("no GPU was available") == 1
     row = next(row for row in text.split("<tr>") if "<td>digits</td>" in row)
     assert (
         all(f"<code>{name}</code>" in row for name in peers("cpu") if name != "ours") and "<code>ours</code>" not in row

@@ -154,7 +154,7 @@ def test_cuda_without_a_gpu_is_refused(capsys, monkeypatch, command):
 def test_file_that_is_no_store_is_refused(capsys, tmp_path):
     (tmp_path / "notes").write_text("not a database " * 100)
     for command in (["merge"], [*TUNED, "--out"]):
-        assert "notes is no results store: " in refused(capsys, *command, str(tmp_path / "notes"))
+        assert "notes is not a results store: " in refused(capsys, *command, str(tmp_path / "notes"))
 
 
 def test_store_of_another_version_is_refused(capsys, own_store):

@@ -183,7 +183,7 @@ def test_no_link_escapes(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"no archive at all", b"Rar!\x1a\x07\x01\x00broken"])
 def test_unknown_and_broken_archives_are_one_sentence(tmp_path, content):
     (tmp_path / "a.rar").write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.rar (is no archive|cannot be unpacked|is a rar archive)"):
+    with pytest.raises(ValueError, match=r"a\.rar (is not an archive|cannot be unpacked|is a rar archive)"):
         unpack(tmp_path / "a.rar", tmp_path / "out")
     assert [p.name for p in tmp_path.iterdir()] == ["a.rar"]
 

@@ -170,7 +170,7 @@ def test_rates_carry_a_sum(tmp_path):
 @pytest.mark.parametrize("rate", ["-1", "0", "true", '"0.1"', "[]", "1e9", "NaN", "null"])
 def test_what_is_no_learning_rate_is_refused(tmp_path, rate):
     (tmp_path / "rates.json").write_text('{"grid": {"digits/mlp": {"plain": RATE}}, "wide": {}}'.replace("RATE", rate))
-    with pytest.raises(ValueError, match="is no learning rate; delete it"):
+    with pytest.raises(ValueError, match="is not a learning rate; delete it"):
         rates.rates_in(tmp_path / "rates.json")
 
 
@@ -226,7 +226,7 @@ def test_what_a_rar_leaves_is_plain(tmp_path):
 )
 def test_what_is_no_file_of_measurements_is_refused(tmp_path, content):
     (tmp_path / "bench.json").write_text(content)
-    with pytest.raises(ValueError, match="is no file of measurements"):
+    with pytest.raises(ValueError, match="is not a file of measurements"):
         Measurements(tmp_path / "bench.json", "cpu")
 
 
@@ -244,9 +244,9 @@ def test_more_rounds_than_anybody_needs_are_refused(tmp_path):
         (["run", "base", "--out", " "], "argument --out: it names no file or folder"),
         (["try", ""], "argument PATH: it names no file or folder"),
         (["try", "loop"], "leads nowhere"),
-        (["run", "base", "--seeds", "٣"], "'٣' is no whole number in the digits 0 to 9"),
-        (["run", "base", "--seeds", "1_0"], "'1_0' is no whole number in the digits 0 to 9"),
-        (["run", "base", "--time-budget", "٣"], "'٣' is no number in the digits 0 to 9"),
+        (["run", "base", "--seeds", "٣"], "'٣' is not a whole number in the digits 0 to 9"),
+        (["run", "base", "--seeds", "1_0"], "'1_0' is not a whole number in the digits 0 to 9"),
+        (["run", "base", "--time-budget", "٣"], "'٣' is not a number in the digits 0 to 9"),
         (
             ["run", "base", "--workers", "1000000000"],
             "workers = 1000000000 is not allowed: at least 1 and at most 1024",
@@ -261,15 +261,15 @@ def test_more_rounds_than_anybody_needs_are_refused(tmp_path):
             ["pretrain", "simple_cnn", "--sources", "digits", "--pixels", "1000", "--out", "x.pt"],
             "pixels = 1000 is not allowed: images of digits have 8 pixels and no other size",
         ),
-        (["pretrain", "simple_cnn", "--sources", "digits", "--out", "PIPE"], "is no file that could be written"),
-        (["bench", "--out", "PIPE"], "is no file that could be written"),
+        (["pretrain", "simple_cnn", "--sources", "digits", "--out", "PIPE"], "is not a file that could be written"),
+        (["bench", "--out", "PIPE"], "is not a file that could be written"),
         (
             ["run", "base", "--settings", "digits", "--networks", "logistic", "--out", "PIPE"],
             "it is a device or a pipe",
         ),
         (["execute", "base", "--out", "PIPE"], "is a file, device or pipe, name another"),
         (["publish", "--to", "PIPE"], "is a file, device or pipe, name another"),
-        (["weights", "efficientnet_lite0", "--out", "PIPE"], "is no file that could be written"),
+        (["weights", "efficientnet_lite0", "--out", "PIPE"], "is not a file that could be written"),
         (["merge", "PIPE"], "no results file to merge at"),
         (
             ["run", "base", "--settings", "digits", "--networks", "logistic", "--on", "mars"],
@@ -353,7 +353,9 @@ def test_eight_shards_merged_are_one_run_to_the_bit(capsys, tmp_path, own_store)
         said.err.startswith("replication: 2 of 8 files were not merged, all others were: ")
         and said.err.count("\n") == 1
     )
-    assert "shard-4.sqlite (no results file to merge" in said.err and "shard-6.sqlite is no results store" in said.err
+    assert (
+        "shard-4.sqlite (no results file to merge" in said.err and "shard-6.sqlite is not a results store" in said.err
+    )
     (tmp_path / "kept").rename(shards[3])
     shards[5].unlink()
     carry_out(shard(runs, 6, 8), shards[5])

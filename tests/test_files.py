@@ -115,7 +115,7 @@ def test_write_takes_text_and_bytes_and_keeps_links(tmp_path):
 def test_write_refuses_devices_pipes_and_folders(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for place in (Path("/dev/null"), tmp_path / "pipe", tmp_path):
-        with pytest.raises(ValueError, match="is no file that could be written"):
+        with pytest.raises(ValueError, match="is not a file that could be written"):
             write(place, "text")
 
 

@@ -46,7 +46,7 @@ def test_outcomes_are_told_in_words(optimizers):
 
 def test_a_failure_names_its_place():
     page = page_on(results("optimizer", change=WRONG["optimizer"]))
-    assert "Not where: tomato leaves" in law_page.said(page.outcome("optimizer"))
+    assert "Clearest failure: tomato leaves" in law_page.said(page.outcome("optimizer"))
     assert "failed</span> 1 of 12" in page.key_result().data
     assert "<td>no</td>" in page.details("optimizer").data and "<td>yes</td>" in page.details("optimizer").data
 

@@ -451,7 +451,7 @@ def test_what_is_no_fitting_checkpoint_is_said(tmp_path):
         f"no checkpoint at init = '{tmp_path / 'no.pt'}': allowed are random, imagenet and a checkpoint's path"
     )
     assert "no checkpoint at init" in refused(body, "simple_cnn", 3, 32, str(tmp_path))
-    none = f"init = {path!r} is no checkpoint: one by `replication pretrain` is needed"
+    none = f"init = {path!r} is not a checkpoint: one by `replication pretrain` is needed"
     for content in (b"", b"hello\nworld", b"PK\x03\x04 cut off"):
         Path(path).write_bytes(content)
         assert refused(body, "simple_cnn", 3, 32, path) == none
@@ -465,7 +465,7 @@ def test_a_checkpoint_runs_no_code(tmp_path):
         def __reduce__(self):
             return shutil.rmtree, (str(tmp_path),)
 
-    assert "is no checkpoint" in refused(body, "simple_cnn", 3, 32, checkpoint(tmp_path / "c.pt", provenance=Trap()))
+    assert "is not a checkpoint" in refused(body, "simple_cnn", 3, 32, checkpoint(tmp_path / "c.pt", provenance=Trap()))
     assert (tmp_path / "c.pt").exists()
 
 
@@ -617,7 +617,7 @@ def test_a_checkpoint_is_whole_or_not_there(made_up_sources, tmp_path, monkeypat
     with pytest.raises(OSError, match="no space left"):
         pretrain(out=out, **FEW | {"epochs": 1})
     assert out.read_bytes() == b"an older one" and list(tmp_path.iterdir()) == [out]
-    assert "is no file that could be written" in refused(pretrain, out=tmp_path, **FEW)
+    assert "is not a file that could be written" in refused(pretrain, out=tmp_path, **FEW)
 
 
 def test_command_pretrains(made_up_sources, tmp_path, capsys):

@@ -113,7 +113,7 @@ def test_pack_round_trip_from_folders_and_archives(tmp_path):
 
 def test_broken_files_are_named_and_skipped_only_when_asked(tmp_path):
     folder = data_set(tmp_path / "set", one={"good.png": PLAIN, "cut.png": PLAIN[:200], "text.jpg": b"hello"})
-    with pytest.raises(ValueError, match=r"2 of 3 files of .*one are no whole images, the first is 'cut.png'"):
+    with pytest.raises(ValueError, match=r"2 of 3 files of .*one are not complete images, the first is 'cut.png'"):
         pack(folder, 16, tmp_path / "pack")
     assert [p.name for p in tmp_path.iterdir()] == ["set"]
     assert len(open_pack(pack(folder, 16, tmp_path / "pack", skip_broken=True)).images) == 1
@@ -342,10 +342,10 @@ def test_a_set_that_is_not_here_says_how_to_get_it(tmp_path, home, capsys):
     part.parent.mkdir(parents=True)
     part.write_bytes(bytes(2_000_000))
     assert main(["data", "pack", "cracks"]) == 2
-    assert "`replication data fetch cracks` goes on with it (2.0 MB are here)" in capsys.readouterr().err
+    assert "`replication data fetch cracks` resumes it (2.0 MB are here)" in capsys.readouterr().err
     assert main(["data", "list", "--data", str(tmp_path / "nowhere")]) == 2
     assert capsys.readouterr().err == (
-        f"replication: --data {tmp_path / 'nowhere'} is no folder: it holds one folder a data set, such as cracks/\n"
+        f"replication: --data {tmp_path / 'nowhere'} is not a folder: it should hold one folder per data set, such as cracks/\n"
     )
 
 

@@ -55,13 +55,13 @@ def test_counts_are_those_of_the_file(page):
     assert [page.cases(kind) for kind in FAULTS["counts"]] == [4, 8, 4]
     text = page.counts().data
     assert "3 at a random time, 1 at a system call" in text and "1 damaged rows set aside" in text
-    assert "Nothing that was finished was lost" in page.verdict().data
+    assert "No finished work was lost" in page.verdict().data
 
 
 def test_what_went_wrong_is_said(page):
     page.faults["wrong"] = page.faults["counts"]["flips"]["wrong"] = 2
     assert page.cases("flips") == 10 and "In 2 of these cases something went wrong" in page.verdict().data
-    assert "Nothing that was finished" not in page.verdict().data and "2 <strong>wrong</strong>" in page.counts().data
+    assert "No finished work" not in page.verdict().data and "2 <strong>wrong</strong>" in page.counts().data
 
 
 def test_the_projection_is_the_line_through_both_sizes(page):

@@ -354,7 +354,7 @@ def test_store_of_another_schema_version_is_refused(store):
 def test_file_that_is_no_store_is_refused_and_left_alone(tmp_path, content):
     path = tmp_path / "notes.txt"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="notes.txt is no results store"):
+    with pytest.raises(ValueError, match="notes.txt is not a results store"):
         Store(path)
     assert path.read_bytes() == content
 
@@ -876,14 +876,14 @@ def test_a_changed_manifest_is_refused(shelf):
 def test_a_manifest_of_another_shape_is_one_sentence(shelf, part):
     good = {"protocol": PROTOCOL, "files": {}, "provenance": {}}
     (shelf / "manifest.json").write_text(json.dumps(good | json.loads("{" + part + "}")))
-    with pytest.raises(ValueError, match="manifest.json is no manifest: "):
+    with pytest.raises(ValueError, match="manifest.json is not a manifest: "):
         published.check(shelf)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"protocol": 1, "files": {}}'])
 def test_what_is_no_manifest_is_refused(shelf, text):
     (shelf / "manifest.json").write_text(text)
-    with pytest.raises(ValueError, match="manifest.json is no manifest: "):
+    with pytest.raises(ValueError, match="manifest.json is not a manifest: "):
         published.check(shelf)
 
 

@@ -155,7 +155,7 @@ def test_deep_images_are_shown_by_their_range(tmp_path, values, black, white):
 def test_a_deep_image_with_values_that_are_no_numbers_is_broken(tmp_path):
     path = folder(tmp_path / "set", a=1, b=1)
     saved(Image.fromarray(np.full((8, 8), np.nan, np.float32)), path / "a" / "nan.tif")
-    assert survey(path).broken == {"a/nan.tif": "it holds values that are no numbers"}
+    assert survey(path).broken == {"a/nan.tif": "it holds values that are not numbers"}
 
 
 def test_the_range_of_deep_images():
@@ -263,7 +263,7 @@ def test_without_val_the_validation_images_come_from_train(tmp_path):
 @pytest.mark.parametrize(
     "layout, words",
     [
-        ({"train": 1, "test": 1}, "look like a split, but test/ has no folder a class"),
+        ({"train": 1, "test": 1}, "look like a split, but test/ has no folder per class"),
         (
             {"train/a": 1, "train/b": 1, "test/a": 1},
             "class 'b' is not in both train/ and test/|class 'b' is not in both test/ and train/",
@@ -297,7 +297,7 @@ def test_a_table_of_files_and_labels_is_a_set(tmp_path):
     table.write_text("file;label\n" + "".join(f"{f};{'bad' if i % 2 else 'good'}\n" for i, f in enumerate(files)))
     assert set(survey(table).counts) == {"bad", "good"}  # as spreadsheets write where the comma is in numbers
     table.write_text("file,label\nx.png,bad", encoding="utf-16")
-    with pytest.raises(ValueError, match="is no text in UTF-8 .*: save the table as CSV in UTF-8"):
+    with pytest.raises(ValueError, match="is not text in UTF-8 .*: save the table as CSV in UTF-8"):
         survey(table)
     for text, words in (
         ("name,label\nx,y", "no column 'file'"),

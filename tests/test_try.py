@@ -210,7 +210,7 @@ def test_names_with_commas_are_a_json_list_everywhere(tmp_path):
     text = json.dumps([f"folder:{path}@16", "digits"])
     assert cli.parser().parse_args(["run", "base", "--settings", text]).settings == [f"folder:{path}@16", "digits"]
     assert parameters({"settings": text}).settings == text
-    with pytest.raises(ValueError, match="is no list of names"):
+    with pytest.raises(ValueError, match="is not a list of names"):
         names('["a"')
     assert names("a,b,") == ["a", "b"] and names("") == []
 

@@ -257,7 +257,7 @@ def test_names_of_a_walked_graph_are_torchvisions(tmp_path):
 def test_another_graph_is_refused(tmp_path, changed, words):
     path = onnx_file(tmp_path / "r.onnx", **changed)
     said = refused(weights.resnet_of, path)
-    assert said.startswith(f"{path} is no ResNet of 2-2-2-3 basic blocks (") and words in said
+    assert said.startswith(f"{path} is not a ResNet of 2-2-2-3 basic blocks (") and words in said
     assert said.endswith(
         "the file ResNet18.onnx of the NuGet package Microsoft.ML.DnnImageFeaturizer.ResNet18 0.23.1 is needed"
     )
@@ -267,7 +267,7 @@ def test_a_file_that_is_no_graph_and_a_machine_without_onnx(tmp_path, monkeypatc
     path = tmp_path / "r.onnx"
     path.write_bytes(b"no graph at all")
     pytest.importorskip("onnx")
-    assert "is no ResNet of 2-2-2-3 basic blocks" in refused(weights.resnet_of, path)
+    assert "is not a ResNet of 2-2-2-3 basic blocks" in refused(weights.resnet_of, path)
     monkeypatch.setitem(sys.modules, "onnx", None)
     said = refused(weights.resnet_of, path)
     assert said.startswith(f"reading {path} takes the Python package onnx: install it, or ")
@@ -354,7 +354,7 @@ def test_weights_that_cannot_be_written(own):
     torch.save(body("resnet18", 3, 32)[0].state_dict(), own / "resnet18.pt")
     (own / "taken").mkdir()
     assert refused(weights.save, "resnet18", own / "taken").startswith(
-        f"{own / 'taken'} is no file that could be written"
+        f"{own / 'taken'} is not a file that could be written"
     )
     assert sorted(os.listdir(own)) == ["resnet18.pt", "taken"]
 

@@ -1,7 +1,7 @@
 """Two remedies over several cells: how often one wins, and the share of runs above every score.
 
 As rliable has them (Agarwal et al. 2021, arXiv:2108.13264). Its interquartile mean is left out on purpose: it trims the
-runs that fail, which are what a remedy is chosen to avoid. Scores are (n,) arrays, one a cell; seeds are resampled within
+runs that fail, which are what a remedy is chosen to avoid. Scores are (n,) arrays, one per cell; seeds are resampled within
 cells. All results are deterministic.
 """
 
@@ -32,7 +32,9 @@ def wins(a: Floats, b: Floats) -> Floats:
 
 def improvement(a: Sequence[Floats], b: Sequence[Floats], resamples: int = 2000) -> Estimate:
     """Probability of improvement: `wins` of A over B, the mean over cells. ValueError where there are no cells."""
-    return _bootstrap([*a, *b], lambda x: np.mean([wins(*pair) for pair in zip(x[: len(a)], x[len(a) :])], axis=0), resamples)
+    return _bootstrap(
+        [*a, *b], lambda x: np.mean([wins(*pair) for pair in zip(x[: len(a)], x[len(a) :])], axis=0), resamples
+    )
 
 
 def profile(scores: Sequence[Floats], at: Floats, resamples: int = 2000) -> Estimate:
@@ -41,7 +43,7 @@ def profile(scores: Sequence[Floats], at: Floats, resamples: int = 2000) -> Esti
 
 
 def _bootstrap(scores: Sequence[Floats], statistic: Callable, resamples: int) -> Estimate:
-    """A statistic of arrays (..., n), one a cell, with percentiles over samples drawn within cells."""
+    """A statistic of arrays (..., n), one per cell, with percentiles over samples drawn within cells."""
     if not scores:
         raise ValueError("scores of at least one cell are needed: found none")
     rng = np.random.default_rng(SEED)

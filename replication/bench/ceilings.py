@@ -1,4 +1,4 @@
-"""What the machine can do at best: operations a second of matrix products and convolutions, bytes a second of a copy."""
+"""The machine's best: operations per second of matrix products and convolutions, bytes per second of a copy."""
 
 import time
 from collections.abc import Callable
@@ -43,8 +43,8 @@ def _convolution(n: int, inputs: int, outputs: int, pixels: int, dtype: torch.dt
 
 
 def ceilings(device: str) -> dict[str, float]:
-    """Best of several sizes: `float32 product`, `float32 convolution`, the same in `bfloat16`, in operations a second;
-    `copy` in bytes a second (read + write).
+    """Best of several sizes: `float32 product`, `float32 convolution`, and both in `bfloat16`, in operations per second;
+    `copy` in bytes per second (read + write).
 
     By all threads that torch has. Neither is above the other everywhere: a library can be poor at products. In float32
     a GPU computes at full precision, as the engines do.

@@ -1,4 +1,4 @@
-"""From measured times to what a page shows: seconds a run, cold and warm, runs an hour, share of the machine's peak."""
+"""From measured times to what a page shows: seconds per run, cold and warm, runs per hour, share of peak."""
 
 import json
 from pathlib import Path
@@ -39,7 +39,7 @@ def packing() -> dict:
 
 
 def _times(row: dict) -> dict[str, float]:
-    """Start-up seconds and seconds a run of the whole machine, of the epochs that were timed.
+    """Start-up seconds and seconds per run of the whole machine, of the epochs that were timed.
 
     Runs that train at the same time end together: what the first of them take is the start-up and their own time.
     """
@@ -102,7 +102,7 @@ def measured_times(content: dict) -> pd.DataFrame:
             }
         )
     if not rows:
-        raise ValueError("the file holds no measurement of a peer yet: `replication bench` goes on with it")
+        raise ValueError("the file holds no measurement of a peer yet: `replication bench` resumes it")
     found = pd.DataFrame(rows)
     ours = found[found["peer"] == "ours"].set_index(["workload", "round"])["run"]
     keys = pd.MultiIndex.from_frame(found[["workload", "round"]])

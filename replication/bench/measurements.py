@@ -53,7 +53,7 @@ def _content(path: Path, like: dict) -> dict:
             if isinstance(empty, list) and not all(isinstance(row, dict) for row in found[name]):
                 raise ValueError(f"{name} holds what is no measurement")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} is no file of measurements ({error}): name another") from error
+        raise ValueError(f"{path} is not a file of measurements ({error}): name another") from error
     return found
 
 

@@ -21,7 +21,7 @@ class Peer:
 
     train: Callable[[Sequence[Run], str, Finished], None]
     together: str = "one"
-    """runs trained at the same time: `one`, `cores` (one a core) or `half` of all"""
+    """runs trained at the same time: `one`, `cores` (one per core) or `half` of all"""
     needs: tuple[str, ...] = ()
     """packages beyond this project's own"""
     precision: str = "float32"

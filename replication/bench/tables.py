@@ -28,11 +28,11 @@ class Goal:
     workload: str
     least: float
     peer: str = ""
-    """whose runs an hour ours are divided by; without one it is the share of the measured peak that counts"""
+    """the peer by whose runs per hour ours are divided; without one, the share of the measured peak counts"""
 
     def __str__(self) -> str:
         if self.peer:
-            return f"{self.least:g} times the runs an hour of `{self.peer}`, {self.workload}"
+            return f"{self.least:g} times the runs per hour of `{self.peer}`, {self.workload}"
         return f"{100 * self.least:g} % of the measured peak, {self.workload}"
 
     def values(self, rows: pd.DataFrame, ours: str) -> np.ndarray:
@@ -72,7 +72,7 @@ def goals(contents: list[dict]) -> HTML:
         single, half = (goal.values(here, name) for name in ("ours", "ours_bfloat16"))
         met = [
             name
-            for name, found in (("yes", single), ("in bfloat16 alone", half))
+            for name, found in (("yes", single), ("in bfloat16 only", half))
             if len(found) and np.median(found) >= goal.least
         ]
         rows.append(
@@ -128,7 +128,8 @@ def machine(content: dict) -> Markdown:
         f"Measured on {facts['hardware']} ({facts['device']}), commit {facts['commit']}, with {versions}. Its ceilings, "
         f"best of {len(content['ceilings'])} measurements of all cores, in GFLOP/s: {rates['float32 product']} in float32 "
         f"for matrix products and {rates['float32 convolution']} for convolutions, {rates['bfloat16 product']} and "
-        f"{rates['bfloat16 convolution']} in bfloat16; a copy runs at {rates['copy']} GB/s. Shares below are of the larger."
+        f"{rates['bfloat16 convolution']} in bfloat16; a copy runs at {rates['copy']} GB/s. "
+        "Shares below refer to the larger of the two."
     )
 
 
@@ -153,7 +154,7 @@ def comparison(content: dict, workload: str) -> HTML:
             ],
             "cold, s": median["cell cold"].map(_seconds),
             "warm, s": median["cell warm"].map(_seconds),
-            "runs an hour": median["runs/hour"].map("{:,.0f}".format),
+            "runs per hour": median["runs/hour"].map("{:,.0f}".format),
             "images/s": median["images/s"].map("{:,.0f}".format),
             "share of peak": (100 * median["share"]).map("{:.0f}\u00a0%".format),
             "GB": median["GB"].map("{:.1f}".format, na_action="ignore").fillna("not known"),
@@ -178,7 +179,7 @@ def ratios(contents: list[dict]) -> Picture:
 
 @closed
 def ratio_dots(rows: pd.DataFrame) -> Figure:
-    """One panel a workload, one row a peer, one dot a round; `ours` in the layer's colour."""
+    """One panel per workload, one row per peer, one dot per round; `ours` in the layer's colour."""
     works = [name for name in WORKLOADS if name in set(rows["workload"])]
     peers = list(dict.fromkeys(rows.sort_values("ratio")["peer"]))
     fig, axes = plt.subplots(
@@ -226,7 +227,7 @@ def cost_lines(rows: pd.DataFrame) -> Figure:
         ax.plot(x, y[-1] * (x / x[-1]) ** slope, color="black", lw=0.8, ls="--", label=f"slope {slope}")
         ax.plot(x, y, "o-", color=ORANGE, label="measured")
         ax.set(
-            xscale="log", yscale="log", xlabel=label, xticks=x, ylabel="seconds" if slope == 1 else "seconds an epoch"
+            xscale="log", yscale="log", xlabel=label, xticks=x, ylabel="seconds" if slope == 1 else "seconds per epoch"
         )
         ax.xaxis.set_major_formatter("{x:g}")
         ax.minorticks_off()
@@ -235,7 +236,7 @@ def cost_lines(rows: pd.DataFrame) -> Figure:
 
 
 def line(content: dict) -> Markdown:
-    """How the cost of runs grows: seconds a run beyond the first, and how far a straight line is off."""
+    """How the cost of runs grows: seconds per run beyond the first, and how far a straight line is off."""
     part = pd.DataFrame(content["curves"])
     part = part[part["curve"] == "runs"].sort_values("x")
     x, y = part["x"].to_numpy(float), part["seconds"].to_numpy()
@@ -283,7 +284,7 @@ def unmeasured(contents: list[dict]) -> HTML:
         ]
     for device, known in done.items():
         if not known:
-            why = "no GPU was at hand" if device == "cuda" else "not run"
+            why = "no GPU was available" if device == "cuda" else "not run"
             rows.append({"device": device, "workload": "all", "peers": "all", "why": why})
             continue
         for work in WORKLOADS:

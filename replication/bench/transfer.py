@@ -10,7 +10,7 @@ from replication.bench.derived import peaks
 from replication.pages.tables import shown
 
 SEEDS = 60
-"""of the pair whose whole time is held against fastai's, which trains two runs a seed"""
+"""of the pair whose whole time is held against fastai's, which trains two runs per seed"""
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class _Goal:
     what: str
     least: float
     values: np.ndarray
-    """one a round; none where it was not measured"""
+    """one per round; none where it was not measured"""
     unit: str = ""
 
     def row(self) -> dict[str, str]:
@@ -107,7 +107,7 @@ def fine_tuned_on_gpu(session: dict) -> Markdown:
     tests, speed = session["tests"], session["images a second"]
     return Markdown(
         f"**Fine-tuned cells** ({session['hardware']}, torch {session['versions']['torch']}, commit {session['commit']}). "
-        f"{session['run']}. {cells}; at best {max(speed.values()):,} images a second, tests included. No peer was timed on "
+        f"{session['run']}. {cells}; at best {max(speed.values()):,} images per second, tests included. No peer was timed on "
         f"this workload. Of the tests marked `gpu` {tests['passed']} passed and {tests['failed']} failed: "
         f"{'; '.join(tests['failures'])}. Their bound has been mended since and not been tried on a GPU again."
     )

@@ -27,7 +27,7 @@ OPPOSITE = {REPLICATED: CONTRADICTED, CONTRADICTED: REPLICATED}
 """the decided words"""
 
 MANY_SEEDS = 1000
-"""beyond which a number of seeds is not told: nobody would train them"""
+"""beyond which a number of seeds is not given: nobody would train them"""
 Measures = dict[str, Any]
 """effects and curves by name; which is which is for the claim to know that measures and decides"""
 
@@ -80,7 +80,7 @@ class Claim(Plan):
     variants: tuple[str, ...] = ("",)
     """the variants of the design that are judged, each as a cell of its own; the first may set the headline"""
     qualify: Callable[[Decision, Measures], Iterable[str]] = lambda own, measures: ()
-    """what this claim alone says beside its word: (decision at own rates, effects and curves) -> qualifiers"""
+    """what only this claim says beside its verdict: (decision at own rates, effects and curves) -> qualifiers"""
     groups: tuple[tuple[str, Callable[[Cell], bool]], ...] = ()
     """parts of the claim that have a word each, over their cells, instead of tiers: name and which cells"""
 

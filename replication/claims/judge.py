@@ -223,7 +223,7 @@ def judge(claim: Claim, data: pd.DataFrame, cells: Iterable[Cell] | None = None)
 
 
 def effects(judgement: Judgement) -> Iterator[dict]:
-    """Rows for a table of effects: one a cell, kind of rate and effect."""
+    """Rows for a table of effects: one per cell, kind of rate and effect."""
     for c in judgement.cells:
         for kind, measures in c.measures.items():
             for name, e in measures.items():

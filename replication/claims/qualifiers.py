@@ -11,7 +11,7 @@ from replication.study.rates import KINDS, at_grid_end
 
 
 def qualifiers(claim: Claim, unit: Unit, decisions: dict[str, Decision], m: Measures, macro: str) -> Iterator[str]:
-    """What has to be said beside a unit's word at own rates, that which its claim alone says included."""
+    """What has to be said beside a unit's verdict at own rates, including what only its claim says."""
     cell, own = unit.cell, decisions["own"]
     if opposite := [kind for kind, d in decisions.items() if d.word == OPPOSITE.get(own.word)]:
         yield f"rate-dependent: {OPPOSITE[own.word]} at {' and '.join(KINDS[kind] for kind in opposite)}"

@@ -30,7 +30,7 @@ def file() -> Path:
 
 
 def _levels(comparisons: list[Comparison]) -> list[dict]:
-    """What a cell compares, one entry a variant and level."""
+    """What a cell compares, one entry per variant and level."""
     return [
         {
             "variant": c.variant,
@@ -87,7 +87,7 @@ def document() -> dict:
 
 
 def text() -> str:
-    """The file's content, one cell a line."""
+    """The file's content, one cell per line."""
     parts = document()
     lines = {
         name: "[\n" + ",\n".join("  " + json.dumps(row, ensure_ascii=False) for row in value) + "\n ]"

@@ -63,7 +63,7 @@ class Headline:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A claim with its verdict: one headline, or one a part."""
+    """A claim with its verdict: one headline, or one per part."""
 
     claim: Claim
     headlines: tuple[Headline, ...]
@@ -71,12 +71,12 @@ class Judgement:
 
     @property
     def word(self) -> str:
-        """The verdict in one word; of several parts that differ, undecided."""
+        """The verdict in one word; undecided where several parts differ."""
         words = {headline.word for headline in self.headlines}
         return words.pop() if len(words) == 1 else UNDECIDED
 
     def counts(self) -> dict[str, Counter]:
-        """Tier -> how many cells beside that of the headline have which word.
+        """Tier -> how many cells, apart from the headline's, have which verdict.
 
         Images, body and trained part count once (the first registered), and not at all where they are the headline's.
         """

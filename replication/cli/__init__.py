@@ -17,7 +17,7 @@ FOLDERS = {"data": "REPLICATION_DATA", "results": "REPLICATION_RESULTS"}
 def _set_folders(a: argparse.Namespace) -> None:
     """Put the folders given by options into the environment. ValueError where there is nothing to be read."""
     if (data := getattr(a, "data", None)) and a.action is not verbs.data_fetch and not data.is_dir():
-        raise ValueError(f"--data {data} is no folder: it holds one folder a data set, such as cracks/")
+        raise ValueError(f"--data {data} is not a folder: it should hold one folder per data set, such as cracks/")
     if (results := getattr(a, "results", None)) and not (results / "manifest.json").is_file():
         raise ValueError(
             f"--results {results} holds no published results: `replication publish --to {results}` makes it"

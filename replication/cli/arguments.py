@@ -46,15 +46,15 @@ def path(text: str) -> Path:
 def whole(text: str) -> int:
     """A whole number in the digits 0 to 9."""
     if not re.fullmatch(r"[+-]?[0-9]{1,18}", text, re.ASCII):  # int() takes digits of all scripts, and 1_0
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number in the digits 0 to 9")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number in the digits 0 to 9")
     return int(text)
 
 
 def number(text: str) -> float:
     """A number in the digits 0 to 9."""
     if not text.isascii() or "_" in text:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number in the digits 0 to 9")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number in the digits 0 to 9")
     try:
         return float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None

@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
 
     def machine(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
-        sub.add_argument("--workers", type=arguments.whole, help="processes (default: one a core)")
+        sub.add_argument("--workers", type=arguments.whole, help="processes (default: one per core)")
 
     def data_option(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(
@@ -81,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
         "path",
         type=arguments.path,
         metavar="PATH",
-        help="a folder with one folder of images a class (or train/ and test/ with "
+        help="a folder with one folder of images per class (or train/ and test/ with "
         "these), or a table (.csv) with columns file, label and perhaps split",
     )
     own.add_argument("--majority", default="", metavar="CLASS", help="the majority class (default: the largest)")
@@ -153,7 +153,7 @@ def parser() -> argparse.ArgumentParser:
     execute.add_argument("--out", type=arguments.path, metavar="FOLDER", help="default: book/_build/executed")
     execute.add_argument("-p", dest="parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     data_option(execute)
-    execute.add_argument("--workers", type=arguments.whole, help="notebooks at a time (default: one a core)")
+    execute.add_argument("--workers", type=arguments.whole, help="notebooks at a time (default: one per core)")
 
     verdicts = verb("verdicts", verbs.verdicts)
     verdicts.add_argument(
@@ -212,7 +212,7 @@ def parser() -> argparse.ArgumentParser:
     pack = verb("pack", verbs.data_pack, into=data)
     pack.add_argument("name", metavar="NAME", help="plantvillage, cracks, skin, cifar10, or folder:PATH")
     pack.add_argument("--pixels", type=arguments.whole, default=32, help="side of the square images (default 32)")
-    pack.add_argument("--skip-broken", action="store_true", help="leave out files that are no whole images")
+    pack.add_argument("--skip-broken", action="store_true", help="leave out files that are not complete images")
     data_option(pack)
     return top
 

@@ -79,7 +79,7 @@ def tune(a: argparse.Namespace) -> None:
         end_of = " (an end of those tried)" if search.rate in (min(search.rates), max(search.rates)) else ""
         print(f"{search.place} {search.arm}: {search.rate:g}{end_of}")
     if short:
-        print(f"{len(short)} of {len(wanted)} learning rates are not chosen yet: the same command goes on")
+        print(f"{len(short)} of {len(wanted)} learning rates are not chosen yet: the same command resumes")
 
 
 def try_images(a: argparse.Namespace) -> None:
@@ -144,7 +144,7 @@ def pretrain(a: argparse.Namespace) -> None:
 
 
 def bench(a: argparse.Namespace) -> None:
-    """Time this package beside what people use; goes on where an earlier call stopped."""
+    """Time this package beside commonly used alternatives; resumes where an earlier call stopped."""
     from replication.bench.measurements import bench
     from replication.running import local
 
@@ -277,7 +277,7 @@ def data_list(a: argparse.Namespace) -> None:
 
 
 def data_fetch(a: argparse.Namespace) -> None:
-    """Get sets of images from their official sources, as one folder a class."""
+    """Get sets of images from their official sources, as one folder per class."""
     from replication.data import catalogue
     from replication.data.fetch import official
     from replication.data.inventory import count

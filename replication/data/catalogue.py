@@ -23,7 +23,7 @@ class File:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set of images, one archive or folder a class below `folder()`."""
+    """A data set of images, one archive or folder per class below `folder()`."""
 
     name: str
     licence: str
@@ -45,7 +45,7 @@ class DataSet:
     def how_to_get(self) -> str:
         """One clause: the command that fetches it, how much of it is fetched, and where else it may be."""
         begun = sum(path.stat().st_size for path in self.downloads().glob("*") if path.is_file())
-        what = f"goes on with it ({begun / 1e6:.1f} MB are here)" if begun else "gets it"
+        what = f"resumes it ({begun / 1e6:.1f} MB are here)" if begun else "gets it"
         return (
             f"`replication data fetch {self.name}` {what}, or REPLICATION_DATA or --data PATH names the folder that "
             f"holds {self.name}/"

@@ -58,7 +58,7 @@ def shallow(image: Image.Image, depth: Depth | None = None) -> Image.Image:
     if depth and is_deep(image):
         grey = np.asarray(image).astype(float)
         if not np.isfinite(grey).all():
-            raise ValueError("it holds values that are no numbers")
+            raise ValueError("it holds values that are not numbers")
         grey = (grey - depth.black) * (255 / (depth.white - depth.black))
         return Image.fromarray(grey.round().clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.mode.startswith("I"):  # Pillow would clip 16 bits to 8 instead of scaling them

@@ -158,9 +158,7 @@ def classes(folder: Path) -> dict[str, Path]:
             )
         found[name] = path
     if not found:
-        raise ValueError(
-            f"no data set at {folder}: found no folder and no tar archive of images, one a class is needed"
-        )
+        raise ValueError(f"no data set at {folder}: found no folder or tar archive of images; one per class is needed")
     return found
 
 
@@ -229,8 +227,8 @@ def _check_split(path: Path, found: dict[str, Path], split: dict[str, str]) -> N
             labels[name] = set(classes(found[name]))
         except ValueError as error:
             raise ValueError(
-                f"{path} holds {', '.join(f'{n}/' for n in split)}, which look like a split, but {name}/ has no folder a "
-                "class: put one folder a class into each, or give them other names if they are classes"
+                f"{path} holds {', '.join(f'{n}/' for n in split)}, which look like a split, but {name}/ has no folder "
+                "per class: put one folder per class into each, or give them other names if they are classes"
             ) from error
     first = next(iter(labels))
     for name, has in labels.items():
@@ -246,7 +244,7 @@ def _listed(path: Path) -> Listing:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8 ({error.reason}): save the table as CSV in UTF-8") from error
+        raise ValueError(f"{path} is not text in UTF-8 ({error.reason}): save the table as CSV in UTF-8") from error
     head = text.partition("\n")[0]
     with io.StringIO(text, newline="") as file:
         rows = csv.DictReader(file, delimiter=";" if ";" in head and "," not in head else ",")  # as spreadsheets write
@@ -324,4 +322,6 @@ def resolved(path: str | Path) -> Path:
     try:
         return Path(path).expanduser().resolve()
     except (RuntimeError, OSError) as error:  # links in a circle; no such user
-        raise ValueError(f"{path} leads nowhere ({error}): name a folder with one folder of images a class") from error
+        raise ValueError(
+            f"{path} leads nowhere ({error}): name a folder with one folder of images per class"
+        ) from error

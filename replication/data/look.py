@@ -64,7 +64,7 @@ def _seen(item: tuple[int, bytes]) -> tuple:
         if is_deep(image):
             grey = np.asarray(image)
             if not np.isfinite(grey).all():
-                raise ValueError("it holds values that are no numbers")
+                raise ValueError("it holds values that are not numbers")
             extremes, whole = (float(grey.min()), float(grey.max())), grey.dtype.kind in "iu"
             constant, small = extremes[0] == extremes[1], thumbnail(image)
         else:

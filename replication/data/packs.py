@@ -80,7 +80,7 @@ def _check_whole(photos: list[Photo], broken: dict[int, object], skip_broken: bo
         among = sum(photo.label == label for photo in photos)
         if not skip_broken:
             raise ValueError(
-                f"{len(bad)} of {among} files of {folder / label} are no whole images, the first is "
+                f"{len(bad)} of {among} files of {folder / label} are not complete images, the first is "
                 f"{photos[bad[0]].name!r} ({broken[bad[0]]}): mend or remove them, or skip them with --skip-broken"
             )
         if len(bad) == among:
@@ -107,7 +107,7 @@ def _warn_of_lacking(name: str, photos: list[Photo]) -> dict[str, int]:
 def pack(folder: Path, pixels: int, where: Path, skip_broken: bool = False) -> Path:
     """Decode a data set to `where`, and return `where`.
 
-    The folder holds one archive or folder a class; one that is not of the catalogue may also be laid out as
+    The folder holds one archive or folder per class; one that is not of the catalogue may also be laid out as
     `folders.own` has it, its deep images are shown by their range, and the same picture twice forms a group. Written
     beside `where` and put there when whole. Files: `images.npy` (N, 3, P, P) uint8, `labels.npy` (N,), `groups.npy`
     (N,), `parts.npy` (N,) where the owner has split them, `pack.json`. ValueError for an empty or broken set, OSError

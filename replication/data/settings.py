@@ -211,7 +211,7 @@ def names(text: str) -> list[str]:
     except ValueError:
         found = None
     if not isinstance(found, list) or not all(isinstance(name, str) and name for name in found):
-        raise ValueError(f'{text} is no list of names: write a,b or ["a", "b"]')
+        raise ValueError(f'{text} is not a list of names: write a,b or ["a", "b"]')
     return found
 
 

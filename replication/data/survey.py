@@ -20,7 +20,7 @@ class Survey:
     left_out: dict[str, tuple[str, ...]]
     """files left out, by reason"""
     broken: dict[str, str]
-    """files that are no whole images, and why"""
+    """files that are not complete images, and why"""
     constant: tuple[str, ...]
     """images of one colour, such as all black"""
     masks: tuple[str, ...]
@@ -101,9 +101,9 @@ def survey(path: str | Path) -> Survey:
     path = resolved(str(path).removeprefix("folder:"))
     if not path.is_dir() and not path.is_file():
         what = "a device or pipe" if path.exists() else "not there"
-        raise ValueError(f"{path} is {what}: name a folder with one folder of images a class, or a table (.csv)")
+        raise ValueError(f"{path} is {what}: name a folder with one folder of images per class, or a table (.csv)")
     if path.is_file() and path.suffix.lower() != ".csv":
-        raise ValueError(f"{path} is a file: name a folder with one folder of images a class, or a table (.csv)")
+        raise ValueError(f"{path} is a file: name a folder with one folder of images per class, or a table (.csv)")
     seen = look(path)
     if not len(seen.listing.photos) > len(seen.broken):
         reasons = "; ".join(f"{len(names)} {reason}" for reason, names in seen.listing.left_out.items())

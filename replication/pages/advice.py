@@ -130,7 +130,8 @@ class AdvicePage:
                 n = len(s[arm])  # its seeds are the first of the pair's
                 fixed.append(f"{estimate(s[arm] - best[:n])} on {name} at {arm.rpartition(' ')[2]}")
         rest = (
-            f"At −0.4 and an untuned rate its macro F1 differs from the better of those two by {listed(fixed)}."
+            f"With the shift at −0.4 and an untuned rate, its macro F1 differs from the "
+            f"better of those two by {listed(fixed)}."
             if fixed
             else "*Not run yet.*"
         )
@@ -139,7 +140,7 @@ class AdvicePage:
             f"changes macro F1 by {listed(free)}."
         )
         second = (
-            f"**If you add the layer, tune the learning rate for it.** Each at its own rate, the layer's macro F1 differs "
+            f"**If you add the layer, tune the learning rate for it.** With each at its own rate, the layer's macro F1 differs "
             f"from that of plain with adjusted logits by {listed(layer)}."
         )
         return [first, second, f"**If you cannot tune, fix its shift.** {rest}{self._where_it_fails()}"]
@@ -178,7 +179,7 @@ class AdvicePage:
             all_minority.append(np.abs(d - NO_SKILL) < 0.005)
         share = np.concatenate(all_minority).mean()
         return (
-            f"{start} The layer has left the class shares out of the logits already, and adjusting subtracts them once more. "
+            f"{start} The layer already leaves the class shares out of the logits, and adjusting subtracts them once more. "
             f"Minority F1 is then {listed(f1)}; always saying minority scores {number(NO_SKILL)}, and "
             f"{number(100 * share, 0)} % of the runs do just that."
         )
@@ -200,7 +201,7 @@ def _label(name: str) -> str:
 
 @closed
 def decision(cells: Mapping[str, Scores]) -> Figure:
-    """One row a cell: macro F1 of every arm, every seed, mean and interval."""
+    """One row per cell: macro F1 of every arm, every seed, mean and interval."""
     arms = list(dict.fromkeys(name for of in cells.values() for name in of))
     fig, ax = plt.subplots(figsize=(WIDTH, height(len(cells), 0.28 + 0.105 * len(arms))), layout="constrained")
     for y, (label, of) in enumerate(cells.items()):

@@ -82,7 +82,7 @@ def _numbers(page) -> list[str]:
 
 
 def _data(page) -> pd.DataFrame:
-    """What the verdict on the lead cell rests on, one row a run and readout: small enough to lie within a page."""
+    """What the verdict on the lead cell rests on, one row per run and readout: small enough to lie within a page."""
     rows = page.selection.all_rows(page.lead)
     if "f1_minority" not in rows or not len(rows):
         return pd.DataFrame()

@@ -75,7 +75,7 @@ class Evidence(Results):
         finding: str = "",
         **where,
     ) -> Picture | HTML:
-        """The arms' scores in every cell that has been run, one row a cell, those nearest to the papers first."""
+        """The arms' scores in every cell that has been run, one row per cell, those nearest to the papers first."""
 
         def draw() -> Picture:
             nearest_first = sorted(self.cells if cells is None else cells, key=lambda c: list(TIERS).index(tier(c)))
@@ -100,7 +100,7 @@ class Evidence(Results):
             line = " Dotted: always saying minority." if metric in ("f1_minority", "f1_macro") else ""
             near = dict(list(parts.items())[:DRAWN])
             if beyond := len(parts) - len(near):
-                line += f" Drawn are the {len(near)} nearest to the papers; the CSV has {beyond} more."
+                line += f" The figure shows the {len(near)} cells nearest to the papers; the CSV has {beyond} more."
             data = [
                 {"cell": name, "arm": arm_label(arm), "seed": n, label: v}
                 for name, part in parts.items()

@@ -48,7 +48,7 @@ def scores(part: pd.DataFrame, name: str, metric: str = "f1_minority", **where) 
 def ladder(
     parts: Mapping[str, pd.DataFrame], arms: Sequence[str], metric: str = "f1_minority", *, classes: int = 2, **where
 ) -> Figure:
-    """One row a part, by its name: the arms' scores on one axis, every seed, mean and interval, and the no-skill line."""
+    """One row per part, by name: the arms' scores on one axis, every seed, mean and interval, and the no-skill line."""
     fig, ax = plt.subplots(figsize=(WIDTH, height(len(parts), 0.28 + 0.12 * len(arms))), layout="constrained")
     for y, (label, part) in enumerate(parts.items()):
         row_label(ax, y - 0.47, label)
@@ -125,7 +125,7 @@ def forest(rows: Sequence[Row], label: str, margin: bool = True) -> Figure:
 
 @closed
 def contrasts(rows: Sequence[tuple[str, np.ndarray, Look]], label: str, margin: bool = True) -> Figure:
-    """One row a paired difference (label, d (n,), look): every seed, mean and interval."""
+    """One row per paired difference (label, d (n,), look): every seed, mean and interval."""
     fig, ax = plt.subplots(figsize=(WIDTH, height(len(rows), 0.5) - 0.35), layout="constrained")
     for y, (text, d, style) in enumerate(rows):
         row_label(ax, y - 0.42, text)
@@ -174,7 +174,7 @@ def curve(
 
 @closed
 def arms(part: pd.DataFrame, shown: Sequence[str], **where) -> Figure:
-    """One row an arm or `arm · readout`: minority F1 (filled) and majority F1 (open), every seed, mean and interval."""
+    """One row per arm (or `arm · readout`): minority F1 filled, majority F1 open; every seed, mean and interval."""
     fig, ax = plt.subplots(figsize=(WIDTH, height(len(shown), 0.56)), layout="constrained")
     for y, name in enumerate(shown):
         row_label(ax, y - 0.45, arm_label(name))
@@ -194,7 +194,7 @@ def arms(part: pd.DataFrame, shown: Sequence[str], **where) -> Figure:
 
 @closed
 def rates(part: pd.DataFrame, names: Sequence[str], metric: str = "f1_minority") -> Figure:
-    """The metric over learning rates (the frame's `level`): every seed as a dot, mean and interval, one line an arm."""
+    """The metric over learning rates (the frame's `level`): every seed as a dot, mean and interval, one line per arm."""
     fig, ax = plt.subplots(figsize=(WIDTH, 4.4), layout="constrained")
     levels = sorted(part["level"].unique())
     for k, name in enumerate(names):

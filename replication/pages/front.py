@@ -47,7 +47,8 @@ class Front:
         first = (
             f"**On {cell_phrase(lead)}**, trained on 1000 images of the common class and 10 of the rare one, the layer takes "
             f"the rare class's F1 from {self._mean('plain', lead)} to {self._mean('final_bn', lead)}. Taking the layer out "
-            f"after training leaves {self._mean(REMOVED, lead)} (*{listed(sorted(words))}* whether the gain is kept)."
+            f"after training leaves {self._mean(REMOVED, lead)} "
+            f"(verdict on whether the gain is kept: *{listed(sorted(words))}*)."
         )
         more = "".join(
             f" On {cell_phrase(c)} the three figures are {self._mean('plain', c)}, {self._mean('final_bn', c)} and "
@@ -68,7 +69,7 @@ class Front:
         auc = values(part, "final_bn", "roc_auc") - values(part, "plain", "roc_auc")
         return (
             f"**Without the layer**, adjusting the plain network's logits after training, which costs nothing, gives "
-            f"{self._mean(ADJUSTED, cell)}. Compared with that the layer's F1 differs by {estimate(layer - adjusted)}. It "
+            f"{self._mean(ADJUSTED, cell)}. Compared with this, the layer's F1 differs by {estimate(layer - adjusted)}. It "
             f"changes the ROC AUC, which no threshold affects, by {signed(auc.mean())}."
         )
 

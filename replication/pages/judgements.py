@@ -103,7 +103,7 @@ def headlines_html(j: Judgement, single: bool = False) -> str:
 
 
 def cells_frame(j: Judgement) -> pd.DataFrame:
-    """One row a judged unit, in words."""
+    """One row per judged unit, in words."""
     return pd.DataFrame(
         {
             "images and network": unit_label(c),

@@ -93,7 +93,7 @@ class LawPage:
             )
         )
         claim = (
-            "Only the layer's shifts can learn how rare a class is. Adam moves them by about the learning rate a step, so "
+            "Only the layer's shifts can learn how rare a class is. Adam moves them by about the learning rate per step, so "
             "the sum of the learning rates says how far the decision threshold ends up, whatever the images and the network."
         )
         return HTML(
@@ -101,7 +101,7 @@ class LawPage:
             f"<p class='number'>{self.finding()}</p><p class='caveat'><strong>Caution.</strong> "
             f"Exploration on apple and pepper leaves, "
             "cracks, skin and digits suggested the law. Its predictions were registered before the runs shown here, which use "
-            "other images or other networks. Seeds vary split, initial weights and order only.</p></div>"
+            "other images or other networks. Seeds vary only the split, the initial weights and the order.</p></div>"
         )
 
     def _counts(self) -> str:
@@ -239,14 +239,14 @@ def rule(o: PredictionVerdict) -> str:
 def said(o: PredictionVerdict) -> str:
     """What was found, in a sentence."""
     if o.prediction.id == "ratio_peak":
-        return "Cannot be judged: the law says how the layer's F1 depends on the ratio, but the gain needs that of plain as well."
+        return "Cannot be judged: the law says how the layer's F1 depends on the ratio, but the gain also depends on plain's F1."
     if not o.judged:
         return "Nothing yet."
     held = sum(bool(c.holds) for c in o.judged)
     far = o.largest
     where = f"{cell_label((far.setting, far.network))}, {far.what}"
     missed = o.word == FAILED or held < len(o.judged)
-    lead = "Furthest off" if not missed else "Not where"
+    lead = "Furthest off" if not missed else "Clearest failure"
     return (
         f"{held} of {len(o.judged)} checks hold; mean deviation {number(o.mean_deviation, 3)}. {lead}: {where}: "
         f"{signed(far.deviation, 3)} (margin {number(far.margin)})."
@@ -318,8 +318,9 @@ def logits_picture(learning_rate: float = 3e-3) -> Picture:
     """A drawing of what the layer does to the log-odds of a made-up network."""
     shift = law.predicted(Run(final_norm="bn", learning_rate=learning_rate)).shift
     text = (
-        f"Before the layer the log-odds may lie anywhere; behind it their mean over a batch is the difference of the shifts, "
-        f"{number(shift)} at a rate of {rate_text(learning_rate)}, and part of the minority lies beyond zero."
+        f"Before the layer the log-odds may lie anywhere. Behind it their mean over a batch "
+        "equals the difference of the shifts, "
+        f"which is {number(shift)} at a rate of {rate_text(learning_rate)}. Part of the minority then lies beyond zero."
     )
     drawn = pd.DataFrame(
         [{"panel": title, **dict(zip(("class", "mean", "spread"), c))} for title, *c in _panels(shift)]
@@ -354,7 +355,7 @@ def _logits(shift: float) -> Figure:
         ax.axvline(0, color=INK, lw=1.1)
         ax.set_title(title, loc="left")
         ax.set_yticks([])
-    axes[1].set_xlabel("log-odds of the minority; it is called minority right of zero")
+    axes[1].set_xlabel("log-odds of the minority; right of zero, images are called minority")
     lines = [Line2D([], [], color=c, lw=4, alpha=0.5, label=n) for n, c in colours.items()]
     lines.append(Line2D([], [], color=INK, ls="--", lw=1.1, label="mean over a batch"))
     fig.legend(handles=lines, loc="outside upper left", ncols=3)

@@ -67,7 +67,7 @@ class Results:
     def judgement(self) -> Judgement:
         """The claim's verdict on these results."""
         if not isinstance(self.plan, Claim):
-            raise TypeError(f"{self.name} is no claim: nothing is judged there")
+            raise TypeError(f"{self.name} is not a claim: nothing is judged there")
         return judge(self.plan, self.frame, self.cells)
 
     @functools.cached_property

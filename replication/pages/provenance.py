@@ -48,7 +48,7 @@ def commits(rows: pd.DataFrame, records: dict[str, dict]) -> list[str]:
 
 
 def trained_on(rows: pd.DataFrame, records: dict[str, dict]) -> str:
-    """What the seconds of some rows are those of: one core, or one of the processes that shared a GPU."""
+    """What some rows were timed on: one core, or one of the processes that shared a GPU."""
     ids = rows["provenance"].dropna().unique() if "provenance" in rows else []
     devices = {str(records.get(i, {}).get("device", "cpu")).partition(":")[0] for i in ids}
     return "one core" if devices <= {"cpu"} else "one process among those that share a GPU"
@@ -62,7 +62,7 @@ def rerun(selection: Selection, cell: Cell) -> tuple[str, str]:
         else pd.DataFrame()
     )
     where = trained_on(rows, published.manifest().get("provenance", {}))
-    took = f"{len(rows)} runs, {duration(selection.seconds(cell))} of {where}" if len(rows) else "not run yet"
+    took = f"{len(rows)} runs, {duration(selection.seconds(cell))} on {where}" if len(rows) else "not run yet"
     command = shlex.join(
         ["replication", "run", selection.plan.id, "--settings", joined([cell.setting]), "--networks", cell.network]
     )

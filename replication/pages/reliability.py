@@ -1,4 +1,4 @@
-"""The page on reliability: what was counted under faults on purpose; what work at scale costs, measured and projected."""
+"""The page on reliability: counts of deliberate faults; the cost of work at scale, measured and projected."""
 
 import json
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from replication.pages.words import duration, listed, number
 from replication.paths import root
 
 NODES, DEVICES, RUNS = 10, 8, 1_000_000
-"""of the projection: nodes, GPUs a node, runs"""
+"""of the projection: nodes, GPUs per node, runs"""
 SECONDS = (100.0, 10.0, 1.0, 0.1)
 """seconds of training a run that the projection goes through"""
 GOALS = {"reproduced": 60, "peak": 2000, "size": 5000, "page": 5}
-"""for a million rows: seconds and megabytes of `reproduced`, bytes a row of the store; seconds of any page"""
+"""for a million rows: seconds and megabytes of `reproduced`, bytes per row of the store; seconds of any page"""
 FAULTS = {
     "kills": "a writer killed",
     "flips": "a bit flipped in a file, or the file cut short",
@@ -46,7 +46,7 @@ STEPS = {
     "add": "runs stored one by one, each its own transaction",
     "keys": "`run` looks for what is missing",
     "scores": "scores read",
-    "reproduced": "`reproduced` compares the store with results as many",
+    "reproduced": "`reproduced` compares the store with as many published results",
 }
 
 
@@ -81,7 +81,7 @@ class Reliability:
     def _busy(self, name: str) -> str:
         """What other work on the machine does to a part's seconds; empty where there was none."""
         other = self.scale[name]["load"] > 1
-        return " The machine did other work too, so that its seconds are upper bounds." if other else ""
+        return " The machine was also doing other work, so its seconds are upper bounds." if other else ""
 
     # --- Faults ---------------------------------------------------------------------------------------
 
@@ -94,9 +94,10 @@ class Reliability:
         """All counts in one sentence."""
         counts, wrong = self.faults["counts"], self.faults["wrong"]
         what = listed([f"{self.cases(kind):,} {COUNTED[kind]}" for kind in counts])
-        end = "Nothing that was finished was lost, and nothing was read wrongly in silence."
+        end = "No finished work was lost, and nothing was misread without notice."
         return Markdown(
-            f"Tried were {what}. " + (f"**In {wrong} of these cases something went wrong.**" if wrong else end)
+            f"The following were tried: {what}. "
+            + (f"**In {wrong} of these cases something went wrong.**" if wrong else end)
         )
 
     def counts(self) -> HTML:
@@ -114,7 +115,7 @@ class Reliability:
                     "wrong": counts.get("wrong", 0),
                 }
             )
-        return shown(pd.DataFrame(made), f"Faults on purpose, {self.faults['hardware']}, seed {self.faults['seed']}")
+        return shown(pd.DataFrame(made), f"Deliberate faults, {self.faults['hardware']}, seed {self.faults['seed']}")
 
     # --- The store ------------------------------------------------------------------------------------
 
@@ -139,7 +140,7 @@ class Reliability:
                 row = dict(zip(("what", *head, f"{RUNS:,}, projected"), (f"{words}, {unit}", *values)))
                 made.append(row | {"goal": "" if goal is None else f"{goal:,}"})
         size = self.line("size", "bytes_per_row")
-        row = dict(zip(("what", *head), ("the store, bytes a row", *(f"{v[1]:,}" for v in (size.few, size.many)))))
+        row = dict(zip(("what", *head), ("the store, bytes per row", *(f"{v[1]:,}" for v in (size.few, size.many)))))
         made.append(row | {f"{RUNS:,}, projected": f"{size.many[1]:,}", "goal": f"{GOALS['size']:,}"})
         return shown(pd.DataFrame(made), f"The local store at scale, {self._said('rows')}")
 
@@ -161,7 +162,8 @@ class Reliability:
             f"{word}: {listed(texts)}" for word, texts in (("Within the goal", met), ("Beyond it", missed)) if texts
         ]
         return Markdown(
-            f"A million rows were not measured: this is the line through both sizes. {'. '.join(parts)}.{self._busy('rows')}"
+            f"A million rows were not measured; this is the straight line through both measured sizes. "
+            f"{'. '.join(parts)}.{self._busy('rows')}"
         )
 
     # --- Backends -------------------------------------------------------------------------------------
@@ -204,7 +206,7 @@ class Reliability:
         return runs * (seconds + self.overhead) / devices / 3600, runs / self.rows_per_second() / 3600
 
     def breaks_at(self, devices: int = NODES * DEVICES) -> float:
-        """Seconds a run, all included, below which the driver is the limit."""
+        """Seconds per run, all included, below which the driver is the limit."""
         return devices / self.rows_per_second()
 
     def projection(self) -> HTML:
@@ -229,10 +231,10 @@ class Reliability:
         """Where the model says that one driver no longer suffices."""
         whose = "Ray" if self.added("ray") else "a process of ours (Ray's own was not measured)"
         return Markdown(
-            f"One driver stored {self.rows_per_second():.0f} rows a second, so that it is the limit where "
+            f"One driver stored {self.rows_per_second():.0f} rows per second. It is therefore the limit where "
             f"{NODES * DEVICES} GPUs finish a run in less than **{number(self.breaks_at())} s** each, "
-            f"what is added to training included ({number(self.overhead, 2)} s by {whose}). "
-            "Below that, job arrays are the better way: every shard writes a store of its own."
+            f"including what is added to training ({number(self.overhead, 2)} s by {whose}). "
+            "Below that, job arrays are the better choice, because every shard writes its own store."
         )
 
     # --- Pages ----------------------------------------------------------------------------------------
@@ -243,7 +245,7 @@ class Reliability:
             {
                 "page": CLAIMS[row["page"]].title if row["page"] in CLAIMS else row["page"],
                 "seconds": number(row["seconds"], 1),
-                "of a processor": number(row["cpu"], 1),
+                "processor seconds": number(row["cpu"], 1),
             }
             for row in self._part("pages")
         ]
@@ -254,7 +256,7 @@ class Reliability:
         cpu = [row["cpu"] for row in self._part("pages")]
         within = sum(seconds <= GOALS["page"] for seconds in cpu)
         return Markdown(
-            f"The goal is {GOALS['page']} s for any page. {within} of {len(cpu)} pages use no more than that of a processor; the "
+            f"The goal is {GOALS['page']} s for any page. {within} of {len(cpu)} pages use no more processor time than that; the "
             f"slowest uses {duration(max(cpu))}.{self._busy('pages')}"
         )
 

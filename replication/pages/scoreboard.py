@@ -1,4 +1,4 @@
-"""All claims at a glance: verdicts by tier and cell, the first rules' words beside them, and what it took."""
+"""All claims at a glance: verdicts by tier and cell, those of the first rules beside them, and the time it took."""
 
 import json
 from collections.abc import Mapping
@@ -47,7 +47,7 @@ class Scoreboard:
             self.judgements[name] = judge(claim, Selection(claim, cells, results, parameters.seeds > 0).frame, cells)
 
     def rows(self) -> pd.DataFrame:
-        """One row a claim, or a part of it that has a word of its own: verdict, tier, qualifiers, number, reason."""
+        """One row per claim, or per part with its own verdict: verdict, tier, qualifiers, number, reason."""
         return pd.DataFrame(
             {
                 "claim": j.claim.title + (f", {h.part}" if h.part else ""),
@@ -113,7 +113,7 @@ class Scoreboard:
         return shown(pd.DataFrame(made), "Cells by tier and verdict; the nearest to the papers on the left")
 
     def cells(self) -> HTML:
-        """One row a cell of a claim, sortable, linked to its evidence."""
+        """One row per cell of a claim, sortable, linked to its evidence."""
         frames = [
             judgements.cells_frame(j).assign(claim=linked(name, j.claim.title), page=name)
             for name, j in self.judgements.items()
@@ -138,14 +138,14 @@ class Scoreboard:
             for c in j.cells
             if c.word == NOT_RUN
         ]
-        caption = f"{len(rows)} cells are planned and not complete"
+        caption = f"{len(rows)} cells are planned but not complete"
         return folded(caption, table_html(pd.DataFrame(rows), caption, sortable=True))
 
     def by_digit(self) -> HTML:
         """The criteria's effects on digits with the ten minority digits, not the seeds, as the units.
 
-        The seed picks the digit, so that seeds are no independent draws of a task; this shows what rests on them
-        being treated as such. p-values are not adjusted.
+        The seed picks the digit, so seeds are not independent draws of a task; this shows what depends on
+        treating them as such. p-values are not adjusted.
         """
         rows = []
         for j in self.judgements.values():
@@ -190,16 +190,16 @@ def first_rules(board: Scoreboard) -> HTML:
                 "first rules": word,
                 "second rules": ", ".join(f"{h.part + ': ' if h.part else ''}{badge(h.word)}" for h in j.headlines),
                 "tier": ", ".join(filter(None, (h.tier for h in j.headlines))),
-                "cells with a word, first rules": len(before["cells"]),
+                "cells with a verdict, first rules": len(before["cells"]),
                 "second": sum(c.word != NOT_RUN for c in j.cells),
             }
         )
     note = "; the one claim `uncertainty` became two" if "uncertainty" in old else ""
-    return shown(pd.DataFrame(rows), f"Words of the first and of the second set of rules{note}")
+    return shown(pd.DataFrame(rows), f"Verdicts under the first and the second set of rules{note}")
 
 
 def status() -> pd.DataFrame:
-    """What the published results took: one row a setting and network, with runs, seeds, time and divergences."""
+    """What the published results took: one row per setting and network, with runs, seeds, time and divergences."""
     runs = published_rows().drop_duplicates("key")
     if runs.empty:
         return runs
@@ -222,7 +222,7 @@ def status() -> pd.DataFrame:
 
 
 def reproduced() -> tuple[str, pd.DataFrame]:
-    """Whether the runs in this machine's store agree with the published ones: a sentence, and one row a cell."""
+    """Whether the runs in this machine's store agree with the published ones: a sentence, and one row per cell."""
     from replication.results.store import Store, default_path
 
     if not default_path().exists():

@@ -1,4 +1,4 @@
-"""Where the spread of macro F1 comes from, how firm the chosen rates are, and smaller questions beside them."""
+"""Where the spread of macro F1 comes from, how stable the chosen rates are, and some smaller questions."""
 
 from dataclasses import dataclass
 
@@ -53,10 +53,11 @@ class Spread:
                 )
         if not rows:
             return missing_html("Not run yet.")
-        return shown(pd.DataFrame(rows), "The ten pilot seeds drawn anew, with replacement: is the same rate chosen?")
+        caption = "If the ten pilot seeds are drawn again, with replacement, is the same rate chosen?"
+        return shown(pd.DataFrame(rows), caption)
 
     def shares(self) -> pd.DataFrame:
-        """Variance of macro F1 by source, one row a cell and arm; shares of the sum."""
+        """Variance of macro F1 by source, one row per cell and arm; shares of the sum."""
         rows = []
         for (setting, network), part in whole(crossed.PLAN, self.results).items():
             cell = next(c for c in crossed.PLAN.cells if (c.setting, c.network) == (setting, network))
@@ -116,7 +117,8 @@ class Spread:
                 )
         if not rows:
             return missing_html("Not run yet.")
-        return shown(pd.DataFrame(rows), "Ghost batches within 64, as many updates and the same S")
+        caption = "Ghost batches within batches of 64, with the same number of updates and the same S"
+        return shown(pd.DataFrame(rows), caption)
 
     def behind_fastai(self) -> HTML:
         """ROC AUC behind fastai's head and its variants."""

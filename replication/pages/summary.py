@@ -26,7 +26,7 @@ class Summary:
         heads = [(j, h) for j in self.board.judgements.values() for h in j.headlines]
         counts = Counter(h.word for _, h in heads)
         said = listed([f"{counts[word]} *{word}*" for word in WORDS if counts[word]])
-        lines = [f"Of {len(heads)} verdicts {said}.", ""]
+        lines = [f"The {len(heads)} verdicts are: {said}.", ""]
         for j, h in heads:
             number = judgements.number_of(j.claim, h.lead) if h.lead else ""
             where = f", tier *{h.tier}*, {cell_phrase(h.lead.cell)}" if h.lead else ""
@@ -42,7 +42,7 @@ class Summary:
         tiers = [name for name in TIERS if any(c.tier == name and c.done for c in cells)]
         return Markdown(
             f"{len(self.board.judgements)} claims are tested in {len(cells)} planned cells, of which {done} have all their "
-            f"seeds. {len(runs):,} trainings are published; they took {duration(float(runs['seconds'].sum()))} of one core or "
+            f"seeds. {len(runs):,} trainings are published; they took {duration(float(runs['seconds'].sum()))} on one core or "
             f"device. Results exist in the tiers {listed([f'*{name}*' for name in tiers])}."
         )
 

@@ -46,7 +46,7 @@ def table_html(rows: pd.DataFrame, caption: str = "", sortable: bool = False, da
 
 
 def compact(text: str) -> str:
-    """A table's HTML with one line a row: indented, one cell a line, it takes half of a notebook's size."""
+    """A table's HTML with one line per row: indented, one cell per line, it takes half of a notebook's size."""
     return re.sub(r"\n\s*(?=<)", "", text).replace("<tr", "\n<tr")
 
 
@@ -216,7 +216,7 @@ def ends_of(rates: Mapping[str, Mapping[str, float]]) -> list[tuple[str, str]]:
 
 
 def cross_check(measured: dict) -> HTML:
-    """The comparison of `benchmarks/fastai_check.py`: means of both codes, their paired difference, seconds a run.
+    """The comparison of `benchmarks/fastai_check.py`: means of both codes, their paired difference, seconds per run.
 
     Only `fastai` is judged to agree or not: its own defaults are other settings.
     """

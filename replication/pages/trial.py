@@ -117,12 +117,14 @@ class TrialPage:
         else:
             plain = {metric: number(f.mean("plain", metric)) for metric in of}
             worth = (
-                f"Its minority F1 on test images is {of['f1_minority']}, that of plain training {plain['f1_minority']}: "
+                f"Its minority F1 on test images is {of['f1_minority']}, "
+                f"compared with {plain['f1_minority']} for plain training: "
                 f"{self._against(choice.name)}. Macro F1: {of['f1_macro']} and {plain['f1_macro']}, "
                 f"{self._against(choice.name, metric='f1_macro')}."
             )
         many, few = self.about["validation"][0], min(self.about["validation"][1], self.about["train"][1])
-        extra = f" The threshold needs {many} + {few} labelled images beside those that train." if choice.suffix else ""
+        needs = f" The threshold needs {many} + {few} labelled images in addition to those used for training."
+        extra = needs if choice.suffix else ""
         small = (
             f"The choice was made on validation images. Intervals are simultaneous over the {len(CHOICES)} choices and come "
             f"from {f.n} seeds."
@@ -170,7 +172,7 @@ class TrialPage:
         what = (
             "with intervals simultaneous over all pairs of choices"
             if self._exact
-            else "without intervals, the seeds are few"
+            else "without intervals, as the seeds are few"
         )
         caption = (
             f"Means over {self.comparison.n} seeds, differences paired by seed, {what}; ← is recommended, "
@@ -197,9 +199,9 @@ class TrialPage:
                     "minority missed": f"{1 - found:.0%}",
                     "majority called minority": f"{false:.0%}",
                     "majority right": f"{1 - false:.0%}",
-                    f"right of those called minority, at {share:.1%}": f"{found * share / said:.0%}"
+                    f"share of minority calls that are right, at {share:.1%}": f"{found * share / said:.0%}"
                     if said
-                    else "none called so",
+                    else "none called minority",
                 }
             )
         caption = (
@@ -227,13 +229,11 @@ class TrialPage:
             lines.append(f"In macro F1, {names} differ: {self._against(best, other, 'f1_macro')}.")
         else:
             lines.append(
-                f"In macro F1, {names} are not told apart, {self._against(best, other, 'f1_macro')}: "
+                f"In macro F1, {names} cannot be distinguished, {self._against(best, other, 'f1_macro')}: "
                 f"{self._needed(apart.d, 0.0)}."
             )
         n = self.about["test"]
-        lines.append(
-            f"Every seed is tested on {n} images of each class, so that one image moves recall by {1 / n:.1%}."
-        )
+        lines.append(f"Every seed is tested on {n} images of each class, so one image moves recall by {1 / n:.1%}.")
         lines.append(
             "Your split gives every seed the same images: intervals hold for initial weights and batch order alone, and say "
             "nothing of other images."
@@ -247,13 +247,13 @@ class TrialPage:
     def _needed(self, d: np.ndarray, margin: float) -> str:
         needed = st.seeds_needed(d, margin) if len(d) > 1 else None
         if needed is None:
-            return "more seeds of these images cannot say how many it would take"
+            return "how many seeds it would take cannot be estimated from these"
         if needed <= len(d):
             return "these seeds would suffice for this comparison alone, but not for all pairs at once"
         return (
             f"with this spread about {needed:,} seeds would be needed (--seeds {needed})"
             if needed <= 1000
-            else (f"with this spread about {needed:,} seeds would be needed, so that it hardly matters which is used")
+            else (f"with this spread about {needed:,} seeds would be needed, so it hardly matters which is used")
         )
 
     def images(self) -> HTML:
@@ -276,8 +276,9 @@ class TrialPage:
         return HTML(
             f"<p>{len(ARMS)} ways to train were tuned, each on {a['pilots']} pilot seeds by macro F1 on validation images "
             f"({pilots} trainings), and trained on {self.comparison.n} further seeds. Learning rates: {rates}.{ends}</p>"
-            "<p>Recommended is the first choice in the table whose mean macro F1 on validation images lies within one standard "
-            "error of the best. The tuned threshold is set on validation images with as many minority labels as training has; "
+            "<p>The recommended choice is the first in the table whose mean macro F1 on validation images lies within one "
+            "standard error of the best. "
+            "The tuned threshold is set on validation images with as many minority labels as training has; "
             "for the choice it is scored on validation images that it was not set on. Test images play no part in the choice. "
             "Intervals: studentised max-|t| bootstrap over seeds.</p>"
             f'<p>All rows are in <code>{RESULTS}</code> beside this page (pandas: <code>pd.read_parquet("{RESULTS}")</code>; '

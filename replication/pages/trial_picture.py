@@ -45,7 +45,7 @@ def choices_picture(comparison: Comparison, exact: bool, metric: str) -> HTML:
     best = CHOICE_OF[comparison.recommended]
     said = f"{METRICS[metric]}: " + ", ".join(f"{c.label} {number(comparison.mean(c.name, metric))}" for c in CHOICES)
     caption = (
-        f"{METRICS[metric][0].upper()}{METRICS[metric][1:]} on test images, a dot a seed"
+        f"{METRICS[metric][0].upper()}{METRICS[metric][1:]} on test images, one dot per seed"
         + (", the mean and its own 95 % interval" if exact else ", and the mean")
         + f". Recommended: {best.label}."
     )

@@ -79,8 +79,9 @@ class TuningPage:
             f"F1 of the best tuned remedy?</p><p class='answer'>{word}: shown in {len(good)} of {len(self.contests)} "
             f"comparisons.</p>"
             + (f"<p class='number'>Not shown: {where}.</p>" if bad else "")
-            + f"<p class='caveat'><strong>Mind.</strong> The rule stood before the runs: {untuned.RULE}. Exploratory cells: no "
-            "verdict of the papers' claims rests on them. Adjusted logits and the tuned threshold are read from plain at "
+            + f"<p class='caveat'><strong>Caution.</strong> The rule was fixed before the runs: {untuned.RULE}. "
+            "The cells are exploratory: no verdict of the papers' claims rests on them. "
+            "Adjusted logits and the tuned threshold are read from plain at "
             f"plain's own rate.{missing}</p></div>"
         )
 
@@ -140,7 +141,7 @@ class TuningPage:
         )
 
     def profiles(self) -> Picture | HTML:
-        """Performance profiles of remedies that nobody has tuned, at the higher of both rates."""
+        """Performance profiles of untuned remedies, at the higher of the two rates."""
         if not self.remedies:
             return missing_html("No figure yet.")
         at, tau = untuned.RATES[-1], np.linspace(0.3, 1, 71)
@@ -158,7 +159,7 @@ class TuningPage:
             f"{_remedy(r)} {value}" for r, value in lowest.items()
         )
         data = pd.DataFrame({"macro F1": tau} | {_remedy(r): e.value for r, e in found.items()})
-        cells = f"{len(self.remedies)} cells with the same weight"
+        cells = f"{len(self.remedies)} equally weighted cells"
         return Picture(
             profile_figure(tau, found), f"{text}. Performance profiles over {cells}; bands: 95 %.", text, data
         )
@@ -239,7 +240,8 @@ class TuningPage:
         )
         return Picture(
             budget_figure({setting_label(s): of for (s, _), of in found.items()}),
-            f"{text} AdamW; rate, weight decay, batch size and epochs are drawn, label smoothing and augmentation are not. "
+            f"{text} AdamW; rate, weight decay, batch size and epochs are drawn at random, "
+            f"label smoothing and augmentation are not. "
             "Bands: 95 % over configurations and seeds.",
             text,
             data,
@@ -257,7 +259,7 @@ class TuningPage:
             told.append(
                 f"{best} on {setting_label(setting)} ({number(ends[best])}, final BN {number(ends['final BN'])})"
             )
-        return Markdown(f"With 20 configurations each, the highest expected macro F1 has {listed(told)}.")
+        return Markdown(f"With 20 configurations each, the highest expected macro F1 is reached by {listed(told)}.")
 
 
 def open_tuning(namespace: Mapping[str, object]) -> TuningPage:
@@ -308,7 +310,7 @@ def profile_figure(tau: np.ndarray, found: Mapping[untuned.Remedy, comparison.Es
 
 @closed
 def budget_figure(found: Mapping[str, Mapping[str, comparison.Estimate]]) -> Figure:
-    """Expected best of k, one panel a cell."""
+    """Expected best of k, one panel per cell."""
     fig, axes = plt.subplots(len(found), 1, figsize=(WIDTH, 1.2 + 2.1 * len(found)), layout="constrained", sharex=True)
     for ax, (title, of) in zip(np.atleast_1d(axes), found.items()):
         for (name, e), dash in zip(of.items(), _DASHES):

@@ -8,7 +8,7 @@ _FACTORS = {
     "init": ("string", "", "initial weights: `random`, `imagenet`, a recipe or a checkpoint"),
     "head": ("string", "", "what stands between the body and the final norm"),
     "final_norm": ("string", "", "the layer under study; `none` without one"),
-    "output": ("string", "", "`softmax`, `sigmoid` (one logit) or `sigmoids` (one logit a class)"),
+    "output": ("string", "", "`softmax`, `sigmoid` (one logit) or `sigmoids` (one logit per class)"),
     "loss": ("string", "", "loss function"),
     "sampling": ("string", "", "how the images of an epoch are drawn"),
     "n_majority": ("integer", "images", "training images of each majority class"),

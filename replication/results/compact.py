@@ -56,7 +56,7 @@ def pilot_rows(results: Iterable[Result]) -> pd.DataFrame:
 
 
 def prediction_rows(results: Iterable[Result]) -> pd.DataFrame:
-    """Test labels (N,) and final logits (N * K,) of the results that have them, one row a run."""
+    """Test labels (N,) and final logits (N * K,) of the results that have them, one row per run."""
     rows = [
         {"key": r.key, "labels": r.arrays["labels"], "logits": r.arrays["logits"].astype(np.float32).ravel()}
         for r in results

@@ -39,7 +39,7 @@ def folder() -> Path:
 def manifest(where: Path | None = None) -> dict:
     """The manifest: files with SHA-256 and rows, provenance records by id; empty where nothing is published.
 
-    ValueError for a file that is no manifest.
+    ValueError for a file that is not a manifest.
     """
     return shelf.manifest(where or folder())
 

@@ -10,7 +10,7 @@ CELL = [f for f in FACTORS if f != "seed"]
 
 
 def compare(published: pd.DataFrame, fresh: pd.DataFrame) -> pd.DataFrame:
-    """One row a cell (all factors but the seed) of the runs in both tables, on the seeds in both.
+    """One row per cell (all factors but the seed) of the runs in both tables, on the seeds in both.
 
     Columns: the factors, `seeds`, `published` and `fresh` (mean minority F1), `difference`, `identical` (whether
     every seed's F1 is the same to the bit, or to the published number's precision). Runs are matched by their keys, so

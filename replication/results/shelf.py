@@ -57,7 +57,7 @@ def group_of(name: str, entry: dict) -> Group:
 
 
 def manifest(where: Path) -> dict:
-    """The manifest of a folder, empty where there is none; ValueError for a file that is no manifest."""
+    """The manifest of a folder, empty where there is none; ValueError for a file that is not a manifest."""
     path = where / "manifest.json"
     empty = {"protocol": PROTOCOL, "files": {}, "provenance": {}}
     if not path.exists():
@@ -65,17 +65,17 @@ def manifest(where: Path) -> dict:
     try:
         found = json.loads(path.read_text())
     except (ValueError, OSError) as error:
-        raise ValueError(f"{path} is no manifest: {error}") from error
+        raise ValueError(f"{path} is not a manifest: {error}") from error
     if lacking := empty.keys() - (found if isinstance(found, dict) else {}):
-        raise ValueError(f"{path} is no manifest: it lacks {', '.join(sorted(lacking))}")
+        raise ValueError(f"{path} is not a manifest: it lacks {', '.join(sorted(lacking))}")
     for part in ("files", "provenance"):
         if not isinstance(found[part], dict) or not all(isinstance(entry, dict) for entry in found[part].values()):
-            raise ValueError(f"{path} is no manifest: its {part} must be objects by name")
+            raise ValueError(f"{path} is not a manifest: its {part} must be objects by name")
     for name, entry in found["files"].items():
         if not isinstance(entry.get("sha256"), str) or not isinstance(entry.get("rows"), int):
-            raise ValueError(f"{path} is no manifest: {name} must have a sha256 and a number of rows")
+            raise ValueError(f"{path} is not a manifest: {name} must have a sha256 and a number of rows")
         if name.startswith("/") or ".." in name.split("/"):
-            raise ValueError(f"{path} is no manifest: {name} lies outside of {where}")
+            raise ValueError(f"{path} is not a manifest: {name} lies outside of {where}")
     return found
 
 

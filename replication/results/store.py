@@ -41,7 +41,7 @@ _INSERT = f"INTO runs ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMN
 class Store:
     """Finished runs in one SQLite file (WAL; several processes may write). Every run is one transaction.
 
-    Every row has a checksum. A damaged row is named in a warning and set aside in the table `damaged`; the rest goes on.
+    Every row has a checksum. A damaged row is named in a warning and set aside in the table `damaged`; the rest is used.
     Where the file or its folder may not be written, or with `readonly`, it is only read. A store of schema version 1 is
     rewritten when opened, or read as it is.
     ValueError for a file that is no store or damaged, or one of another schema version; OSError for one that cannot be
@@ -65,7 +65,7 @@ class Store:
         except sqlite3.OperationalError as error:
             raise OSError(f"{self.path} cannot be opened: {error}") from error
         except sqlite3.DatabaseError as error:
-            raise ValueError(f"{self.path} is no results store: {error}") from error
+            raise ValueError(f"{self.path} is not a results store: {error}") from error
         if tables and self.version not in (1, SCHEMA):
             raise ValueError(
                 f"{self.path} was written by schema version {self.version}: this package reads 1 and {SCHEMA} only"

@@ -127,7 +127,7 @@ class Chunks:
     def _choice(self, run: Run) -> Choice | None:
         """How to train a run and those like it; nothing where no way is left."""
         if run.stop_f1:
-            return Choice("loop", 1)  # alone: on others' account it would train on long after it may stop
+            return Choice("loop", 1)  # alone: in a group it would continue past its stopping point
         if self.engine != "auto":
             return Choice(self.engine, SIZE)
         form = self._form(run, "")

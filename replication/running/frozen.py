@@ -175,7 +175,7 @@ def carry_out_frozen(
 ) -> int:
     """Carry out runs with `trained` = `head`, and return how many were finished; each is stored as soon as it is.
 
-    On a CPU in `workers` processes (default: one a core), which train and score; a GPU trains in this process while
+    On a CPU in `workers` processes (default: one per core), which train and score; a GPU trains in this process while
     they score. A result does not depend on who is trained beside it beyond rounding. Stops starting work at the
     deadline (`time.monotonic`). KeyboardInterrupt where `interrupted` is
     set, and ValueError of a run: what was finished before is kept.

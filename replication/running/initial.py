@@ -22,7 +22,9 @@ def check_here(settings: Iterable[str], networks: Iterable[str]) -> None:
             and not Path(s.source.removeprefix("folder:")).exists()
             and not pack_folder(s.source, s.pixels).is_dir()
         ):
-            raise ValueError(f"no images at {s.source.removeprefix('folder:')}: name a folder with one folder a class")
+            raise ValueError(
+                f"no images at {s.source.removeprefix('folder:')}: name a folder with one folder per class"
+            )
     for n in map(network_of, networks):
         if n.init not in ("random", "imagenet", *RECIPES) and not Path(n.init).is_file():
             raise ValueError(f"no checkpoint at {n.init}: name a file that `replication pretrain` has written")

@@ -77,7 +77,7 @@ def carry_out_all(
 ) -> int:
     """Carry out the runs that the store lacks, in order, and return how many were finished.
 
-    `engine`: with `loop` one run a process, in `workers` processes (default: one a core, `ON_ONE_GPU` on a GPU) with one
+    `engine`: with `loop` one run per process, in `workers` processes (default: one per core; `ON_ONE_GPU` on a GPU) with one
     thread each; with `streams` or `stacked` many runs at a time on one device, scored in so many processes if they are
     many; `auto` is the loop on a CPU and on a GPU what proves fastest there (`replication.training.engines.choice`), or
     what `REPLICATION_ENGINE` names. Runs that fail many at a time are trained one by one. A result does not depend on the

@@ -117,7 +117,7 @@ def _setting(path: Path, majority: str, pixels: int) -> str:
     found = setting_of(f"folder:{path}" + (f"::{majority}" if majority else "") + f"@{pixels}")
     if folder_of(found.source) != path or found.majority != majority:
         raise ValueError(
-            f"{path} cannot be told from {folder_of(found.source)}, which is there too: give one another name"
+            f"{path} cannot be distinguished from {folder_of(found.source)}, which also exists: rename one of them"
         )
     return found.name
 

@@ -128,7 +128,7 @@ def _read(path: Path, changed: int) -> dict[str, dict[str, dict[str, float]]]:
         if bad := [
             rate for rate in rates if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < 1e3
         ]:
-            raise ValueError(f"{bad[0]!r} is no learning rate")
+            raise ValueError(f"{bad[0]!r} is not a learning rate")
         if "sha256" in found and found["sha256"] != rates_digest(found):
             raise ValueError("they were changed since they were chosen, as their checksum is another")
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -179,7 +179,7 @@ def _checkpoint(name: str, path: str) -> Mapping[str, torch.Tensor]:
         found = torch.load(path, map_location="cpu", weights_only=True)
         network, state = found["network"], {key: value.detach() for key, value in found["body"].items()}
     except Exception as error:  # torch lets out whatever its readers stumble on
-        raise ValueError(f"init = {path!r} is no checkpoint: one by `replication pretrain` is needed") from error
+        raise ValueError(f"init = {path!r} is not a checkpoint: one by `replication pretrain` is needed") from error
     if network != name:
         raise ValueError(f"init = {path!r} is a checkpoint for network {network!r}: one for {name!r} is needed")
     return state

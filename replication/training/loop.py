@@ -52,7 +52,7 @@ def outcome(
     seconds: float,
     norm: nn.Module | None = None,
 ) -> Outcome:
-    """What is told of the network's outputs after every epoch trained (E, M + N, C) and at the end (M + N, C)."""
+    """What is recorded about the network's outputs after every epoch trained (E, M + N, C) and at the end (M + N, C)."""
     logits = as_softmax(history, run.output)
     if diverged:
         logits[-1] = np.nan

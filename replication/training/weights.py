@@ -158,7 +158,7 @@ def resnet_of(path: Path, blocks: tuple[int, ...] = (2, 2, 2, 3)) -> Weights:
             raise ValueError(f"{len(left)} of {len(arrays)} initialisers are left over")
     except Exception as error:  # of the reader for what is no ONNX file; of the walk where a layer is not there
         raise ValueError(
-            f"{path} is no ResNet of {'-'.join(map(str, blocks))} basic blocks ({_line(error)}): the file {ONNX} of "
+            f"{path} is not a ResNet of {'-'.join(map(str, blocks))} basic blocks ({_line(error)}): the file {ONNX} of "
             f"{NUGET} is needed"
         ) from error
     walk.state["conv1.weight"] = walk.state["conv1.weight"].flip(1).contiguous()

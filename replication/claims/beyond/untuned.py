@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd  # runs are planned and trained where it may be lacking
 
 RATES = (1e-3, 1e-2)
-"""learning rates that nobody has chosen"""
+"""learning rates that were not tuned"""
 CANDIDATE = FIXED[-0.4]
 """the arm that is to need no tuning; the other fixed shifts stand beside it"""
 RULE = (
@@ -37,7 +37,7 @@ Remedy = tuple[str, str, str]
 
 
 def design(cell: Cell) -> Iterator[Comparison]:
-    """Every remedy and every fixed shift, at two rates that nobody has chosen and at its own."""
+    """Every remedy and every fixed shift, at two untuned rates and at its own."""
     arms = (*REMEDIES, *FIXED.values())
     for rate in RATES:
         yield at(cell, arms, rate, "untuned", rate)
@@ -63,7 +63,7 @@ PLAN = Plan(
 
 @dataclass(frozen=True)
 class Contest:
-    """One cell at one rate that nobody has chosen: the fixed shift against the best tuned remedy."""
+    """One cell at one untuned rate: the fixed shift against the best tuned remedy."""
 
     setting: str
     network: str

@@ -1,4 +1,4 @@
-"""Where the spread comes from: every split with every seed, so that the two can be told apart."""
+"""Where the spread comes from: every split with every seed, so that the two can be distinguished."""
 
 from collections.abc import Iterator
 

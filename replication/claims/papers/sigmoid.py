@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 
 def design(cell: Cell) -> Iterator[Comparison]:
-    """The base pair with softmax, one sigmoid logit, and one sigmoid a class."""
+    """The base pair with softmax, with one sigmoid logit, and with one sigmoid per class."""
     yield compare(cell, (*PAIR, *SIGMOIDS))
 
 
 def measure(part: pd.DataFrame, metric: str, tests: int) -> Measures:
-    """The gain with softmax, with one sigmoid logit, which is judged, and with one a class, which stands beside it."""
+    """The gain with softmax, with one sigmoid logit (which is judged), and with one per class (shown beside it)."""
     softmax = gain(part, metric)
     found: Measures = {"gain": softmax}
     for output in ("sigmoid", "sigmoids"):

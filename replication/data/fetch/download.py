@@ -133,7 +133,7 @@ def unpack(archive: Path, folder: Path) -> Path:
             elif archive.open("rb").read(4) == b"Rar!":
                 _unpack_rar(archive, temporary)
             else:
-                raise ValueError(f"{archive.name} is no archive that can be unpacked: allowed are zip, tar and rar")
+                raise ValueError(f"{archive.name} is not an archive that can be unpacked: allowed are zip, tar and rar")
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
         if getattr(error, "errno", None) in HERE:
             raise OSError(f"{archive.name} cannot be unpacked to {folder.parent}: {error.strerror}") from error

@@ -44,7 +44,7 @@ def listed(name: str) -> dict[str, Listed]:
 
 
 def write(folder: Path, path: Path) -> None:
-    """Write the list of a data set (one archive or folder a class) to a csv.gz file: class, file, fingerprint in hex.
+    """Write the list of a data set (one archive or folder per class) to a csv.gz file: class, file, fingerprint in hex.
 
     How the committed lists were made: `write(REPLICATION_DATA/NAME, replication/data/fetch/lists/NAME.csv.gz)`.
     """

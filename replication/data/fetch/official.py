@@ -1,4 +1,4 @@
-"""From the official files of a data set to one folder or archive of images a class."""
+"""From the official files of a data set to one folder or archive of images per class."""
 
 import csv
 import io
@@ -35,7 +35,7 @@ def get(name: str, everything: bool = False) -> Path:
 
     Of the official files those that are listed (`replication.data.fetch.listed`) are taken, under their listed names; with
     `everything` all of them, under their own. The downloads are removed at the end, and kept where something fails:
-    the next call goes on with them. ValueError for an unknown name, a wrong checksum, an archive that is broken or has
+    the next call resumes them. ValueError for an unknown name, a wrong checksum, an archive that is broken or has
     another content than expected; ConnectionError, OSError as `replication.data.fetch.download.fetch`.
     """
     source = data_set(name)

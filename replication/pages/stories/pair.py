@@ -87,7 +87,7 @@ def removal(page) -> list[str]:
     """What is left when the layer is taken out."""
     return [
         f"{opening(cell)} Taking the layer out moves minority F1 from {page.contrast(REMOVED, 'final_bn', cell=cell)}. "
-        f"Against plain, the network without its layer goes from {page.contrast(REMOVED, cell=cell)}. "
+        f"Compared with plain, the network without its layer takes it from {page.contrast(REMOVED, cell=cell)}. "
         f"Balanced accuracy, which is 0.5 for always giving one answer: {scores(page, cell, 'balanced_accuracy')}. "
         f"Macro F1: {scores(page, cell, 'f1_macro')}."
         for cell in complete(page)

@@ -87,7 +87,7 @@ def _stopped(part: pd.DataFrame, loss: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         return at_least_loss(part, loss)
     except KeyError as error:
-        raise Missing(f"scores by epoch were {error.args[0].partition('was ')[2]} of these runs") from None
+        raise Missing(f"scores by epoch were {error.args[0].partition('was ')[2]} for these runs") from None
 
 
 def loss_choice(page) -> list[str]:

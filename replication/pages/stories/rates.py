@@ -13,7 +13,7 @@ from replication.pages.words import number, rate_text
 
 
 def profile(page) -> Picture:
-    """Minority F1 against the learning rate on the page's images: confirmatory seeds where run, never trained by a page."""
+    """Minority F1 against the learning rate on the page's images, on confirmatory seeds; a page never trains these."""
     settings, networks = names(page.parameters.settings), names(page.parameters.networks)
     planned = [
         c

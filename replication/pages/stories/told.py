@@ -13,7 +13,7 @@ class Story:
     figure: Callable
     """page -> its key figure; Missing where no cell has all its runs"""
     found: Callable
-    """page -> Markdown lines; Missing likewise"""
+    """page -> Markdown lines; Missing where no cell has all its runs"""
     caveat: str = ""
     question: str = ""
     """what a page asks that judges no claim"""
@@ -67,7 +67,7 @@ STORIES: dict[str, Story] = {
     "loss_choice": Story(
         probabilities.loss_choice_figure,
         probabilities.loss_choice,
-        "Which epoch has the least loss depends on the share of the minority it is taken at. The figure shows two.",
+        "Which epoch has the least loss depends on the minority share at which the loss is taken. The figure shows two.",
     ),
     "training_time": Story(
         epochs.training_time_figure,
