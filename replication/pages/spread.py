@@ -1,5 +1,6 @@
 """Where the spread of macro F1 comes from, how stable the chosen rates are, and some smaller questions."""
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,8 +33,8 @@ class Spread:
 
     def flips(self) -> HTML:
         """How often pilots drawn anew choose another rate."""
-        rows = []
-        for cell in (c for c in untuned.PLAN.cells if (c.setting, c.network) in whole(untuned.PLAN, self.results)):
+        rows, there = [], whole(untuned.PLAN, self.results)
+        for cell in (c for c in untuned.PLAN.cells if (c.setting, c.network) in there):
             for arm in (*PAIR, untuned.CANDIDATE):
                 scores = _pilot_scores(cell, arm)
                 if scores is None:
@@ -157,11 +158,16 @@ def counted(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
     return hits, each - right, each - hits, right
 
 
+@functools.lru_cache(1)
+def _pilots(setting: str) -> pd.DataFrame:
+    return published.pilots((setting,))
+
+
 def _pilot_scores(cell: Cell, arm: str) -> pd.DataFrame | None:
     """Validation macro F1 of an arm's published pilots, learning rates x seeds; none where some are missing."""
     runs = pilot_runs(Place(cell.setting, cell.network), arm, LADDER, pilot_seeds(cell.network))
     wanted = pd.DataFrame(map(vars, runs))
-    found = published.pilots((cell.setting,)).merge(wanted, on=list(wanted.columns))
+    found = _pilots(cell.setting).merge(wanted, on=list(wanted.columns))
     table = found.pivot_table(index="learning_rate", columns="seed", values="validation_f1_macro").dropna()
     chosen = learning_rate(Place(cell.setting, cell.network), arm)
     return table if chosen in table.index and table.shape[1] == len(pilot_seeds(cell.network)) else None

@@ -75,7 +75,8 @@ def frame(entries: Iterable, results: pd.DataFrame) -> pd.DataFrame:
         results = pd.DataFrame(columns=[*FACTORS, "readout", "f1_minority"])
     if n := int(results.duplicated([*FACTORS, "readout"]).sum()):
         raise ValueError(f"a run must have one result a readout, found {n} more: keep those of one version of the data")
-    return wanted.merge(results, on=list(FACTORS), how="left")
+    here = results[results["setting"].isin(wanted["setting"].unique())]  # a merge looks at every value of every factor
+    return wanted.merge(here, on=list(FACTORS), how="left")
 
 
 def complete(part: pd.DataFrame) -> bool:
