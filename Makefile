@@ -2,6 +2,7 @@
 # Written for GNU make 3.81 and a POSIX shell.
 
 SEEDS ?= 5
+CLAIMS ?= base removal ratio batch_size generality majorities sigmoid confidence loss_choice training_time mechanism remedies
 JOBS ?= 2
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	"$$p" -c '$(PYTHON_RANGE)' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
@@ -60,12 +61,13 @@ clean: ## Remove what was built; .venv and the trained runs stay.
 	find replication tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(BUILD)/trained-$(SEEDS): .venv/installed $(CODE)
-	$(BIN)/replication run --settings digits --networks simple_cnn,mlp,logistic --seeds $(SEEDS)
+	$(BIN)/replication run $(CLAIMS) --settings digits --networks simple_cnn --seeds $(SEEDS)
+	$(BIN)/replication run generality --settings digits --networks mlp,logistic --seeds $(SEEDS)
 	$(BIN)/replication run removal --settings digits --networks efficientnet_lite0:imagenet:head --rates own --seeds $(SEEDS)
 	@mkdir -p $(@D) && touch $@
 
 $(BUILD)/rendered: $(BUILD)/trained-$(SEEDS) $(PAGES) $(RESULTS)
-	$(BIN)/replication execute
+	$(BIN)/replication execute $(if $(filter 1,$(FRESH)),,--changed)
 	rm -rf $(BUILD)/.doctrees $(BUILD)/html
 	$(BIN)/jupyter-book build $(BUILD)/executed --path-output book -W --keep-going -n -q
 	@touch $@

@@ -12,7 +12,7 @@ from replication.claims import registry
 from replication.claims.claim import NOT_RUN, WORDS, Claim
 from replication.claims.judge import plan_frame
 from replication.claims.tiers import TIERS
-from replication.pages import names, style, words
+from replication.pages import names, notebooks, style, words
 from replication.pages.figures import ladder, readout_names, scores
 from replication.pages.front import Front
 from replication.pages.judgements import focus, number_of
@@ -505,3 +505,36 @@ def test_transfer_cells_lead_when_they_are_whole(transfer_published):
         front.hero(), Picture
     )
     assert "frozen" in "\n".join(front.board.lines())
+
+
+def test_a_page_is_executed_when_something_that_it_is_made_from_has_changed(tmp_path, monkeypatch):
+    """With `changed`: up-to-date pages are copied, others executed; a page on this machine's own runs always is."""
+    for folder in ("book", "replication", "results", "benchmarks"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "replication" / "code.py").write_text("one = 1\n")
+    monkeypatch.setattr(notebooks, "root", lambda: tmp_path)
+    executed = []
+    monkeypatch.setattr(notebooks, "_execute", lambda path, *_: executed.append(path.stem) or "")
+    for name in ("base", "status"):
+        path = tmp_path / "book" / f"{name}.ipynb"
+        page = {"cells": [{"cell_type": "code", "source": [f"{name}"]}], "metadata": {}}
+        path.write_text(json.dumps(page))
+        path.write_text(json.dumps(page | {"metadata": {"made_from": notebooks.origin(path)}}))
+
+    def run(**options) -> list[str]:
+        executed.clear()
+        notebooks.execute(out=tmp_path / "out", workers=1, **options)
+        return sorted(executed)
+
+    assert run() == ["base", "status"]
+    assert run(changed=True) == ["status"] and (tmp_path / "out" / "base.ipynb").exists()
+    assert run(changed=True, parameters=["-p", "seeds", "1"]) == ["base", "status"]
+    (tmp_path / "replication" / "code.py").write_text("one = 2\n")
+    assert run(changed=True) == ["base", "status"]
+    (tmp_path / "replication" / "code.py").write_text("one = 1\n")
+    (tmp_path / "results" / "manifest.json").write_text("{}")
+    assert run(changed=True) == ["base", "status"]
+    (tmp_path / "results" / "manifest.json").unlink()
+    base = tmp_path / "book" / "base.ipynb"
+    base.write_text(base.read_text().replace('"base"', '"other"'))
+    assert run(changed=True) == ["base", "status"]

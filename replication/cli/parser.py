@@ -151,6 +151,9 @@ def parser() -> argparse.ArgumentParser:
     execute.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help="e.g. base ratio (default: all)")
     execute.add_argument("--in-place", action="store_true", help="rewrite the committed outputs in book/")
     execute.add_argument("--out", type=arguments.path, metavar="FOLDER", help="default: book/_build/executed")
+    execute.add_argument(
+        "--changed", action="store_true", help="take pages as they are that were made from just what is here now"
+    )
     execute.add_argument("-p", dest="parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     data_option(execute)
     execute.add_argument("--workers", type=arguments.whole, help="notebooks at a time (default: one per core)")

@@ -158,7 +158,7 @@ def execute(a: argparse.Namespace) -> None:
 
     check_within(*WORKERS, workers=a.workers)
     parameters = [text for pair in a.parameter for text in ("-p", *pair)]
-    print(execute(a.notebooks, a.out, a.in_place, a.workers, parameters))
+    print(execute(a.notebooks, a.out, a.in_place, a.workers, parameters, a.changed))
 
 
 def verdicts(a: argparse.Namespace) -> None:

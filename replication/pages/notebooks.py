@@ -1,6 +1,7 @@
 """Notebooks in, executed notebooks out: papermill over the book, several at a time, promoting only successes."""
 
 import base64
+import hashlib
 import json
 import os
 import shutil
@@ -19,6 +20,33 @@ from replication.paths import root
 from replication.running.children import Children
 
 TIMEOUT = 3600
+LOCAL = ("status",)
+"""pages that look at this machine's own runs too"""
+MADE_FROM = (
+    "replication/**/*",
+    "benchmarks/**/*.json",
+    "benchmarks/**/*.csv",
+    "results/*.json",
+    "registration.json",
+    "_config.yml",
+)
+"""what pages are made from beside their own source; the manifest of the results holds the sums of all other files there"""
+
+
+def origin(notebook: Path) -> str:
+    """SHA-256 of all that an executed page is made from: its own source, the package, results and measurements."""
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(notebook.read_text())["cells"]]
+    found = hashlib.sha256(json.dumps(cells).encode())
+    for path in sorted({path for pattern in MADE_FROM for path in root().glob(pattern) if path.is_file()}):
+        if path.suffix != ".pyc":
+            found.update(f"\n{path.relative_to(root()).as_posix()}\n".encode() + path.read_bytes())
+    return found.hexdigest()
+
+
+def up_to_date(notebook: Path) -> bool:
+    """Whether executing a page once more would change nothing: its outputs were made from what is here now."""
+    told = json.loads(notebook.read_text())["metadata"].get("made_from")
+    return notebook.stem not in LOCAL and told == origin(notebook)
 
 
 def _captioned(cell: dict) -> None:
@@ -31,8 +59,8 @@ def _captioned(cell: dict) -> None:
         cell["metadata"].pop("mystnb", None)  # the figure of an earlier execution
 
 
-def _without_traces(notebook: Path) -> None:
-    """Take papermill's paths and times out of a notebook: they differ at every execution and tell of the machine.
+def _without_traces(notebook: Path, made_from: str) -> None:
+    """Note what an executed notebook was made from, and take out papermill's paths and times, which tell of the machine.
 
     Figures get smaller, so that a notebook stays small enough for git, and their computed captions are put in place.
     """
@@ -45,6 +73,7 @@ def _without_traces(notebook: Path) -> None:
     for part in (content, *content["cells"]):
         for name in ("papermill", "execution"):
             part["metadata"].pop(name, None)
+    content["metadata"]["made_from"] = made_from
     write(notebook, json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
 
 
@@ -79,11 +108,12 @@ def _executed(
         str(TIMEOUT),
         *parameters,
     ]
+    made_from = "" if parameters else origin(notebook)
     done = children.run(command, environment)
     # papermill marks every cell of a dead kernel as completed: only its exit status can be trusted
     if done.returncode:
         return next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "no message")
-    _without_traces(temporary)
+    _without_traces(temporary, made_from)
     write(target, temporary.read_bytes())
     return ""
 
@@ -94,8 +124,11 @@ def execute(
     in_place: bool = False,
     workers: int | None = None,
     parameters: Sequence[str] = (),
+    changed: bool = False,
 ) -> Path:
     """Execute the book's notebooks (or those named) and return the folder that holds the result.
+
+    With `changed` pages whose outputs are up to date (see `up_to_date`) are taken as they are.
 
     By default the whole book is copied to `book/_build/executed` and its notebooks are replaced there, ready for
     `jupyter-book build`; `in_place` rewrites `book/` itself, without a look at
@@ -116,6 +149,10 @@ def execute(
             book, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("_build", ".ipynb_checkpoints", "*.ipynb")
         )
     chosen = [path for path in notebooks if not names or path.stem in names]
+    if changed and not (in_place or parameters):
+        for path in (current := list(filter(up_to_date, chosen))):
+            shutil.copyfile(path, target / path.name)
+        chosen = [path for path in chosen if path not in current]
     if in_place:
         for path in chosen:
             put_first(path)
