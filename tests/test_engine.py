@@ -242,10 +242,14 @@ def test_twenty_updates_in_single_precision(way):
 def test_half_precision_gives_the_loops_results_within_its_rounding():
     run, parts = small(final_norm="bn", precision="bfloat16"), photographs()
     wanted, exact = loop.train(run, parts), loop.train(dataclasses.replace(run, precision="float32"), parts)
-    rounding = np.abs(wanted.test - exact.test).max()
-    assert rounding > 1e-4
     (found,) = lockstep.train_together([run], [parts], "cpu")
-    assert differences(wanted, found) <= 3 * rounding
+    assert found.readouts.keys() == wanted.readouts.keys() == exact.readouts.keys()
+    for name, logits in wanted.readouts.items():  # each by its own rounding: normalising few similar logits enlarges it
+        rounding = np.abs(logits - exact.readouts[name]).max()
+        assert rounding > 1e-4
+        assert np.abs(logits - found.readouts[name]).max() <= 3 * rounding, name
+    assert np.abs(wanted.test - found.test).max() <= 3 * np.abs(wanted.test - exact.test).max()
+    assert np.abs(wanted.validation - found.validation).max() <= 3 * np.abs(wanted.validation - exact.validation).max()
 
 
 def test_a_run_alone_equals_the_same_run_in_company_to_the_bit(mixed):

@@ -806,7 +806,7 @@ def test_a_new_setting_network_or_result_changes_no_verdict(results, of_publishe
         mock.patch.dict(IMAGENET_BODIES, huge="huge"),
     ):
         for name, plan in CLAIMS.items():
-            fresh = runpy.run_module(f"replication.claims.{name}")["CLAIM"]
+            fresh = runpy.run_module(f"replication.claims.papers.{name}")["CLAIM"]
             assert fresh.cells == plan.cells
         found = J.judge(
             CLAIMS["removal"],

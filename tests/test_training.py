@@ -203,7 +203,8 @@ def twin(run: Run) -> torch.Tensor:
 @pytest.mark.parametrize("network", ["simple_cnn", "mlp", "logistic"])
 def test_a_whole_run_is_that_of_the_plain_twin_in_float64(network, norm, schedule):
     run = small(network=network, final_norm=norm, schedule=schedule, precision="float64", batch_size=40)
-    close(train(run).readouts["as_trained"], twin(run))
+    # pixels that never change make the logistic's logits, and so rounding under a BatchNorm, differ by processor
+    close(train(run).readouts["as_trained"], twin(run), 1e-9 if (network, norm) == ("logistic", "bn") else 1e-10)
 
 
 # Not the mlp: pixels that never change have no true gradient before a BatchNorm, and Adam blows up the noise.
