@@ -432,16 +432,22 @@ def test_no_serious_barrier(browser, address, width, mode):
     """axe finds nothing serious or critical: a sample of pages, or all of them weekly."""
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width == PHONE_WIDTH}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    # a colour that is still changing has no contrast of its own
+    calm = {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", calm)
     browser.set_script_timeout(300)
+    barriers = {}
     try:
-        for name in contents() if WEEKLY else ("index", "removal", "glossary"):
+        for name in contents() if WEEKLY else ("index", "removal", "glossary", "references"):
             browser.get(f"{address}{name}.html")
             browser.execute_script(f"document.documentElement.dataset.theme = '{mode}'")
             browser.execute_script(AXE.read_text())
             found = browser.execute_async_script(AUDIT)
-            assert [text for text in found if text.partition(":")[0] not in THEIRS] == [], name
+            barriers[name] = [text for text in found if text.partition(":")[0] not in THEIRS]
     finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert {name: found for name, found in barriers.items() if found} == {}
 
 
 @pytest.mark.browser

@@ -84,16 +84,21 @@ def without_unused(page: str) -> str:
     return re.sub(rf'\s*<script[^>]*src="[^"]*(?:{"|".join(unused)})\.js[^"]*"[^>]*></script>', "", page)
 
 
+def without_wrong_roles(page: str) -> str:
+    """A page's HTML in which the bibliography claims no role of a list, whose items its entries are not."""
+    return page.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+
+
 def lighten(out: Path) -> None:
     """Take out what pages load and do not use: first the scripts, then Font Awesome's 1.5 MB of icons.
 
     The icons that the pages use are drawn by a style sheet instead.
     """
     for path in out.rglob("*.html"):
-        if path.name != "search.html":
-            text = path.read_text(encoding="utf-8")
-            if (less := without_unused(text)) != text:
-                path.write_text(less, encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
+        less = without_wrong_roles(text if path.name == "search.html" else without_unused(text))
+        if less != text:
+            path.write_text(less, encoding="utf-8")
     script = out / "_static" / "scripts" / "fontawesome.js"
     library = script.read_text(encoding="utf-8")
     if len(library) < 10_000:  # an earlier build's
