@@ -156,7 +156,7 @@ def comparison(content: dict, workload: str) -> HTML:
             "warm, s": median["cell warm"].map(_seconds),
             "runs per hour": median["runs/hour"].map("{:,.0f}".format),
             "images/s": median["images/s"].map("{:,.0f}".format),
-            "share of peak": (100 * median["share"]).map("{:.0f}\u00a0%".format),
+            "share of peak": [f"{100 * v:.0f}\u00a0%" if v >= 0.01 else "below 1\u00a0%" for v in median["share"]],
             "GB": median["GB"].map("{:.1f}".format, na_action="ignore").fillna("not known"),
         }
     )

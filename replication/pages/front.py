@@ -51,8 +51,8 @@ class Front:
             f"(verdict on whether the gain is kept: *{listed(sorted(words))}*)."
         )
         more = "".join(
-            f" On {cell_phrase(c)} the three figures are {self._mean('plain', c)}, {self._mean('final_bn', c)} and "
-            f"{self._mean(REMOVED, c)}."
+            f" On {cell_phrase(c)}: plain {self._mean('plain', c)}, with the layer {self._mean('final_bn', c)}, with the layer "
+            f"taken out {self._mean(REMOVED, c)}."
             for c in others[:1]
         )
         return Markdown(f"{first}{more} {self._threshold(lead)} {self._untested()}")

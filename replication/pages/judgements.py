@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from replication.analysis.effects import Curve, Effect
-from replication.claims.claim import NOT_RUN, Claim
+from replication.claims.claim import NOT_RUN, UNDECIDED, Claim
 from replication.claims.verdict import CellVerdict, Headline, Judgement
 from replication.pages.names import KINDS, cell_label, effect_label, setting_label
-from replication.pages.tables import badge, table_html
+from replication.pages.tables import badge, code, table_html
 from replication.pages.terms import qualifier, term
 from replication.pages.words import NBSP, estimate, listed, p_value, signed
 
@@ -29,7 +29,8 @@ def number_of(claim: Claim, c: CellVerdict, kind: str = "own") -> str:
         means = measure.D.mean(axis=0)
         return f"{label} {signed(means.min())}{NBSP}to{NBSP}{signed(means.max())} ({measure.n} seeds each)"
     if isinstance(measure, Effect) and np.isfinite(measure.d).all():
-        return f"{label} {estimate(measure.d, UNITS.get(name, 2))}"
+        digits = 3 if abs(measure.d.mean() - measure.margin) < 0.01 else UNITS.get(name, 2)
+        return f"{label} {estimate(measure.d, digits)}"
     return ""
 
 
@@ -97,7 +98,8 @@ def headlines_html(j: Judgement, single: bool = False) -> str:
         part = f"{h.part}: " if h.part else ""
         where = f" {term('tier')} <em>{h.tier}</em>: {unit_label(h.lead)}" if h.lead else ""
         beside = f"<br><small>Nearer to the papers: {nearer(h)}.</small>" if h.beside else ""
-        found = f"{evidence(badge(h.word))}{where} {qualifier_html(headline_notes(h))}{beside}"
+        why = f"<br><small>Why undecided: {code(h.reason)}.</small>" if h.word == UNDECIDED else ""
+        found = f"{evidence(badge(h.word))}{where} {qualifier_html(headline_notes(h))}{why}{beside}"
         lines.append(f"<p class='answer'>{part}{found}</p>")
     return "".join(lines)
 
@@ -146,7 +148,7 @@ def rule_html(j: Judgement) -> str:
         }
         for kind, decision in lead.decisions.items()
     )
-    return text + table_html(
+    return code(text) + table_html(
         rows, f"{unit_label(lead)}: the same rule at every kind of learning rate; the first counts"
     )
 

@@ -1,5 +1,6 @@
 """The page of the law: what the layer does to the logits, the curve beside the runs, and what came of each prediction."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +22,7 @@ from replication.data.settings import names
 from replication.pages import local
 from replication.pages.canvas import WIDTH, closed
 from replication.pages.figures import GREY, ORANGE
-from replication.pages.names import cell_label
+from replication.pages.names import arm_label, cell_label
 from replication.pages.parameters import Parameters, parameters
 from replication.pages.picture import Picture
 from replication.pages.selection import HERE, published_rows
@@ -50,7 +51,15 @@ _LIKE = {PASSED: REPLICATED, FAILED: CONTRADICTED, NOT_RUN: NOT_RUN, UNDECIDABLE
 """word -> the verdict whose shape and colour it has"""
 _COLOURS = ("#d55e00", "#0072b2", "#009e73", "#7b3294", "#8c6d1f", "#c2568f", "#3a9bd1")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_NATS = "learned shift, minority minus majority (nats)"
+_NATS = "learned shift (nats)"
+FACTOR_WORDS = {
+    "n_minority": "minority images:",
+    "learning_rate": "rate",
+    "batch_size": "batches of",
+    "epochs": "epochs:",
+    "times": "shift's own rate times",
+}
+"""first word of a check's level -> what readers see"""
 
 
 @dataclass
@@ -127,7 +136,7 @@ class LawPage:
             [
                 {
                     "prediction": f"<strong>{TITLES[o.prediction.id]}.</strong> {o.prediction.statement}",
-                    "outcome": _badge(o.word)
+                    "outcome": _outcome(o)
                     + ("" if o.done == o.wanted else f"<br><small>{o.done:,} of {o.wanted:,} runs</small>"),
                     "what was found": said(o),
                     "rule": f"<small>{rule(o)}</small>",
@@ -170,7 +179,7 @@ class LawPage:
             [
                 {
                     "images and network": cell_label((c.setting, c.network)),
-                    "level": c.what,
+                    "level": level(c.what),
                     "expected": number(c.expected, 3),
                     "found": number(c.observed, 3),
                     "interval": f"{number(c.low, 3)} to {number(c.high, 3)}",
@@ -195,7 +204,10 @@ class LawPage:
         ]
         if not checks:
             return missing_html("No figure yet: no run with a learned shift is published.")
-        text = "The learned shift lies on the curve that was simulated from the learning rates alone. " + self.finding()
+        text = (
+            "Up to S = 2.5 the learned shift lies on the curve that was simulated from the learning rates alone; the rule says "
+            f"nothing of larger sums. {self.finding()}"
+        )
         data = pd.DataFrame(
             [
                 {
@@ -224,10 +236,23 @@ def open_law(namespace: Mapping[str, object]) -> LawPage:
     return LawPage(parameters(namespace))
 
 
-def _badge(word: str) -> str:
+def _badge(word: str, said: str = "") -> str:
     like = _LIKE[word]
     shape = f'<span aria-hidden="true">{SIGNS[like]}</span> '
-    return f'<span class="verdict verdict-{like.replace(" ", "-")}">{shape}{word}</span>'
+    return f'<span class="verdict verdict-{like.replace(" ", "-")}">{shape}{said or word}</span>'
+
+
+def _outcome(o: PredictionVerdict) -> str:
+    """The badge of a prediction; what lacks runs and has not failed so far is called incomplete."""
+    unfailed = o.word == NOT_RUN and o.judged and all(c.holds for c in o.judged)
+    return _badge(o.word, "incomplete, none failed" if unfailed else "")
+
+
+def level(what: str) -> str:
+    """A check's level for readers: arms and factors by their names."""
+    text = re.sub(r"(\w+) · (\w+)", lambda m: arm_label(m[1] if m[2] == "as_trained" else m[0]), what)
+    text = re.sub(r"^(times \S+) ", r"\1, rate ", text)
+    return re.sub(r"^\w+", lambda m: FACTOR_WORDS.get(m[0], m[0]), text)
 
 
 def rule(o: PredictionVerdict) -> str:
@@ -244,12 +269,13 @@ def said(o: PredictionVerdict) -> str:
         return "Nothing yet."
     held = sum(bool(c.holds) for c in o.judged)
     far = o.largest
-    where = f"{cell_label((far.setting, far.network))}, {far.what}"
+    where = f"{cell_label((far.setting, far.network))}, {level(far.what)}"
     missed = o.word == FAILED or held < len(o.judged)
     lead = "Furthest off" if not missed else "Clearest failure"
     return (
         f"{held} of {len(o.judged)} checks hold; mean deviation {number(o.mean_deviation, 3)}. {lead}: {where}: "
-        f"{signed(far.deviation, 3)} (margin {number(far.margin)})."
+        f"{signed(far.deviation, 3)} (margin {number(far.margin)}; interval of what was found {number(far.low, 3)} to "
+        f"{number(far.high, 3)}, expected {number(far.expected, 3)})."
     )
 
 
@@ -320,7 +346,7 @@ def logits_picture(learning_rate: float = 3e-3) -> Picture:
     text = (
         f"Before the layer the log-odds may lie anywhere. Behind it their mean over a batch "
         "equals the difference of the shifts, "
-        f"which is {number(shift)} at a rate of {rate_text(learning_rate)}. Part of the minority then lies beyond zero."
+        f"which is {number(shift)} at a rate of {rate_text(learning_rate)}. Most of the minority then lies beyond zero."
     )
     drawn = pd.DataFrame(
         [{"panel": title, **dict(zip(("class", "mean", "spread"), c))} for title, *c in _panels(shift)]

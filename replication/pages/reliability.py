@@ -35,7 +35,7 @@ COUNTED = {
 OUTCOMES = {
     "kept": "all that was finished is there",
     "found": "noticed, and said in one sentence",
-    "harmless": "read as before",
+    "harmless": "read as before, as what was damaged is not read",
     "survived": "damaged rows set aside and named, the others read as before",
     "refused": "refused in one sentence",
     "done": "carried out",
@@ -132,9 +132,9 @@ class Reliability:
         rows, seconds = max(self.measured("reproduced", "seconds").items())
         peak, size = self.measured("reproduced", "peak_mb")[rows], self.measured("size", "bytes_per_row")[rows]
         hold = {
-            f"{seconds:.0f} s of `reproduced` (goal {GOALS['reproduced']})": seconds <= GOALS["reproduced"],
-            f"{peak / 1000:.1f} GB of memory (goal {GOALS['peak'] / 1000:g})": peak <= GOALS["peak"],
-            f"{size / 1000:.1f} kB a row on the disk (goal {GOALS['size'] / 1000:g})": size <= GOALS["size"],
+            f"{seconds:.0f} s of `reproduced` (goal {GOALS['reproduced']} s)": seconds <= GOALS["reproduced"],
+            f"{peak / 1000:.1f} GB of memory (goal {GOALS['peak'] / 1000:g} GB)": peak <= GOALS["peak"],
+            f"{size / 1000:.1f} kB a row on the disk (goal {GOALS['size'] / 1000:g} kB)": size <= GOALS["size"],
         }
         met, missed = ([text for text, met in hold.items() if met == kind] for kind in (True, False))
         parts = [
@@ -209,7 +209,7 @@ class Reliability:
         return Markdown(
             f"One driver stored {self.rows_per_second():.0f} rows per second. It is therefore the limit where "
             f"{NODES * DEVICES} GPUs finish a run in less than **{number(self.breaks_at())} s** each, "
-            f"including what is added to training ({number(self.overhead, 2)} s by {whose}). "
+            f"including what is added to training ({number(self.overhead, 3)} s by {whose}). "
             "Below that, job arrays are the better choice, because every shard writes its own store."
         )
 
@@ -232,7 +232,7 @@ class Reliability:
         cpu = [row["cpu"] for row in self._part("pages")]
         within = sum(seconds <= GOALS["page"] for seconds in cpu)
         return Markdown(
-            f"The goal is {GOALS['page']} s for any page. {within} of {len(cpu)} pages use no more processor time than that; the "
+            f"The goal is {GOALS['page']} s for any page. {within} of {len(cpu)} pages keep to it in processor time; the "
             f"slowest uses {duration(max(cpu))}.{self._busy('pages')}"
         )
 

@@ -10,7 +10,7 @@ from IPython.display import HTML
 from replication.analysis import statistics as st
 from replication.analysis.effects import Effect
 from replication.claims import registry
-from replication.claims.claim import NOT_RUN, WORDS
+from replication.claims.claim import NOT_RUN, UNDECIDED, WORDS
 from replication.claims.judge import judge
 from replication.claims.tiers import TIERS
 from replication.claims.verdict import Judgement
@@ -91,8 +91,10 @@ class Scoreboard:
                     "claim": said,
                     "verdict": judgements.evidence(badge(r["verdict"]), r["id"]),
                     "tier": r["tier"] or "",
-                    "number": r["number"] or r["why"],
-                    "beside it": qualifiers,
+                    "number": r["number"] + (f"<br><small>{r['why']}</small>" if plain and r["verdict"] == UNDECIDED else "")
+                    if r["number"]
+                    else r["why"],
+                    "reservations": qualifiers,
                     **({} if plain else {"nearer to the papers": r["nearer"], "why": r["why"]}),
                 }
             )
@@ -102,15 +104,16 @@ class Scoreboard:
         """Claims by tiers: how many cells have which word, each images, body and trained part once."""
         made = []
         for name, j in self.judgements.items():
-            counts = j.counts()
-            made.append(
-                {"claim": linked(name, j.claim.title)}
-                | {
-                    tier: "<br>".join(f"{counts[tier][word]} {badge(word)}" for word in WORDS if counts[tier][word])
-                    for tier in TIERS
-                }
-            )
-        return shown(pd.DataFrame(made), "Cells by tier and verdict; the nearest to the papers on the left")
+            counts, row = j.counts(), {"claim": linked(name, j.claim.title)}
+            for tier in TIERS:
+                heads = [f"{badge(h.word)} <strong>headline</strong>" for h in j.headlines if h.tier == tier]
+                others = [f"{counts[tier][word]} {badge(word)}" for word in WORDS if counts[tier][word]]
+                row[tier] = "<br>".join(heads + others)
+            made.append(row)
+        return shown(
+            pd.DataFrame(made),
+            "Headlines, and how many other cells have which verdict, by tier; the nearest to the papers on the left",
+        )
 
     def cells(self) -> HTML:
         """One row per cell of a claim, sortable, linked to its evidence."""

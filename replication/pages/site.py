@@ -8,7 +8,7 @@ from pathlib import Path
 from pkgutil import walk_packages
 from urllib.parse import quote
 
-from docutils.nodes import Node
+from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from replication.pages.repository import address
@@ -125,12 +125,19 @@ def finish(app, error) -> None:
         lighten(Path(app.outdir))
 
 
+def without_second_captions(app, doctree) -> None:
+    """Keep a caption with its image: every output of a cell with a figure is wrapped as one, the links below it too."""
+    for figure in list(doctree.findall(nodes.figure)):
+        if not any(figure.findall(nodes.image)) and not any("image/png" in str(n) for n in figure.findall(nodes.container)):
+            figure.replace_self([n for n in figure.children if not isinstance(n, (nodes.caption, nodes.legend))])
+
+
 class Room(SphinxDirective):
     """`room`: every module of a folder of the package, documented."""
 
     required_arguments = 1
 
-    def run(self) -> list[Node]:
+    def run(self) -> list[nodes.Node]:
         """The documentation of the modules in alphabetical order."""
         folder = import_module(self.arguments[0])
         found = [m.name for m in walk_packages(folder.__path__, f"{folder.__name__}.") if not m.ispkg]
@@ -148,6 +155,7 @@ def setup(app) -> dict:
         "config-inited", lambda app, config: without_repository(config.html_theme_options, address()), priority=900
     )
     app.connect("html-page-context", add_citation, priority=900)
+    app.connect("doctree-read", without_second_captions)
     app.connect("build-finished", finish)
     app.add_css_file("icons.css")
     app.add_directive("room", Room)

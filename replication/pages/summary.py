@@ -26,12 +26,12 @@ class Summary:
         heads = [(j, h) for j in self.board.judgements.values() for h in j.headlines]
         counts = Counter(h.word for _, h in heads)
         said = listed([f"{counts[word]} *{word}*" for word in WORDS if counts[word]])
-        lines = [f"The {len(heads)} verdicts are: {said}.", ""]
+        lines = [f"The {len(self.board.judgements)} claims have {len(heads)} verdicts, one per part: {said}.", ""]
         for j, h in heads:
-            number = judgements.number_of(j.claim, h.lead) if h.lead else ""
+            found = (judgements.number_of(j.claim, h.lead) if h.lead else "") or h.reason
             where = f", tier *{h.tier}*, {cell_phrase(h.lead.cell)}" if h.lead else ""
             part = f", {h.part}" if h.part else ""
-            lines.append(f"- **[{j.claim.title}]({j.claim.id}.html){part}**: {h.word}{where}. {number or h.reason}.")
+            lines.append(f"- **[{j.claim.title}]({j.claim.id}.html){part}**: {h.word}{where}. {found[0].upper()}{found[1:]}.")
         return Markdown("\n".join(lines))
 
     def scope(self) -> Markdown:

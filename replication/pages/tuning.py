@@ -93,7 +93,7 @@ class TuningPage:
                 "untuned rate": rate_text(c.rate),
                 "best tuned remedy": _remedy(c.best),
                 "fixed shift minus that": signed(c.d.mean(), 3),
-                "90 % interval": between(-st.upper_limit(-c.d), st.upper_limit(c.d)),
+                "90 % interval": between(-st.upper_limit(-c.d), st.upper_limit(c.d), 3),
                 "seeds": len(c.d),
                 "above −0.05": "shown" if c.noninferior else "not shown",
             }
@@ -113,7 +113,7 @@ class TuningPage:
             for at in untuned.RATES:
                 found = untuned.scores(part, untuned.FIXED_SHIFTS, variant="untuned", level=at)
                 rows.append(
-                    {"images": setting_label(key[0]), "rate": rate_text(at)}
+                    {"images and network": cell_label(key), "rate": rate_text(at)}
                     | {
                         _remedy(r): number(float(found[r].mean())) if r in found else "not recorded"
                         for r in untuned.FIXED_SHIFTS
