@@ -169,6 +169,10 @@ def test_readers_see_names_not_ids():
 def test_names_made_later_in_a_live_kernel_are_no_parameters():
     live = {"settings": "cracks", "seeds": 0, "sentence": "a page's own", "cells": [1], "In": ["", 'sentence = "x"']}
     assert parameters(live) == Parameters(settings="cracks")
+    paths = {"PAPERMILL_INPUT_PATH": "base.ipynb", "PAPERMILL_OUTPUT_PATH": "out.ipynb"}
+    cell = "# Parameters\n" + "".join(f'{name} = "{path}"\n' for name, path in paths.items())
+    assert parameters(live | paths | {"In": ["", cell]}) == Parameters(settings="cracks")
+    assert parameters({"settings": "cracks"} | paths) == Parameters(settings="cracks")
     injected = live | {"seed": 3, "In": ["", "# Parameters\nseed = 3\n", 'sentence = "x"']}
     with pytest.raises(ValueError, match="unknown parameter 'seed': allowed are settings"):
         parameters(injected)

@@ -104,6 +104,29 @@ def test_everything_left_out_is_said(tmp_path):
         assert reason in said(path)
 
 
+@pytest.mark.parametrize("split", [False, True])
+def test_what_lies_beside_the_classes_is_said(tmp_path, split):
+    path, prefix = tmp_path / "set", "train/" if split else ""
+    for part in ("train", "test") if split else ("",):
+        folder(path / part, a=2, b=2)
+    there = path / prefix
+    saved(photo(), there / "stray.png")
+    saved(photo(), there / ".cache" / "x.png")
+    (there / "c.zip").write_bytes(b"PK")
+    (there / "README.txt").write_text("x")
+    assert survey(path).left_out == {
+        "hidden, or in a hidden folder or one of previews": (f"{prefix}.cache/",),
+        "beside the classes, in none of them": (f"{prefix}README.txt", f"{prefix}stray.png"),
+        "an archive of a kind that is not opened (.tar.gz, .tgz, .tar are)": (f"{prefix}c.zip",),
+    }
+
+
+def test_sides_are_those_of_the_files(tmp_path):
+    path = folder(tmp_path / "set", a=1, b=1)
+    saved(photo(512).crop((0, 0, 512, 300)), path / "a" / "large.jpg")  # which is decoded at a fraction of it
+    assert survey(path).sides == (64, 512) and "sides: 64 to 512 pixels" in said(path)
+
+
 def test_a_linked_folder_keeps_its_images_and_a_circle_ends(tmp_path):
     path = folder(tmp_path / "set", a=2, b=2)
     folder(tmp_path / "else", where=3)
@@ -145,11 +168,27 @@ def test_deep_images_are_shown_by_their_range(tmp_path, values, black, white):
     saved(Image.fromarray(ramp), path / "a" / "deep.tif")
     saved(Image.fromarray((ramp / 2).astype(values.dtype)), path / "a" / "dim.tif")
     found = survey(path)
-    assert found.depth == (black, white) and found.deep == ("a/deep.tif", "a/dim.tif")
+    assert found.deep == {Depth(black, white): ("a/deep.tif", "a/dim.tif")}
     assert f"shown from {black:g} to {white:g}" in said(path)
     deep, dim = packed(f"folder:{path}", 16).images[1:3].astype(float)
     assert np.abs(deep[0] - (ramp.astype(float) - black) * 255 / (white - black)).max() <= 1
     assert np.abs(dim[0] - ((ramp / 2).astype(values.dtype) - black) * (255 / (white - black))).max() <= 1
+
+
+def test_every_kind_of_deep_image_has_its_own_range(tmp_path):
+    path, ramp = folder(tmp_path / "set", a=1, b=1), np.linspace(0, 1, 256).reshape(16, 16)
+    for name, image in (("float", ramp.astype(np.float32)), ("twelve", (ramp * 4095).astype(np.uint16))):
+        saved(Image.fromarray(image), path / "a" / f"{name}.tif")
+    assert survey(path).deep == {Depth(0, 1): ("a/float.tif",), Depth(0, 4095): ("a/twelve.tif",)}
+    shown = packed(f"folder:{path}", 16).images[1:3].astype(float)
+    assert np.abs(shown - 255 * ramp).max() <= 1, "none is black beside the other"
+
+
+@pytest.mark.parametrize("content, words", [(b"", "it is empty"), (b"no image", "it does not begin as an image does")])
+def test_why_a_file_is_no_image_is_said_in_words(tmp_path, content, words):
+    path = folder(tmp_path / "set", a=1, b=1)
+    (path / "a" / "odd.png").write_bytes(content)
+    assert survey(path).broken == {"a/odd.png": words}
 
 
 def test_a_deep_image_with_values_that_are_no_numbers_is_broken(tmp_path):
@@ -246,6 +285,23 @@ def test_train_and_test_folders_are_a_split(tmp_path):
     parts = indices(source, fitted(source, setting(name)), 200, 5, seed=3)
     assert all(photos[i].part == part for part, of in parts.items() for numbers in of for i in numbers)
     assert (path / "train" / "a").is_dir() and data_digest(name) == split(Run(setting=name, n_majority=200)).digest
+
+
+def test_a_picture_in_two_parts_of_a_split_is_used_in_the_later_alone(tmp_path):
+    path = tmp_path / "set"
+    for part, a, b in (("train", 160, 40), ("val", 30, 12), ("test", 30, 25)):
+        folder(path / part, a=a, b=b)
+    for number, (one, other) in enumerate((("test", "train"), ("test", "val"), ("val", "train"))):
+        Image.open(path / one / "a" / f"{number:04}.png").save(path / other / "a" / f"leak{number}.jpg", quality=90)
+    shutil.copy(path / "test" / "a" / "0000.png", path / "train" / "a" / "same.png")
+    found = survey(path)
+    assert len(found.crossing) == 4 and "used in the later of train, val and test alone: 4" in said(path)
+    assert "kept in one part" not in said(path)
+    source, photos, s = packed(f"folder:{path}", 16), own(path).photos, setting(f"folder:{path}@16")
+    drawn = indices(source, fitted(source, s), 160, 5, seed=3)
+    of = {part: [photos[i].name for numbers in found for i in numbers] for part, found in drawn.items()}
+    assert not [name for name in of["train"] + of["validation"] if "leak" in name or "same" in name]
+    assert len(of["train"]) == 165 and (source.parts == -1).sum() == 4
 
 
 def test_without_val_the_validation_images_come_from_train(tmp_path):

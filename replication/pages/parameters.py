@@ -18,6 +18,8 @@ from replication.study.networks import network
 
 INJECTED = "# Parameters"
 """first line of the cell in which papermill passes what `-p` gives"""
+OF_PAPERMILL = ("PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH")
+"""what papermill passes where it is asked to (`--inject-paths`): no parameters of a page"""
 
 
 class Parameters(BaseModel):
@@ -58,6 +60,7 @@ def parameters(namespace: Mapping[str, object]) -> Parameters:
     asked = {name for name, value in namespace.items() if isinstance(value, plain)}
     if isinstance(cells := namespace.get("In"), list):
         asked = {*Parameters.model_fields, *_injected(cells)}
+    asked -= set(OF_PAPERMILL)
     given = {name: namespace[name] for name in namespace if name in asked and not name.startswith("_")}
     try:
         return Parameters(**given)
