@@ -252,6 +252,13 @@ def test_more_rounds_than_anybody_needs_are_refused(tmp_path):
             "workers = 1000000000 is not allowed: at least 1 and at most 1024",
         ),
         (["run", "base", "--settings", "folder:/nowhere/at/all"], "no images at /nowhere/at/all: name a folder"),
+        (["tune", "base", "--settings", "digits", "--arms", "plain,final_bm"], "unknown arm 'final_bm': allowed are"),
+        (["tune", "base", "--settings", "digits", "--seeds", "0"], "seeds = 0 is not allowed: at least 1"),
+        (["tune", "base", "--settings", "digits", "--seeds", "101"], "at most 100"),
+        (
+            ["tune", "base", "--settings", "digits", "--networks", "mlp", "--seeds", "2"],
+            "--seeds 2 is not allowed on digits/mlp: its learning rates are the book's, chosen on 10 seeds",
+        ),
         (["tune", "base", "--networks", "simple_cnn:/nowhere.pt"], "no checkpoint at /nowhere.pt: name a file"),
         (
             ["pretrain", "simple_cnn", "--sources", "digits", "--epochs", "1000000000", "--out", "x.pt"],

@@ -300,6 +300,15 @@ def published_places() -> list[tuple[str, str]]:
     return sorted((s, n) for s, n in cells if (s, (w := network_of(n)).body, w.init, w.trained, w.head) in there)
 
 
+def test_a_page_of_images_asked_for_shows_their_pilots_and_their_command():
+    page = Page("base", Parameters(settings="digits", networks="logistic"))
+    again = "papermill book/base.ipynb out.ipynb -p settings digits -p networks logistic -p seeds 3"
+    assert again in page.provenance().data
+    assert "Every dot is one of the pilot seeds" in profile(page).caption
+    whole = Page("base", Parameters())
+    assert "papermill book/base.ipynb out.ipynb -p seeds 3" in whole.provenance().data
+
+
 @pytest.mark.parametrize("place", published_places(), ids=" ".join)
 def test_every_page_opens_on_every_published_cell(place):
     asked = Parameters(settings=place[0], networks=place[1])

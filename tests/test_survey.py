@@ -399,6 +399,12 @@ def test_sizes_follow_the_data(a, b, expected):
     assert words in found.sentence and f"{expected[0]} images of the majority" in found.sentence
 
 
+def test_a_folder_too_small_for_the_book_is_told_how_to_be_tried(tmp_path):
+    path = folder(tmp_path / "my, set", a=200, b=40)
+    with pytest.raises(ValueError, match=f"at most .* are allowed; `replication try '{path}'` scales them down"):
+        split(Run(setting=f"folder:{path}@16"))
+
+
 @pytest.mark.parametrize("a, b", [(173, 35), (1000, 34), (50, 49)])
 def test_too_few_images_state_the_least(a, b):
     with pytest.raises(ValueError, match=r"too few: needed are at least 100 of the majority and 5 of the minority"):

@@ -58,22 +58,35 @@ def run(a: argparse.Namespace) -> None:
 def tune(a: argparse.Namespace) -> None:
     """Choose every arm's learning rate on the pilot seeds."""
     from replication.claims import registry
+    from replication.run import CONFIRMATORY
     from replication.running import local, tuning
     from replication.running.initial import check_here
+    from replication.study.arms import arm as arm_of
+    from replication.study.design import pilot_seeds
 
+    check_within(1, CONFIRMATORY, seeds=a.seeds)  # pilot seeds end where the confirmatory ones begin
     check_within(*WORKERS, workers=a.workers)
     check_here(a.settings, a.networks)
+    for name in a.arms:
+        arm_of(name)
     wanted = [(place, arm) for place, arm in registry.searches(a.claims, a.settings, a.networks)]
     wanted = [(place, arm) for place, arm in wanted if not a.arms or arm in a.arms]
+    planned = set(registry.searches())
+    for place, arm in wanted:
+        if a.seeds and (place, arm) in planned and a.seeds != len(pilot_seeds(place.network)):
+            raise ValueError(
+                f"--seeds {a.seeds} is not allowed on {place}: its learning rates are the book's, chosen on "
+                f"{len(pilot_seeds(place.network))} seeds: leave --seeds out, or name settings and networks of your own"
+            )
     if not wanted:
         raise ValueError(
             "no learning rates are wanted there: name claims, settings and networks, such as base on digits"
         )
     with _store(a.out) as store:
         train = local.within(a.time_budget, store, a.device, a.workers, a.engine)
-        _announce([run for place, arm in wanted for run in tuning.Search.begin(place, arm).runs()], store, a)
-        settled, short = tuning.tune(wanted, store, train)
-    for path in tuning.write_all_rates(settled, set(registry.searches())):
+        _announce([run for place, arm in wanted for run in tuning.Search.begin(place, arm, a.seeds).runs()], store, a)
+        settled, short = tuning.tune(wanted, store, train, a.seeds)
+    for path in tuning.write_all_rates(settled, planned):
         print(f"chosen learning rates written to {path}")
     for search in settled:
         end_of = " (an end of those tried)" if search.rate in (min(search.rates), max(search.rates)) else ""

@@ -13,13 +13,18 @@ from replication.pages.words import number, rate_text
 
 
 def profile(page) -> Picture:
-    """Minority F1 against the learning rate on the page's images, on confirmatory seeds; a page never trains these."""
+    """Minority F1 against the learning rate on the page's images, on confirmatory seeds; a page never trains these.
+
+    On images that were asked for and have no such profile: from their own published pilots.
+    """
     settings, networks = names(page.parameters.settings), names(page.parameters.networks)
     planned = [
         c
         for c in registry.plan("rate_profile").cells
         if (not settings or c.setting in settings) and (not networks or c.network in networks)
     ]
+    if not planned and page.single:
+        return pilot_picture(page.lead.setting, page.lead.network)
     if not planned:
         raise Missing("no rate profile is planned for these images and networks")
     selection = Selection(registry.plan("rate_profile"), planned, published_rows(tuple({c.setting for c in planned})))
