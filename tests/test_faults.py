@@ -251,6 +251,8 @@ def test_more_rounds_than_anybody_needs_are_refused(tmp_path):
             ["run", "base", "--workers", "1000000000"],
             "workers = 1000000000 is not allowed: at least 1 and at most 1024",
         ),
+        (["verdicts", "--settings", "folder:/nowhere/at/all"], "no images at /nowhere/at/all: name a folder"),
+        (["verdicts", "--networks", "simple_cnn:/nowhere.pt"], "no checkpoint at /nowhere.pt: name a file"),
         (["run", "base", "--settings", "folder:/nowhere/at/all"], "no images at /nowhere/at/all: name a folder"),
         (["tune", "base", "--settings", "digits", "--arms", "plain,final_bm"], "unknown arm 'final_bm': allowed are"),
         (["tune", "base", "--settings", "digits", "--seeds", "0"], "seeds = 0 is not allowed: at least 1"),

@@ -165,12 +165,28 @@ def bench(a: argparse.Namespace) -> None:
     print(f"{done} measurements more in {a.out}")
 
 
+def _from_here(name: str, value: str) -> str:
+    """A parameter's value in which folders and checkpoints of one's own are absolute: notebooks run in a folder of theirs."""
+    from replication.data.settings import joined, names, setting
+    from replication.study.networks import network
+
+    if name == "settings":
+        return joined(setting(one).name if one.startswith("folder:") else one for one in names(value))
+    if name == "networks":
+        found = {one: network(one).init for one in names(value) if ":" in one}
+        files = {one: init for one, init in found.items() if Path(init).is_file()}
+        return joined(
+            one.replace(files[one], str(Path(files[one]).resolve())) if one in files else one for one in names(value)
+        )
+    return value
+
+
 def execute(a: argparse.Namespace) -> None:
     """Execute the notebooks with papermill, several at a time."""
     from replication.pages.notebooks import execute
 
     check_within(*WORKERS, workers=a.workers)
-    parameters = [text for pair in a.parameter for text in ("-p", *pair)]
+    parameters = [text for name, value in a.parameter for text in ("-p", name, _from_here(name, value))]
     print(execute(a.notebooks, a.out, a.in_place, a.workers, parameters))
 
 

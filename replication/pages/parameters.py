@@ -14,6 +14,7 @@ from pydantic import (
 )
 
 from replication.data.settings import names, setting
+from replication.running.initial import check_here
 from replication.study.networks import network
 
 INJECTED = "# Parameters"
@@ -37,6 +38,7 @@ class Parameters(BaseModel):
     def _known(cls, text: str, field: ValidationInfo) -> str:
         for name in names(text):
             {"settings": setting, "networks": network}[field.field_name](name)
+        check_here(**{"settings": (), "networks": (), field.field_name: names(text)})
         return text
 
 
