@@ -27,7 +27,10 @@ from replication.data.loading import load
 from replication.data.settings import joined, names
 from replication.data.splits import data_digest
 from replication.pages import trial_report as page
+from replication.pages.names import cell_phrase
+from replication.pages.page import Page
 from replication.pages.parameters import parameters
+from replication.pages.stories.rates import profile
 from replication.results import published
 from replication.results.store import Store, default_path
 from replication.run import Run
@@ -36,6 +39,7 @@ from replication.running.expectation import expected
 from replication.running.initial import make
 from replication.running.local import carry_out_all, key_of
 from replication.running.pretraining import save
+from replication.study.design import pilot_runs
 from replication.study.rates import NoRate, Place, learning_rate, own_rates
 
 NETWORK = "efficientnet_lite0:imagenet:head"
@@ -337,7 +341,7 @@ def test_a_time_budget_stops_it_and_says_how_to_go_on(there, capsys, monkeypatch
     assert "the same command resumes" in said and "page:" not in said
 
 
-def test_own_sets_on_other_verbs(there, capsys):
+def test_own_sets_on_other_verbs(there, capsys, made_up, monkeypatch):
     name = joined([f"folder:{there / 'my wall, north'}"])
     assert cli.main(["publish", "--to", "out"]) == 0
     assert published.check(there / "work" / "out")
@@ -348,6 +352,18 @@ def test_own_sets_on_other_verbs(there, capsys):
     assert "The gain itself" in capsys.readouterr().out
     assert cli.main(["data", "list"]) == 0
     assert "my wall, north at 32 pixels: intact 220, worn 50" in capsys.readouterr().out
+    monkeypatch.setenv("REPLICATION_RESULTS", "out")
+    with Store(default_path()) as store:
+        for run in pilot_runs(Place(names(name)[0], NETWORK), "plain", (1e-3,), range(3)):
+            store.add(made_up(run, min(store.provenance()), data_digest(run.setting), validation_f1_macro=0.625))
+    assert cli.main(["publish", "--to", "out"]) == 0
+    shown = profile(Page("base", parameters({"settings": name, "networks": NETWORK}))).data
+    assert "Pilots on photographs in my wall, north with a frozen EfficientNet-Lite0" in shown and "0.62 (3)" in shown
+    assert (
+        cell_phrase((f"{names(name)[0]}@40", "mlp"))
+        == "photographs in my wall, north (40 px) with a two-layer perceptron"
+    )
+    monkeypatch.delenv("REPLICATION_RESULTS")
     assert cli.main(["verdicts", "--results", "nowhere"]) == 2
     assert "publish --to nowhere" in capsys.readouterr().err
 
