@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.metrics import confusion_matrix, f1_score
 
-from replication import cli
+from replication import cli, paths
 from replication.analysis import statistics
 from replication.analysis.choices import ARMS, CHOICES, HELD, Comparison, confusion, scores
 from replication.analysis.readings import held_out
@@ -231,6 +231,37 @@ def test_help_of_run_lists_what_there_is(capsys):
 def test_verify_needs_published_results(own_home, capsys):
     assert cli.main(["verify", "--cells", "0"]) == 2
     assert "run this in a checkout of the book" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["verdicts"], ["publish"], ["register"], ["execute", "base"], ["reproduced"]], ids=" ".join
+)
+def test_verbs_of_the_book_say_so_elsewhere(own_home, tmp_path, monkeypatch, capsys, arguments):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REPLICATION_RESULTS")
+    monkeypatch.setattr("replication.paths.root", lambda: tmp_path)
+    assert cli.main(arguments) == 2
+    said = capsys.readouterr().err
+    assert f"`replication {arguments[0]}` needs the book, and {tmp_path} is no checkout of it: run this in one" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_kept_is_found_from_any_folder_outside_a_checkout(tmp_path, monkeypatch):
+    monkeypatch.delenv("REPLICATION_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    checkout = paths.root()
+    assert paths.home() == checkout / ".replication"
+    monkeypatch.setattr(paths, "root", lambda: tmp_path)
+    assert paths.home() == tmp_path / "me" / ".replication"
+    (tmp_path / ".replication").mkdir()
+    assert paths.home() == tmp_path / ".replication"
+
+
+def test_rates_of_the_books_cells_are_ones_own_outside_a_checkout(own_home, monkeypatch):
+    search = tuning.Search(Place("digits", "mlp"), "plain", (1e-2,), range(2), 0, rate=1e-2)
+    assert tuning.write_all_rates([], {(search.place, search.arm)}) == []
+    monkeypatch.setattr(tuning, "is_checkout", lambda: False)
+    assert tuning.write_all_rates([search], {(search.place, search.arm)}) == [own_rates()]
 
 
 def test_expected_time_is_that_of_runs_alike(own_store, made_up):

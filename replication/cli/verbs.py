@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from replication.limits import SEEDS, WORKERS, check_within, deadline
+from replication.paths import check_checkout
 
 
 def _store(path: Path | None = None):
@@ -186,6 +187,7 @@ def execute(a: argparse.Namespace) -> None:
     from replication.pages.notebooks import execute
 
     check_within(*WORKERS, workers=a.workers)
+    check_checkout("execute")
     parameters = [text for name, value in a.parameter for text in ("-p", name, _from_here(name, value))]
     print(execute(a.notebooks, a.out, a.in_place, a.workers, parameters))
 
@@ -196,6 +198,8 @@ def verdicts(a: argparse.Namespace) -> None:
     from replication.pages import judgements
     from replication.pages.scoreboard import open_scoreboard
 
+    if not a.seeds:
+        check_checkout("verdicts", or_results=True)
     board = open_scoreboard(
         {
             "seeds": a.seeds,
@@ -221,6 +225,8 @@ def publish(a: argparse.Namespace) -> None:
     from replication.claims import registry
     from replication.results.published import folder, publish
 
+    if not a.to:
+        check_checkout("publish", or_results=True)
     where = a.to or folder()
     confirmatory = registry.confirmatory_runs()
     with _store() as store:
@@ -255,6 +261,7 @@ def register(a: argparse.Namespace) -> None:
     """Write registration.json from the claims' files, to be committed before any run."""
     from replication.claims.registration import register
 
+    check_checkout("register")
     print(f"{register()} written: it counts from the commit that holds it")
 
 
@@ -262,6 +269,7 @@ def reproduced(a: argparse.Namespace) -> None:
     """Compare the local store with the published results, cell by cell."""
     from replication.results import published, reproduction
 
+    check_checkout("reproduced", or_results=True)
     with _store() as store:
         fresh = store.scores()
     cells = reproduction.compare(published.read(), fresh)

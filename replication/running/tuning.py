@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 from replication.files import write
+from replication.paths import is_checkout
 from replication.results.store import Store
 from replication.run import Run
 from replication.running.local import key_of
@@ -128,10 +129,11 @@ def write_rates(settled: Iterable[Search], path: Path) -> None:
 
 
 def write_all_rates(settled: Iterable[Search], planned: Collection[tuple[Place, str]]) -> list[Path]:
-    """Add the rates that a claim plans to the published file, others to this machine's own; the files written."""
+    """Add the rates that a claim plans to the published file of a checkout, others to this machine's own; the files written."""
     files: dict[Path, list[Search]] = {}
     for search in settled:
-        path = rates.published_rates() if (search.place, search.arm) in planned else rates.own_rates()
+        of_book = is_checkout() and (search.place, search.arm) in planned
+        path = rates.published_rates() if of_book else rates.own_rates()
         files.setdefault(path, []).append(search)
     for path, searches in files.items():
         write_rates(searches, path)
