@@ -174,6 +174,15 @@ def test_what_is_no_learning_rate_is_refused(tmp_path, rate):
         rates.rates_in(tmp_path / "rates.json")
 
 
+@pytest.mark.parametrize(
+    "tried", ["[]", "3", '{"digits/mlp": 3}', '{"digits/mlp": {"plain": 3}}', '{"a": {"plain": []}}']
+)
+def test_rates_tried_of_another_shape_are_refused(tmp_path, tried):
+    (tmp_path / "rates.json").write_text('{"grid": {}, "wide": {}, "tried": TRIED}'.replace("TRIED", tried))
+    with pytest.raises(ValueError, match="rates.json holds no learning rates: .*; delete it, or get it back"):
+        rates.rates_in(tmp_path / "rates.json")
+
+
 def test_noted_weights_that_change_in_place_are_noticed(tmp_path, home):
     file = tmp_path / "net.pt"
     file.write_bytes(b"weights")
