@@ -1,6 +1,8 @@
 """One's own images: what is said of them, which are left out, kept together or refused, and the sizes they last for."""
 
 import os
+import re
+import shlex
 import shutil
 import tarfile
 from pathlib import Path
@@ -12,12 +14,13 @@ from hypothesis import settings as effort
 from hypothesis import strategies as st
 from PIL import Image
 
+from replication import cli
 from replication.data.decoding import Depth, decode
 from replication.data.fingerprints import similar
 from replication.data.folders import own, stamp
 from replication.data.loading import load
 from replication.data.look import joined, look
-from replication.data.packs import open_pack, pack, packed
+from replication.data.packs import open_pack, pack, pack_folder, packed
 from replication.data.settings import Setting, setting
 from replication.data.sizes import fitted, sizes
 from replication.data.sources import Source
@@ -506,6 +509,18 @@ def test_every_flip_in_a_pack_is_one_sentence(tmp_path):
     with pytest.raises(ValueError, match="damaged"):
         open_pack(where)
     assert open_pack(pack(tmp_path / "set", 16, where)).digest == digest, "packing again mends"
+
+
+@pytest.mark.parametrize("file", ["labels.npy", "pack.json"])
+def test_a_damaged_pack_names_the_whole_command_that_makes_it_again(tmp_path, file):
+    name = f"folder:{folder(tmp_path / 'my, set', a=2, b=2)}"
+    packed(name, 16)
+    where = pack_folder(name, 16)
+    (where / file).write_bytes((where / file).read_bytes()[:-5])
+    with pytest.raises(ValueError, match="damaged") as error:
+        packed(name, 16)
+    command = shlex.split(re.search("`replication (.*)` makes it again", str(error.value))[1])
+    assert cli.main(command) == 0 and len(packed(name, 16).images) == 4
 
 
 def test_list_goes_on_past_a_damaged_pack(tmp_path):

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -316,10 +317,15 @@ def packed(name: str, pixels: int) -> Source:
     known = (where / "pack.json").is_file()
     try:
         classes_of(name)
+        there = True
     except ValueError:
         if not known:
             raise
-    else:
-        if not known or stamp(folder_of(name)) != _about(where)["inputs"]:
+        there = False
+    try:
+        if there and (not known or stamp(folder_of(name)) != _about(where)["inputs"]):
             pack(folder_of(name), pixels, where)
-    return open_pack(where, *((data_set.licence, data_set.citation) if data_set else ()))
+        return open_pack(where, *((data_set.licence, data_set.citation) if data_set else ()))
+    except ValueError as error:  # the command as a whole
+        again = shlex.join(["replication", "data", "pack", name, "--pixels", str(pixels)])
+        raise ValueError(str(error).replace("`replication data pack`", f"`{again}`")) from error
