@@ -174,6 +174,15 @@ def test_what_is_no_learning_rate_is_refused(tmp_path, rate):
         rates.rates_in(tmp_path / "rates.json")
 
 
+@pytest.mark.parametrize(
+    "tried", ["[]", "3", '{"digits/mlp": 3}', '{"digits/mlp": {"plain": 3}}', '{"a": {"plain": []}}']
+)
+def test_rates_tried_of_another_shape_are_refused(tmp_path, tried):
+    (tmp_path / "rates.json").write_text('{"grid": {}, "wide": {}, "tried": TRIED}'.replace("TRIED", tried))
+    with pytest.raises(ValueError, match="rates.json holds no learning rates: .*; delete it, or get it back"):
+        rates.rates_in(tmp_path / "rates.json")
+
+
 def test_noted_weights_that_change_in_place_are_noticed(tmp_path, home):
     file = tmp_path / "net.pt"
     file.write_bytes(b"weights")
@@ -251,7 +260,16 @@ def test_more_rounds_than_anybody_needs_are_refused(tmp_path):
             ["run", "base", "--workers", "1000000000"],
             "workers = 1000000000 is not allowed: at least 1 and at most 1024",
         ),
+        (["verdicts", "--settings", "folder:/nowhere/at/all"], "no images at /nowhere/at/all: name a folder"),
+        (["verdicts", "--networks", "simple_cnn:/nowhere.pt"], "no checkpoint at /nowhere.pt: name a file"),
         (["run", "base", "--settings", "folder:/nowhere/at/all"], "no images at /nowhere/at/all: name a folder"),
+        (["tune", "base", "--settings", "digits", "--arms", "plain,final_bm"], "unknown arm 'final_bm': allowed are"),
+        (["tune", "base", "--settings", "digits", "--seeds", "0"], "seeds = 0 is not allowed: at least 1"),
+        (["tune", "base", "--settings", "digits", "--seeds", "101"], "at most 100"),
+        (
+            ["tune", "base", "--settings", "digits", "--networks", "mlp", "--seeds", "2"],
+            "--seeds 2 is not allowed on digits/mlp: its learning rates are the book's, chosen on 10 seeds",
+        ),
         (["tune", "base", "--networks", "simple_cnn:/nowhere.pt"], "no checkpoint at /nowhere.pt: name a file"),
         (
             ["pretrain", "simple_cnn", "--sources", "digits", "--epochs", "1000000000", "--out", "x.pt"],

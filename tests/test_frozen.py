@@ -408,6 +408,20 @@ def test_a_feature_key_follows_what_it_is_made_of(leaves):
     assert len(folders) == 4
 
 
+def test_a_flip_in_a_block_is_noticed_and_a_block_without_a_sum_is_read(leaves):
+    run, body = frozen(leaves), a_body()
+    features = computed(run, body)
+    file = features.folder / "0-0" / "features.npy"
+    content = file.read_bytes()
+    file.write_bytes(content[:-7] + bytes([content[-7] ^ 1]) + content[-6:])
+    again = Features.of(run, body)
+    assert list(again.missing(labels_of([run]))) == [(0, 0)]
+    again.compute(body, 0, 0)
+    assert file.read_bytes() == content and not list(again.missing(labels_of([run])))
+    (file.parent / "features.sha256").unlink()  # as an earlier version left it
+    assert not list(Features.of(run, body).missing(labels_of([run])))
+
+
 def test_a_broken_or_missing_block_is_computed_again(leaves, monkeypatch):
     monkeypatch.setattr(features_module, "BLOCK", 100)
     body, run = a_body(), frozen(leaves)

@@ -95,6 +95,24 @@ def test_rates_of_a_folder_are_kept_by_this_machine(folder, own_home, own_store,
     assert chosen_at("digits", "simple_cnn") == book
 
 
+def test_a_folder_is_tuned_on_so_many_seeds_and_so_long_as_asked(folder, own_home, own_store, made_up, monkeypatch):
+    name = setting(f"folder:{folder}").name
+    asked = []
+
+    def carry_out_all(runs, store, device, workers, time_budget, engine):
+        asked.append(time_budget)
+        for run in runs:
+            store.add(made_up(run, data=data_digest(name), validation_f1_macro=1 - abs(run.learning_rate - 1e-2)))
+
+    monkeypatch.setattr(local, "carry_out_all", carry_out_all)
+    command = ["tune", "base", "--settings", name, "--arms", "plain", "--seeds", "2", "--time-budget", "60"]
+    assert cli.main(command) == 0 and 0 < asked[0] <= 60
+    with Store(own_store) as store:
+        done = store.scores()
+    assert set(done["seed"]) == {0, 1} and set(done["final_norm"]) == {"none"}
+    assert rates.learning_rate(rates.Place(name, "simple_cnn"), "plain") == 1e-2
+
+
 def test_rates_of_a_cell_that_no_claim_plans_leave_the_books_alone(own_home, own_store, made_up, monkeypatch, capsys):
     def carry_out_all(runs, store, *_):
         for run in runs:

@@ -169,6 +169,10 @@ def test_readers_see_names_not_ids():
 def test_names_made_later_in_a_live_kernel_are_no_parameters():
     live = {"settings": "cracks", "seeds": 0, "sentence": "a page's own", "cells": [1], "In": ["", 'sentence = "x"']}
     assert parameters(live) == Parameters(settings="cracks")
+    paths = {"PAPERMILL_INPUT_PATH": "base.ipynb", "PAPERMILL_OUTPUT_PATH": "out.ipynb"}
+    cell = "# Parameters\n" + "".join(f'{name} = "{path}"\n' for name, path in paths.items())
+    assert parameters(live | paths | {"In": ["", cell]}) == Parameters(settings="cracks")
+    assert parameters({"settings": "cracks"} | paths) == Parameters(settings="cracks")
     injected = live | {"seed": 3, "In": ["", "# Parameters\nseed = 3\n", 'sentence = "x"']}
     with pytest.raises(ValueError, match="unknown parameter 'seed': allowed are settings"):
         parameters(injected)
@@ -294,6 +298,15 @@ def published_places() -> list[tuple[str, str]]:
     there = set(zip(rows["setting"], rows["network"], rows["init"], rows["trained"], rows["head"]))
     cells = {(c.setting, c.network) for p in registry.PLANS.values() for c in p.cells}
     return sorted((s, n) for s, n in cells if (s, (w := network_of(n)).body, w.init, w.trained, w.head) in there)
+
+
+def test_a_page_of_images_asked_for_shows_their_pilots_and_their_command():
+    page = Page("base", Parameters(settings="digits", networks="logistic"))
+    again = "papermill book/base.ipynb out.ipynb -p settings digits -p networks logistic -p seeds 3"
+    assert again in page.provenance().data
+    assert "Every dot is one of the pilot seeds" in profile(page).caption
+    whole = Page("base", Parameters())
+    assert "papermill book/base.ipynb out.ipynb -p seeds 3" in whole.provenance().data
 
 
 @pytest.mark.parametrize("place", published_places(), ids=" ".join)

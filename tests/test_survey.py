@@ -1,6 +1,8 @@
 """One's own images: what is said of them, which are left out, kept together or refused, and the sizes they last for."""
 
 import os
+import re
+import shlex
 import shutil
 import tarfile
 from pathlib import Path
@@ -12,12 +14,13 @@ from hypothesis import settings as effort
 from hypothesis import strategies as st
 from PIL import Image
 
+from replication import cli
 from replication.data.decoding import Depth, decode
 from replication.data.fingerprints import similar
 from replication.data.folders import own, stamp
 from replication.data.loading import load
 from replication.data.look import joined, look
-from replication.data.packs import open_pack, pack, packed
+from replication.data.packs import open_pack, pack, pack_folder, packed
 from replication.data.settings import Setting, setting
 from replication.data.sizes import fitted, sizes
 from replication.data.sources import Source
@@ -104,6 +107,29 @@ def test_everything_left_out_is_said(tmp_path):
         assert reason in said(path)
 
 
+@pytest.mark.parametrize("split", [False, True])
+def test_what_lies_beside_the_classes_is_said(tmp_path, split):
+    path, prefix = tmp_path / "set", "train/" if split else ""
+    for part in ("train", "test") if split else ("",):
+        folder(path / part, a=2, b=2)
+    there = path / prefix
+    saved(photo(), there / "stray.png")
+    saved(photo(), there / ".cache" / "x.png")
+    (there / "c.zip").write_bytes(b"PK")
+    (there / "README.txt").write_text("x")
+    assert survey(path).left_out == {
+        "hidden, or in a hidden folder or one of previews": (f"{prefix}.cache/",),
+        "beside the classes, in none of them": (f"{prefix}README.txt", f"{prefix}stray.png"),
+        "an archive of a kind that is not opened (.tar.gz, .tgz, .tar are)": (f"{prefix}c.zip",),
+    }
+
+
+def test_sides_are_those_of_the_files(tmp_path):
+    path = folder(tmp_path / "set", a=1, b=1)
+    saved(photo(512).crop((0, 0, 512, 300)), path / "a" / "large.jpg")  # which is decoded at a fraction of it
+    assert survey(path).sides == (64, 512) and "sides: 64 to 512 pixels" in said(path)
+
+
 def test_a_linked_folder_keeps_its_images_and_a_circle_ends(tmp_path):
     path = folder(tmp_path / "set", a=2, b=2)
     folder(tmp_path / "else", where=3)
@@ -145,11 +171,27 @@ def test_deep_images_are_shown_by_their_range(tmp_path, values, black, white):
     saved(Image.fromarray(ramp), path / "a" / "deep.tif")
     saved(Image.fromarray((ramp / 2).astype(values.dtype)), path / "a" / "dim.tif")
     found = survey(path)
-    assert found.depth == (black, white) and found.deep == ("a/deep.tif", "a/dim.tif")
+    assert found.deep == {Depth(black, white): ("a/deep.tif", "a/dim.tif")}
     assert f"shown from {black:g} to {white:g}" in said(path)
     deep, dim = packed(f"folder:{path}", 16).images[1:3].astype(float)
     assert np.abs(deep[0] - (ramp.astype(float) - black) * 255 / (white - black)).max() <= 1
     assert np.abs(dim[0] - ((ramp / 2).astype(values.dtype) - black) * (255 / (white - black))).max() <= 1
+
+
+def test_every_kind_of_deep_image_has_its_own_range(tmp_path):
+    path, ramp = folder(tmp_path / "set", a=1, b=1), np.linspace(0, 1, 256).reshape(16, 16)
+    for name, image in (("float", ramp.astype(np.float32)), ("twelve", (ramp * 4095).astype(np.uint16))):
+        saved(Image.fromarray(image), path / "a" / f"{name}.tif")
+    assert survey(path).deep == {Depth(0, 1): ("a/float.tif",), Depth(0, 4095): ("a/twelve.tif",)}
+    shown = packed(f"folder:{path}", 16).images[1:3].astype(float)
+    assert np.abs(shown - 255 * ramp).max() <= 1, "none is black beside the other"
+
+
+@pytest.mark.parametrize("content, words", [(b"", "it is empty"), (b"no image", "it does not begin as an image does")])
+def test_why_a_file_is_no_image_is_said_in_words(tmp_path, content, words):
+    path = folder(tmp_path / "set", a=1, b=1)
+    (path / "a" / "odd.png").write_bytes(content)
+    assert survey(path).broken == {"a/odd.png": words}
 
 
 def test_a_deep_image_with_values_that_are_no_numbers_is_broken(tmp_path):
@@ -248,6 +290,23 @@ def test_train_and_test_folders_are_a_split(tmp_path):
     assert (path / "train" / "a").is_dir() and data_digest(name) == split(Run(setting=name, n_majority=200)).digest
 
 
+def test_a_picture_in_two_parts_of_a_split_is_used_in_the_later_alone(tmp_path):
+    path = tmp_path / "set"
+    for part, a, b in (("train", 160, 40), ("val", 30, 12), ("test", 30, 25)):
+        folder(path / part, a=a, b=b)
+    for number, (one, other) in enumerate((("test", "train"), ("test", "val"), ("val", "train"))):
+        Image.open(path / one / "a" / f"{number:04}.png").save(path / other / "a" / f"leak{number}.jpg", quality=90)
+    shutil.copy(path / "test" / "a" / "0000.png", path / "train" / "a" / "same.png")
+    found = survey(path)
+    assert len(found.crossing) == 4 and "used in the later of train, val and test alone: 4" in said(path)
+    assert "kept in one part" not in said(path)
+    source, photos, s = packed(f"folder:{path}", 16), own(path).photos, setting(f"folder:{path}@16")
+    drawn = indices(source, fitted(source, s), 160, 5, seed=3)
+    of = {part: [photos[i].name for numbers in found for i in numbers] for part, found in drawn.items()}
+    assert not [name for name in of["train"] + of["validation"] if "leak" in name or "same" in name]
+    assert len(of["train"]) == 165 and (source.parts == -1).sum() == 4
+
+
 def test_without_val_the_validation_images_come_from_train(tmp_path):
     path = tmp_path / "set"
     for part, a, b in (("train", 300, 60), ("test", 30, 25)):
@@ -341,6 +400,12 @@ def test_sizes_follow_the_data(a, b, expected):
         else f"scaled down to {a} images of a and {b}"
     )
     assert words in found.sentence and f"{expected[0]} images of the majority" in found.sentence
+
+
+def test_a_folder_too_small_for_the_book_is_told_how_to_be_tried(tmp_path):
+    path = folder(tmp_path / "my, set", a=200, b=40)
+    with pytest.raises(ValueError, match=f"at most .* are allowed; `replication try '{path}'` scales them down"):
+        split(Run(setting=f"folder:{path}@16"))
 
 
 @pytest.mark.parametrize("a, b", [(173, 35), (1000, 34), (50, 49)])
@@ -444,6 +509,18 @@ def test_every_flip_in_a_pack_is_one_sentence(tmp_path):
     with pytest.raises(ValueError, match="damaged"):
         open_pack(where)
     assert open_pack(pack(tmp_path / "set", 16, where)).digest == digest, "packing again mends"
+
+
+@pytest.mark.parametrize("file", ["labels.npy", "pack.json"])
+def test_a_damaged_pack_names_the_whole_command_that_makes_it_again(tmp_path, file):
+    name = f"folder:{folder(tmp_path / 'my, set', a=2, b=2)}"
+    packed(name, 16)
+    where = pack_folder(name, 16)
+    (where / file).write_bytes((where / file).read_bytes()[:-5])
+    with pytest.raises(ValueError, match="damaged") as error:
+        packed(name, 16)
+    command = shlex.split(re.search("`replication (.*)` makes it again", str(error.value))[1])
+    assert cli.main(command) == 0 and len(packed(name, 16).images) == 4
 
 
 def test_list_goes_on_past_a_damaged_pack(tmp_path):

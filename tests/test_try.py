@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.metrics import confusion_matrix, f1_score
 
-from replication import cli
+from replication import cli, paths
 from replication.analysis import statistics
 from replication.analysis.choices import ARMS, CHOICES, HELD, Comparison, confusion, scores
 from replication.analysis.readings import held_out
@@ -27,7 +27,10 @@ from replication.data.loading import load
 from replication.data.settings import joined, names
 from replication.data.splits import data_digest
 from replication.pages import trial_report as page
+from replication.pages.names import cell_phrase
+from replication.pages.page import Page
 from replication.pages.parameters import parameters
+from replication.pages.stories.rates import profile
 from replication.results import published
 from replication.results.store import Store, default_path
 from replication.run import Run
@@ -36,6 +39,7 @@ from replication.running.expectation import expected
 from replication.running.initial import make
 from replication.running.local import carry_out_all, key_of
 from replication.running.pretraining import save
+from replication.study.design import pilot_runs
 from replication.study.rates import NoRate, Place, learning_rate, own_rates
 
 NETWORK = "efficientnet_lite0:imagenet:head"
@@ -229,6 +233,37 @@ def test_verify_needs_published_results(own_home, capsys):
     assert "run this in a checkout of the book" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "arguments", [["verdicts"], ["publish"], ["register"], ["execute", "base"], ["reproduced"]], ids=" ".join
+)
+def test_verbs_of_the_book_say_so_elsewhere(own_home, tmp_path, monkeypatch, capsys, arguments):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REPLICATION_RESULTS")
+    monkeypatch.setattr("replication.paths.root", lambda: tmp_path)
+    assert cli.main(arguments) == 2
+    said = capsys.readouterr().err
+    assert f"`replication {arguments[0]}` needs the book, and {tmp_path} is no checkout of it: run this in one" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_kept_is_found_from_any_folder_outside_a_checkout(tmp_path, monkeypatch):
+    monkeypatch.delenv("REPLICATION_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    checkout = paths.root()
+    assert paths.home() == checkout / ".replication"
+    monkeypatch.setattr(paths, "root", lambda: tmp_path)
+    assert paths.home() == tmp_path / "me" / ".replication"
+    (tmp_path / ".replication").mkdir()
+    assert paths.home() == tmp_path / ".replication"
+
+
+def test_rates_of_the_books_cells_are_ones_own_outside_a_checkout(own_home, monkeypatch):
+    search = tuning.Search(Place("digits", "mlp"), "plain", (1e-2,), range(2), 0, rate=1e-2)
+    assert tuning.write_all_rates([], {(search.place, search.arm)}) == []
+    monkeypatch.setattr(tuning, "is_checkout", lambda: False)
+    assert tuning.write_all_rates([search], {(search.place, search.arm)}) == [own_rates()]
+
+
 def test_expected_time_is_that_of_runs_alike(own_store, made_up):
     runs = [Run(seed=seed, learning_rate=rate) for seed in range(3) for rate in (1e-3, 1e-2)]
     with Store(own_store) as store:
@@ -337,7 +372,7 @@ def test_a_time_budget_stops_it_and_says_how_to_go_on(there, capsys, monkeypatch
     assert "the same command resumes" in said and "page:" not in said
 
 
-def test_own_sets_on_other_verbs(there, capsys):
+def test_own_sets_on_other_verbs(there, capsys, made_up, monkeypatch):
     name = joined([f"folder:{there / 'my wall, north'}"])
     assert cli.main(["publish", "--to", "out"]) == 0
     assert published.check(there / "work" / "out")
@@ -348,8 +383,33 @@ def test_own_sets_on_other_verbs(there, capsys):
     assert "The gain itself" in capsys.readouterr().out
     assert cli.main(["data", "list"]) == 0
     assert "my wall, north at 32 pixels: intact 220, worn 50" in capsys.readouterr().out
+    monkeypatch.setenv("REPLICATION_RESULTS", "out")
+    with Store(default_path()) as store:
+        for run in pilot_runs(Place(names(name)[0], NETWORK), "plain", (1e-3,), range(3)):
+            store.add(made_up(run, min(store.provenance()), data_digest(run.setting), validation_f1_macro=0.625))
+    assert cli.main(["publish", "--to", "out"]) == 0
+    shown = profile(Page("base", parameters({"settings": name, "networks": NETWORK}))).data
+    assert "Pilots on photographs in my wall, north with a frozen EfficientNet-Lite0" in shown and "0.62 (3)" in shown
+    assert (
+        cell_phrase((f"{names(name)[0]}@40", "mlp"))
+        == "photographs in my wall, north (40 px) with a two-layer perceptron"
+    )
+    monkeypatch.delenv("REPLICATION_RESULTS")
     assert cli.main(["verdicts", "--results", "nowhere"]) == 2
     assert "publish --to nowhere" in capsys.readouterr().err
+
+
+def test_a_page_is_told_where_the_images_lie_from_where_it_was_asked(there, monkeypatch):
+    (there / "work" / "own.pt").touch()
+    passed = []
+    monkeypatch.setattr("replication.pages.notebooks.execute", lambda *a: passed.append(a[-1]))
+    name, networks = json.dumps(["folder:../my wall, north@40", "digits"]), "simple_cnn:own.pt,mlp"
+    assert cli.main(["execute", "base", "-p", "settings", name, "-p", "networks", networks, "-p", "seeds", "0"]) == 0
+    given = dict(zip(passed[0][1::3], passed[0][2::3]))
+    assert names(given["settings"]) == [f"folder:{there / 'my wall, north'}@40", "digits"]
+    assert names(given["networks"]) == [f"simple_cnn:{there / 'work' / 'own.pt'}", "mlp"] and given["seeds"] == "0"
+    with pytest.raises(ValueError, match="no images at .*/nothing: name a folder"):
+        parameters({"settings": "folder:../nothing"})
 
 
 @pytest.mark.parametrize(

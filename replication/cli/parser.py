@@ -71,6 +71,9 @@ def parser() -> argparse.ArgumentParser:
     tune.add_argument(
         "--arms", type=arguments.names, default=(), help="comma-separated, e.g. plain,final_bn (default: all)"
     )
+    tune.add_argument(
+        "--seeds", type=arguments.whole, help="pilot seeds (default: 10, or 5 where all layers are trained)"
+    )
     tune.add_argument("--engine", default="auto", help="as of run")
     tune.add_argument("--time-budget", type=arguments.number, metavar="SECONDS", help="start no run after this time")
     tune.add_argument("--out", type=arguments.path, metavar="FILE", help="store to write instead of the local one")

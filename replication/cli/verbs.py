@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from replication.limits import SEEDS, WORKERS, check_within, deadline
+from replication.paths import check_checkout
 
 
 def _store(path: Path | None = None):
@@ -58,22 +59,35 @@ def run(a: argparse.Namespace) -> None:
 def tune(a: argparse.Namespace) -> None:
     """Choose every arm's learning rate on the pilot seeds."""
     from replication.claims import registry
+    from replication.run import CONFIRMATORY
     from replication.running import local, tuning
     from replication.running.initial import check_here
+    from replication.study.arms import arm as arm_of
+    from replication.study.design import pilot_seeds
 
+    check_within(1, CONFIRMATORY, seeds=a.seeds)  # pilot seeds end where the confirmatory ones begin
     check_within(*WORKERS, workers=a.workers)
     check_here(a.settings, a.networks)
+    for name in a.arms:
+        arm_of(name)
     wanted = [(place, arm) for place, arm in registry.searches(a.claims, a.settings, a.networks)]
     wanted = [(place, arm) for place, arm in wanted if not a.arms or arm in a.arms]
+    planned = set(registry.searches())
+    for place, arm in wanted:
+        if a.seeds and (place, arm) in planned and a.seeds != len(pilot_seeds(place.network)):
+            raise ValueError(
+                f"--seeds {a.seeds} is not allowed on {place}: its learning rates are the book's, chosen on "
+                f"{len(pilot_seeds(place.network))} seeds: leave --seeds out, or name settings and networks of your own"
+            )
     if not wanted:
         raise ValueError(
             "no learning rates are wanted there: name claims, settings and networks, such as base on digits"
         )
     with _store(a.out) as store:
         train = local.within(a.time_budget, store, a.device, a.workers, a.engine)
-        _announce([run for place, arm in wanted for run in tuning.Search.begin(place, arm).runs()], store, a)
-        settled, short = tuning.tune(wanted, store, train)
-    for path in tuning.write_all_rates(settled, set(registry.searches())):
+        _announce([run for place, arm in wanted for run in tuning.Search.begin(place, arm, a.seeds).runs()], store, a)
+        settled, short = tuning.tune(wanted, store, train, a.seeds)
+    for path in tuning.write_all_rates(settled, planned):
         print(f"chosen learning rates written to {path}")
     for search in settled:
         end_of = " (an end of those tried)" if search.rate in (min(search.rates), max(search.rates)) else ""
@@ -152,12 +166,29 @@ def bench(a: argparse.Namespace) -> None:
     print(f"{done} measurements more in {a.out}")
 
 
+def _from_here(name: str, value: str) -> str:
+    """A parameter's value in which folders and checkpoints of one's own are absolute: notebooks run in a folder of theirs."""
+    from replication.data.settings import joined, names, setting
+    from replication.study.networks import network
+
+    if name == "settings":
+        return joined(setting(one).name if one.startswith("folder:") else one for one in names(value))
+    if name == "networks":
+        found = {one: network(one).init for one in names(value) if ":" in one}
+        files = {one: init for one, init in found.items() if Path(init).is_file()}
+        return joined(
+            one.replace(files[one], str(Path(files[one]).resolve())) if one in files else one for one in names(value)
+        )
+    return value
+
+
 def execute(a: argparse.Namespace) -> None:
     """Execute the notebooks with papermill, several at a time."""
     from replication.pages.notebooks import execute
 
     check_within(*WORKERS, workers=a.workers)
-    parameters = [text for pair in a.parameter for text in ("-p", *pair)]
+    check_checkout("execute")
+    parameters = [text for name, value in a.parameter for text in ("-p", name, _from_here(name, value))]
     print(execute(a.notebooks, a.out, a.in_place, a.workers, parameters, a.changed))
 
 
@@ -167,6 +198,8 @@ def verdicts(a: argparse.Namespace) -> None:
     from replication.pages import judgements
     from replication.pages.scoreboard import open_scoreboard
 
+    if not a.seeds:
+        check_checkout("verdicts", or_results=True)
     board = open_scoreboard(
         {
             "seeds": a.seeds,
@@ -192,6 +225,8 @@ def publish(a: argparse.Namespace) -> None:
     from replication.claims import registry
     from replication.results.published import folder, publish
 
+    if not a.to:
+        check_checkout("publish", or_results=True)
     where = a.to or folder()
     confirmatory = registry.confirmatory_runs()
     with _store() as store:
@@ -226,6 +261,7 @@ def register(a: argparse.Namespace) -> None:
     """Write registration.json from the claims' files, to be committed before any run."""
     from replication.claims.registration import register
 
+    check_checkout("register")
     print(f"{register()} written: it counts from the commit that holds it")
 
 
@@ -233,6 +269,7 @@ def reproduced(a: argparse.Namespace) -> None:
     """Compare the local store with the published results, cell by cell."""
     from replication.results import published, reproduction
 
+    check_checkout("reproduced", or_results=True)
     with _store() as store:
         fresh = store.scores()
     cells = reproduction.compare(published.read(), fresh)

@@ -197,9 +197,11 @@ def own(path: Path) -> Listing:
     else:
         found, listing = classes(path), Listing()
         split = {name: PARTS[name.lower()] for name in found if name.lower() in PARTS}
+        _beside(path, listing)
         if split and found[next(iter(split))].is_dir():
             _check_split(path, found, split)
             for name, part in split.items():
+                _beside(found[name], listing, f"{name}/")
                 for label, below in classes(found[name]).items():
                     _add(label, below, listing, part, f"{name}/")
         else:
@@ -208,6 +210,21 @@ def own(path: Path) -> Listing:
     listing.photos.sort(key=lambda photo: photo.label)  # stable: of a class as they were found
     _without_masks(listing)
     return listing
+
+
+def _beside(folder: Path, listing: Listing, prefix: str = "") -> None:
+    """Note what lies beside the folders and archives of the classes."""
+    taken = set(classes(folder).values())
+    for path in sorted(folder.iterdir()):
+        if path in taken:
+            continue
+        if hidden(path.name):
+            reason = "hidden, or in a hidden folder or one of previews"
+        elif path.name.lower().endswith(PACKED):
+            reason = f"an archive of a kind that is not opened ({', '.join(ARCHIVES)} are)"
+        else:
+            reason = "beside the classes, in none of them"
+        listing.leave(reason, f"{prefix}{path.name}{'/' * path.is_dir()}")
 
 
 def _check_split(path: Path, found: dict[str, Path], split: dict[str, str]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from replication.data.decoding import Depth, is_deep, opened, shallow
+from replication.data.decoding import Depth, kind_of, opened, shallow, unopened
 from replication.data.fingerprints import SIDE, similar, thumbnail
 from replication.data.folders import Listing, own, read, stamp
 
@@ -28,10 +28,10 @@ class Look:
     """why an image is none"""
     constant: tuple[int, ...]
     """images of one colour"""
-    deep: tuple[int, ...]
-    """images with more than 8 bits a grey value"""
-    depth: Depth | None
-    """the range of the deep ones"""
+    deep: dict[int, str]
+    """kind of every image with more than 8 bits a grey value, see `decoding.kind_of`"""
+    depths: dict[str, Depth]
+    """the range of each kind of them"""
     identical: tuple[tuple[int, int], ...]
     """pairs of the same bytes, neighbours in a chain"""
     near: tuple[tuple[int, int], ...]
@@ -56,23 +56,23 @@ def streamed(function: Callable, items: Iterable, total: int, words: str) -> Ite
 
 
 def _seen(item: tuple[int, bytes]) -> tuple:
-    """Number, sum of the bytes, thumbnail, extremes of a deep image, whether constant, sides; or number and the fault."""
+    """Number, sum of the bytes, thumbnail, kind and extremes of a deep image, whether constant, sides; or number and fault."""
     number, data = item
     try:
         image = opened(data, 2 * SIDE)
-        sides, extremes, whole = image.size, None, True
-        if is_deep(image):
+        sides, extremes, kind = unopened(data).size, None, kind_of(image)
+        if kind:
             grey = np.asarray(image)
             if not np.isfinite(grey).all():
                 raise ValueError("it holds values that are not numbers")
-            extremes, whole = (float(grey.min()), float(grey.max())), grey.dtype.kind in "iu"
-            constant, small = extremes[0] == extremes[1], thumbnail(image)
+            extremes = (kind, float(grey.min()), float(grey.max()))
+            constant, small = extremes[1] == extremes[2], thumbnail(image)
         else:
             image = shallow(image)
             bounds: Any = image.getextrema()  # a pair a channel
             constant = all(low == high for low, high in bounds)
             small = thumbnail(image)
-        return number, hashlib.sha256(data).digest(), small, extremes, whole, constant, sides
+        return number, hashlib.sha256(data).digest(), small, extremes, constant, sides
     except Exception as error:  # Pillow's decoders let out whatever they stumble on
         return number, str(error) or type(error).__name__
 
@@ -87,23 +87,23 @@ def _look(path: Path, _stamp: str) -> Look:
     listing = own(path)
     n = len(listing.photos)
     thumbnails, sums, broken = np.zeros((n, SIDE, SIDE), np.float32), {}, {}
-    constant, deep, sides, low, high, whole = [], [], [], [], [], True
+    constant, sides, deep = [], [], {}
     for number, *facts in streamed(_seen, read(listing.photos), n, f"looking at {path.name}"):
         if len(facts) == 1:
             broken[number] = facts[0]
             continue
-        sums[number], thumbnails[number], extremes, ints, same, size = facts
+        sums[number], thumbnails[number], extremes, same, size = facts
         sides += size
         if same:
             constant.append(number)
         if extremes:
-            deep.append(number)
-            low.append(extremes[0])
-            high.append(extremes[1])
-            whole &= ints
-    depth = Depth.of(min(low), max(high), whole) if deep else None
-    if depth:
-        thumbnails[deep] = (thumbnails[deep] - depth.black) * (255 / (depth.white - depth.black))
+            deep[number] = extremes
+    depths = {}
+    for kind in sorted({kind for kind, _, _ in deep.values()}):
+        of = [number for number in deep if deep[number][0] == kind]
+        low, high = min(deep[number][1] for number in of), max(deep[number][2] for number in of)
+        depths[kind] = depth = Depth.of(low, high, kind == "I")
+        thumbnails[of] = (thumbnails[of] - depth.black) * (255 / (depth.white - depth.black))
     first: dict[bytes, int] = {}
     identical, same_as = [], {}
     for number in sorted(sums):
@@ -118,8 +118,8 @@ def _look(path: Path, _stamp: str) -> Look:
         listing,
         broken,
         tuple(sorted(constant)),
-        tuple(sorted(deep)),
-        depth,
+        {number: deep[number][0] for number in sorted(deep)},
+        depths,
         tuple(identical),
         tuple(near),
         (min(sides, default=0), max(sides, default=0)),

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from replication.data.catalogue import DATA_SETS
-from replication.data.decoding import Depth, decode
+from replication.data.decoding import Depths, decode
 from replication.data.fetch.listed import listed
 from replication.data.folders import (
     Photo,
@@ -61,12 +62,12 @@ class _Images:
             os.pwrite(self.file.fileno(), content[written:], self.start + i * self.size + written)  # says what is wrong
 
 
-def _decoded(photos: list[Photo], pixels: int, depth: Depth | None, words: str) -> Iterator[tuple[int, object]]:
+def _decoded(photos: list[Photo], pixels: int, depths: Depths | None, words: str) -> Iterator[tuple[int, object]]:
     """Number of every photograph with its image (3, P, P), or with the exception where it is broken."""
 
     def one(item: tuple[int, bytes]) -> tuple[int, object]:
         try:
-            return item[0], decode(item[1], pixels, depth)
+            return item[0], decode(item[1], pixels, depths)
         except Exception as error:  # Pillow's decoders let out whatever they stumble on
             return item[0], error
 
@@ -136,7 +137,7 @@ def pack(folder: Path, pixels: int, where: Path, skip_broken: bool = False) -> P
             with images.file:
                 kept = [i for i in range(len(photos)) if i not in broken]
                 late = {}
-                for k, image in _decoded([photos[i] for i in kept], pixels, seen and seen.depth, folder.name):
+                for k, image in _decoded([photos[i] for i in kept], pixels, seen and seen.depths, folder.name):
                     if isinstance(image, Exception):
                         late[k] = image
                     else:
@@ -183,11 +184,12 @@ def _finish(folder: Path, photos: list[Photo], kept: list[int], labels_of: list[
     number = {label: i for i, label in enumerate(labels_of)}
     labels = np.array([number[photo.label] for photo in photos])
     _, groups = np.unique([f"{p.label}/{group(p.name)}" for p in photos], return_inverse=True)
-    if pairs:
-        groups = joined(groups, [(place_of[i], place_of[j]) for i, j in pairs if i in place_of and j in place_of])
+    together = [(place_of[i], place_of[j]) for i, j in pairs or () if i in place_of and j in place_of]
+    if together:
+        groups = joined(groups, together)
     arrays = {"labels": labels, "groups": groups}
     if any(photo.part for photo in photos):
-        arrays["parts"] = np.array([PARTS.index(photo.part) for photo in photos], np.int8)
+        arrays["parts"] = _parted(photos, joined(np.arange(len(photos)), together))
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
     images = np.load(folder / "images.npy", mmap_mode="r")
@@ -199,6 +201,17 @@ def _finish(folder: Path, photos: list[Photo], kept: list[int], labels_of: list[
     }
     text = json.dumps(about | {"sum": _sum(about)}, indent=1)
     (folder / "pack.json").write_text(text, encoding="ascii")
+
+
+def _parted(photos: list[Photo], pictures: np.ndarray) -> np.ndarray:
+    """(N,) the owner's part of every image, by number in `PARTS`; -1 where the same picture is in a later part too.
+
+    A picture (N,) that the owner has put into two parts is thus tested on, or else validated on, alone.
+    """
+    parts = np.array([PARTS.index(photo.part) for photo in photos], np.int8)
+    last = np.full(int(pictures.max(initial=-1)) + 1, -1, np.int8)
+    np.maximum.at(last, pictures, parts)
+    return np.where(parts == last[pictures], parts, -1).astype(np.int8)
 
 
 def _sum(about: dict) -> str:
@@ -304,10 +317,15 @@ def packed(name: str, pixels: int) -> Source:
     known = (where / "pack.json").is_file()
     try:
         classes_of(name)
+        there = True
     except ValueError:
         if not known:
             raise
-    else:
-        if not known or stamp(folder_of(name)) != _about(where)["inputs"]:
+        there = False
+    try:
+        if there and (not known or stamp(folder_of(name)) != _about(where)["inputs"]):
             pack(folder_of(name), pixels, where)
-    return open_pack(where, *((data_set.licence, data_set.citation) if data_set else ()))
+        return open_pack(where, *((data_set.licence, data_set.citation) if data_set else ()))
+    except ValueError as error:  # the command as a whole
+        again = shlex.join(["replication", "data", "pack", name, "--pixels", str(pixels)])
+        raise ValueError(str(error).replace("`replication data pack`", f"`{again}`")) from error

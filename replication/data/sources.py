@@ -25,7 +25,7 @@ class Source:
     licence: str
     citation: str
     parts: np.ndarray | None = None
-    """(N,) int, index in `PARTS` where the owner has split the images; None where every seed splits them anew"""
+    """(N,) int, index in `PARTS` where the owner has split the images, -1 in none; None where every seed splits them anew"""
 
     @property
     def n_labels(self) -> int:

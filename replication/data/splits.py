@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import shlex
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,11 +124,18 @@ def indices(source: Source, s: Setting, n_majority: int, n_minority: int, seed: 
             raise ValueError(
                 f"n_{kind} = {sizes['train']} asks for too many training images in setting {s.name!r}: class {c} has "
                 f"{len(numbers)} images of which {held} are held out, with those of their groups, so at most {at_most} "
-                "are allowed"
+                "are allowed" + _scaled(s)
             )
         for part, chosen in everything.items():
             parts[part].append(chosen[: sizes[part]])
     return parts
+
+
+def _scaled(s: Setting) -> str:
+    """The command that trains with what there is, of a setting of one's own images; else empty."""
+    return (
+        f"; `{shlex.join(['replication', 'try', s.source.removeprefix('folder:')])}` scales them down" if s.own else ""
+    )
 
 
 def framed(images: np.ndarray) -> np.ndarray:

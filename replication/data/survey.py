@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from replication.data.decoding import Depth
 from replication.data.folders import MASK, resolved
 from replication.data.look import Look, look
 
@@ -25,16 +26,14 @@ class Survey:
     """images of one colour, such as all black"""
     masks: tuple[str, ...]
     """images that are masks by their names"""
-    deep: tuple[str, ...]
-    """images of more than 8 bits a grey value, shown by `depth`"""
-    depth: tuple[float, float] | None
-    """the grey values shown as black and white"""
+    deep: dict[Depth, tuple[str, ...]]
+    """images of more than 8 bits a grey value, by the grey values that are shown as black and white"""
     identical: tuple[tuple[str, str], ...]
     """pairs of files with the same bytes"""
     near: tuple[tuple[str, str], ...]
     """pairs of files that show the same picture"""
     sides: tuple[int, int]
-    """shortest and longest side in pixels, of JPEG files as they were decoded"""
+    """shortest and longest side in pixels"""
 
     @property
     def majority(self) -> str:
@@ -55,6 +54,7 @@ class Survey:
             role = "majority" if label == first else "minority"
             split = ", ".join(f"{part} {k}" for part, k in self.parts.get(label, {}).items())
             said.append(f"  {label}: {_counted(n, 'image')}, {role}" + (f" (your split: {split})" if split else ""))
+        said.append(f"  sides: {self.sides[0]} to {self.sides[1]} pixels")
         for reason, names in self.left_out.items():
             said.append(f"  left out, {reason}: {_some(names)}")
         if self.broken:
@@ -63,11 +63,12 @@ class Survey:
             said.append(f"  of one colour, so that nothing can be learned from them: {_some(self.constant)}")
         if self.masks:
             said.append(f"  masks by their names, which are used as images: {_some(self.masks)}")
-        if self.deep and self.depth:
-            black, white = self.depth
-            said.append(f"  more than 8 bits a grey value, shown from {black:g} to {white:g}: {_some(self.deep)}")
+        for depth, deep in self.deep.items():
+            said.append(
+                f"  more than 8 bits a grey value, shown from {depth.black:g} to {depth.white:g}: {_some(deep)}"
+            )
         for words, pairs in (("the same file", self.identical), ("the same picture", self.near)):
-            if pairs := tuple(pair for pair in pairs if pair not in self.contradictory):
+            if pairs := tuple(pair for pair in pairs if pair not in self.contradictory + self.crossing):
                 said.append(f"  {words} twice, kept in one part: {_some(tuple(f'{a} = {b}' for a, b in pairs))}")
         if self.contradictory:
             said.append(
@@ -76,7 +77,8 @@ class Survey:
             )
         if self.parts and (crossing := self.crossing):
             said.append(
-                f"  the same picture in two parts of your split: {_some(tuple(f'{a} = {b}' for a, b in crossing))}"
+                f"  the same picture in two parts of your split, used in the later of train, val and test alone: "
+                f"{_some(tuple(f'{a} = {b}' for a, b in crossing))}"
             )
         return said
 
@@ -131,8 +133,10 @@ def _survey(path: Path, seen: Look) -> Survey:
         {name(i): why for i, why in sorted(seen.broken.items())},
         tuple(map(name, seen.constant)),
         tuple(name(i) for i in whole if MASK.search(Path(photos[i].name).stem)),
-        tuple(map(name, seen.deep)),
-        (seen.depth.black, seen.depth.white) if seen.depth else None,
+        {
+            depth: tuple(name(i) for i, kind in seen.deep.items() if seen.depths[kind] == depth)
+            for depth in dict.fromkeys(seen.depths.values())
+        },
         *(tuple((name(i), name(j)) for i, j in found) for found in (seen.identical, seen.near)),
         seen.sides,
         tuple((name(i), name(j)) for i, j in pairs if photos[i].part != photos[j].part),

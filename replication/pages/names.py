@@ -99,7 +99,10 @@ def cell_phrase(cell: Cell | tuple[str, str]) -> str:
         after = " from a checkpoint of one's own"
     words = f"{before}{label}{after}" + (" and fastai's head" if found.head == "fastai" else "")
     article = "" if found.body == "logistic" else "an " if words[0] in "AEIOU" else "a "
-    what, _, which = setting_label(images).partition(", ")
+    of = setting_label(images)
+    named = len(of.removesuffix(f", {setting(images).pixels} px")) if setting(images).own else 0  # may have commas
+    what, _, which = of[named:].partition(", ")
+    what = of[:named] + what
     return f"{what}{f' ({which})' if which else ''} with {article}{words}"
 
 

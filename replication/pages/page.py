@@ -1,5 +1,7 @@
 """What a notebook of the book shows: checked parameters in; key result, findings, verdict and provenance out."""
 
+import html
+import shlex
 from collections.abc import Mapping
 
 import pandas as pd
@@ -66,7 +68,9 @@ class Page(Evidence):
     def provenance(self) -> HTML:
         """Commit, versions, hardware, seeds, files and run time of the results shown."""
         kind = "Computed on this machine" if self.local else "Published results"
-        again = f"papermill book/{self.name}.ipynb out.ipynb -p seeds 3"
+        asked = [("settings", self.parameters.settings), ("networks", self.parameters.networks), ("seeds", "3")]
+        given = [word for name, value in asked if value for word in ("-p", name, value)]
+        again = html.escape(shlex.join(["papermill", f"book/{self.name}.ipynb", "out.ipynb", *given]))
         return HTML(
             f"<p><strong>{kind}.</strong> To run this page on your machine: <code>{again}</code></p>"
             + provenance.list_html(self.selection, self.records())

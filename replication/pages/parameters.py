@@ -14,10 +14,13 @@ from pydantic import (
 )
 
 from replication.data.settings import names, setting
+from replication.running.initial import check_here
 from replication.study.networks import network
 
 INJECTED = "# Parameters"
 """first line of the cell in which papermill passes what `-p` gives"""
+OF_PAPERMILL = ("PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH")
+"""what papermill passes where it is asked to (`--inject-paths`): no parameters of a page"""
 
 
 class Parameters(BaseModel):
@@ -35,6 +38,7 @@ class Parameters(BaseModel):
     def _known(cls, text: str, field: ValidationInfo) -> str:
         for name in names(text):
             {"settings": setting, "networks": network}[field.field_name](name)
+        check_here(**{"settings": (), "networks": (), field.field_name: names(text)})
         return text
 
 
@@ -58,6 +62,7 @@ def parameters(namespace: Mapping[str, object]) -> Parameters:
     asked = {name for name, value in namespace.items() if isinstance(value, plain)}
     if isinstance(cells := namespace.get("In"), list):
         asked = {*Parameters.model_fields, *_injected(cells)}
+    asked -= set(OF_PAPERMILL)
     given = {name: namespace[name] for name in namespace if name in asked and not name.startswith("_")}
     try:
         return Parameters(**given)

@@ -91,7 +91,8 @@ class Scoreboard:
                     "claim": said,
                     "verdict": judgements.evidence(badge(r["verdict"]), r["id"]),
                     "tier": r["tier"] or "",
-                    "number": r["number"] + (f"<br><small>{r['why']}</small>" if plain and r["verdict"] == UNDECIDED else "")
+                    "number": r["number"]
+                    + (f"<br><small>{r['why']}</small>" if plain and r["verdict"] == UNDECIDED else "")
                     if r["number"]
                     else r["why"],
                     "reservations": qualifiers,

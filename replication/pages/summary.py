@@ -31,7 +31,9 @@ class Summary:
             found = (judgements.number_of(j.claim, h.lead) if h.lead else "") or h.reason
             where = f", tier *{h.tier}*, {cell_phrase(h.lead.cell)}" if h.lead else ""
             part = f", {h.part}" if h.part else ""
-            lines.append(f"- **[{j.claim.title}]({j.claim.id}.html){part}**: {h.word}{where}. {found[0].upper()}{found[1:]}.")
+            lines.append(
+                f"- **[{j.claim.title}]({j.claim.id}.html){part}**: {h.word}{where}. {found[0].upper()}{found[1:]}."
+            )
         return Markdown("\n".join(lines))
 
     def scope(self) -> Markdown:

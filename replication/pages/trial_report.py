@@ -30,7 +30,9 @@ def make(folder: Path) -> Path:
             kernel_name="python3",
             progress_bar=False,
             cwd=str(folder),
-            extra_arguments=["--log-level=ERROR"],  # else the kernel warns of its own transport
+            extra_arguments=[
+                "--log-level=CRITICAL"
+            ],  # else the kernel tells of its transport, and of its own end as of an error
         )
     except papermill.PapermillExecutionError as error:
         raise RuntimeError(f"the page could not be made: {error.ename}: {error.evalue}") from error

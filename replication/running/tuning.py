@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 from replication.files import write
+from replication.paths import is_checkout
 from replication.results.store import Store
 from replication.run import Run
 from replication.running.local import key_of
@@ -49,11 +50,14 @@ class Search:
     """the best so far; settled when the grid grows no more"""
 
     @classmethod
-    def begin(cls, place: Place, arm: str) -> "Search":
-        """A search on the usual grid: it may grow three times, once where all layers of a large network are trained."""
+    def begin(cls, place: Place, arm: str, seeds: int | None = None) -> "Search":
+        """A search on the usual grid: it may grow three times, once where all layers of a large network are trained.
+
+        On the pilot seeds, or the first so many.
+        """
         network = network_of(place.network)
         times = 1 if network.init == "imagenet" and network.trained == "all" else 3
-        return cls(place, arm, grid_of(place.network), pilot_seeds(place.network), times)
+        return cls(place, arm, grid_of(place.network), range(seeds) if seeds else pilot_seeds(place.network), times)
 
     def runs(self) -> list[Run]:
         """The pilots of the grid as it is."""
@@ -79,13 +83,18 @@ def pilot_scores(store: Store, runs: Iterable[Run]) -> dict[Run, Score]:
 
 
 def tune(
-    pairs: Iterable[tuple[Place, str]], store: Store, carry_out: Callable[[Sequence[Run]], object]
+    pairs: Iterable[tuple[Place, str]],
+    store: Store,
+    carry_out: Callable[[Sequence[Run]], object],
+    seeds: int | None = None,
 ) -> tuple[list[Search], list[Search]]:
     """Choose the rate of every (place, arm) and return the searches that are settled, and those that are not.
 
+    On the pilot seeds, or on the first so many `seeds`.
+
     `carry_out` trains those runs that the store lacks; where it stops early (a time budget), what is whole is settled.
     """
-    searching = [Search.begin(place, arm) for place, arm in pairs]
+    searching = [Search.begin(place, arm, seeds) for place, arm in pairs]
     settled: list[Search] = []
     while searching:
         wanted = [run for search in searching for run in search.runs()]
@@ -120,10 +129,11 @@ def write_rates(settled: Iterable[Search], path: Path) -> None:
 
 
 def write_all_rates(settled: Iterable[Search], planned: Collection[tuple[Place, str]]) -> list[Path]:
-    """Add the rates that a claim plans to the published file, others to this machine's own; the files written."""
+    """Add the rates that a claim plans to the published file of a checkout, others to this machine's own; the files written."""
     files: dict[Path, list[Search]] = {}
     for search in settled:
-        path = rates.published_rates() if (search.place, search.arm) in planned else rates.own_rates()
+        of_book = is_checkout() and (search.place, search.arm) in planned
+        path = rates.published_rates() if of_book else rates.own_rates()
         files.setdefault(path, []).append(search)
     for path, searches in files.items():
         write_rates(searches, path)

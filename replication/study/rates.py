@@ -124,7 +124,11 @@ def _read(path: Path, changed: int) -> dict[str, dict[str, dict[str, float]]]:
             raise ValueError("a place without arms")
         if unknown := found.keys() - {"grid", "wide", "tried", "ends", "sha256"}:
             raise ValueError(f"{min(unknown)!r} is no part of such a file")
+        tried = found.get("tried", {})
+        if not all(isinstance(rates, list) and rates for arms in tried.values() for rates in arms.values()):
+            raise ValueError("an arm without the rates that were tried for it")
         rates = [rate for kind in ("grid", "wide") for arms in found[kind].values() for rate in arms.values()]
+        rates += [rate for arms in tried.values() for of in arms.values() for rate in of]
         if bad := [
             rate for rate in rates if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < 1e3
         ]:

@@ -17,7 +17,7 @@ from replication.data.settings import Setting
 from replication.data.settings import setting as setting_of
 from replication.data.sources import Source
 from replication.data.splits import framed
-from replication.files import whole
+from replication.files import sha256_of, verify, whole
 from replication.paths import home
 from replication.run import Run
 from replication.training.heads import build
@@ -28,6 +28,8 @@ FORMAT = 1
 """raised by hand when features change on purpose; part of every key"""
 BLOCK = 512
 """images whose features are written at a time: what a kill costs at the most"""
+SUM = "features.sha256"
+"""file of a block that holds the SHA-256 of its features"""
 MEAN, LARGEST = 0, 1
 """the two poolings, in their order on the disk"""
 
@@ -126,15 +128,30 @@ class Features:
         return self._opened[key]
 
     def missing(self, labels: Iterable[int]) -> Iterator[tuple[int, int]]:
-        """Blocks (label, number) of the images of some labels that are not there, or not whole."""
-        for label in sorted(labels):
-            for block in range(-(-int(self.data.counts[label]) // BLOCK)):
-                try:
-                    there = self._open(label, block).shape[2] == len(self.members(label, block))
-                except (OSError, ValueError):
-                    there = False
-                if not there:
-                    yield label, block
+        """Blocks (label, number) of the images of some labels that are not there, or not as they were written."""
+        wanted = [
+            (label, block) for label in sorted(labels) for block in range(-(-int(self.data.counts[label]) // BLOCK))
+        ]
+        unsure = [] if self._as_written(wanted) else wanted
+        for label, block in wanted:
+            try:
+                there = self._open(label, block).shape[2] == len(self.members(label, block))
+            except (OSError, ValueError):
+                there = False
+            if not there or (label, block) in unsure and not self._as_written([(label, block)]):
+                yield label, block
+
+    def _as_written(self, blocks: Iterable[tuple[int, int]]) -> bool:
+        """Whether blocks have the sums that were written with them; those of an earlier version have none."""
+        folders = [self._block_folder(*block) for block in blocks]
+        try:
+            verify(
+                {f / "features.npy": (f / SUM).read_text() for f in folders if (f / SUM).is_file()},
+                "it is computed again",
+            )
+        except ValueError:
+            return False
+        return True
 
     def compute(self, body: nn.Module, label: int, block: int, device: str = "cpu") -> int:
         """Compute a block and write it; its number of images. OSError where there is no room."""
@@ -148,6 +165,7 @@ class Features:
         self._opened.pop((label, block), None)
         with whole(self._block_folder(label, block)) as folder:
             np.save(folder / "features.npy", found)
+            (folder / SUM).write_text(sha256_of(folder / "features.npy"))
         return len(images)
 
     def rows(self, view: int, numbers: np.ndarray, head: str = "linear") -> np.ndarray:

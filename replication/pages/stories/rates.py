@@ -1,25 +1,39 @@
 """Minority F1 against the learning rate: on seeds of its own, and on the pilots that chose the rates."""
 
 import pandas as pd
+from IPython.display import HTML
 
 from replication.claims import registry
 from replication.data.settings import names
 from replication.pages import figures
-from replication.pages.names import arm_label, cell_phrase
+from replication.pages.names import arm_label, cell_label, cell_phrase
 from replication.pages.picture import Picture
 from replication.pages.selection import Missing, Selection, pilots, published_rows
 from replication.pages.stories.pair import ADJUSTED, HERO
+from replication.pages.tables import table_html
 from replication.pages.words import number, rate_text
+from replication.results import published
+from replication.run import CONFIRMATORY
+from replication.study.design import PAIR, Cell, pilot_runs
+from replication.study.rates import LADDER, Place
 
 
-def profile(page) -> Picture:
-    """Minority F1 against the learning rate on the page's images, on confirmatory seeds; a page never trains these."""
+def profile(page) -> Picture | HTML:
+    """Minority F1 against the learning rate on the page's images, on confirmatory seeds; a page never trains these.
+
+    On images that were asked for and have no such profile: from their own published pilots.
+    """
     settings, networks = names(page.parameters.settings), names(page.parameters.networks)
     planned = [
         c
         for c in registry.plan("rate_profile").cells
         if (not settings or c.setting in settings) and (not networks or c.network in networks)
     ]
+    if not planned and page.single and page.name != "rate_profile":
+        try:
+            return pilot_picture(page.lead.setting, page.lead.network)
+        except Missing:
+            return _validated(page.lead)
     if not planned:
         raise Missing("no rate profile is planned for these images and networks")
     selection = Selection(registry.plan("rate_profile"), planned, published_rows(tuple({c.setting for c in planned})))
@@ -34,6 +48,23 @@ def pilot_picture(setting: str, network: str, arms: tuple[str, ...] = ("plain", 
     """The same from the published pilots, which chose the rates; Missing where there are none."""
     part = pilots([name.partition(" · ")[0] for name in arms], setting, network)
     return _picture(part, cell_phrase((setting, network)), "pilot seeds", arms)
+
+
+def _validated(cell: Cell) -> HTML:
+    """The pilots of a cell of which only validation scores are published: these by rate, as a table; Missing if none."""
+    place, found = Place(cell.setting, cell.network), published.pilots((cell.setting,))
+    means = {}
+    for arm in PAIR:
+        wanted = pd.DataFrame(map(vars, pilot_runs(place, arm, LADDER, range(CONFIRMATORY))))
+        here = found.merge(wanted, on=list(wanted.columns)).groupby("learning_rate")["validation_f1_macro"]
+        if len(here):
+            means[arm_label(arm)] = here.agg(lambda d: f"{number(d.mean())} ({len(d)})")
+    if not means:
+        raise Missing(f"no pilot runs are published for {cell_label(cell)}")
+    rows = pd.DataFrame(means).sort_index().fillna("").rename_axis("learning rate").reset_index()
+    rows["learning rate"] = rows["learning rate"].map(rate_text)
+    caption = f"Pilots on {cell_phrase(cell)}: mean macro F1 on validation images (seeds), by which rates are chosen"
+    return HTML(table_html(rows, caption))
 
 
 def _picture(part: pd.DataFrame, phrase: str, seeds: str, arms: tuple[str, ...] = HERO) -> Picture:
