@@ -4,6 +4,7 @@ import functools
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -109,6 +110,12 @@ def test_api_pages_document_every_module_on_its_rooms_page(pages):
     for name in (".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths):
         room = f"_{name.split('.')[1]}" if name.count(".") > 1 else ""
         assert f"module-{name}" in pages[f"api{room}.html"].ids
+
+
+def test_a_caption_stands_under_its_image_alone(html):
+    for path in html.glob("*.html"):
+        figures = re.findall(r"<figure.*?</figure>", path.read_text(), re.DOTALL)
+        assert all("<img" in figure for figure in figures), path.name
 
 
 def test_every_image_has_alt_text(pages):

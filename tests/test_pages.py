@@ -1,18 +1,22 @@
 """What pages show: the cells that are complete, the others as a sentence, one look and one form of numbers everywhere."""
 
+import io
 import json
 import re
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
+from PIL import Image
 
 from replication.claims import registry
 from replication.claims.claim import NOT_RUN, WORDS, Claim
 from replication.claims.judge import plan_frame
 from replication.claims.tiers import TIERS
-from replication.pages import names, notebooks, style, words
+from replication.pages import names, notebooks, picture, style, words
 from replication.pages.figures import ladder, readout_names, scores
 from replication.pages.front import Front
 from replication.pages.judgements import focus, number_of
@@ -551,3 +555,25 @@ def test_a_page_is_executed_when_something_that_it_is_made_from_has_changed(tmp_
     base = tmp_path / "book" / "base.ipynb"
     base.write_text(base.read_text().replace('"base"', '"other"'))
     assert run(changed=True) == ["base", "status"]
+
+
+def test_a_verdicts_colour_survives_the_small_palette():
+    """Few dots have it among many of other colours: it must not become another verdict's."""
+    arms = [look.colour for look in style.LOOKS.values()][:8]
+    fig, ax = plt.subplots(figsize=(6, 8))
+    rng = np.random.default_rng(0)
+    for k, colour in enumerate(arms):
+        ax.scatter(rng.random(200), rng.random(200) + k, color=colour, alpha=0.4, s=9)
+    for k, verdict in enumerate(style.VERDICTS.values()):
+        ax.scatter([0.2 * k], [4], color=verdict.colour, s=80, zorder=5)
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=110, facecolor="white")
+    plt.close(fig)
+    before, after = (
+        np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).reshape(-1, 3).astype(int)
+        for png in (buffer.getvalue(), picture.smaller(buffer.getvalue()))
+    )
+    for word, verdict in style.VERDICTS.items():
+        exact = np.round(255 * np.array(to_rgb(verdict.colour)))
+        there = (before == exact).all(1)
+        assert there.sum() > 20 and np.abs(after[there] - exact).max() <= 16, word

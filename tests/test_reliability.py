@@ -67,8 +67,8 @@ def test_what_went_wrong_is_said(page):
 def test_the_goals_are_judged_by_the_largest_store(page):
     assert page.measured("reproduced", "seconds") == {10_000: 2.0, 1_000_000: 101.0}
     said = page.goals().data
-    assert said.startswith("With 1,000,000 rows, within the goal: 1.1 GB of memory (goal 2) and 4.0 kB a row")
-    assert "beyond it: 101 s of `reproduced` (goal 60)" in said
+    assert said.startswith("With 1,000,000 rows, within the goal: 1.1 GB of memory (goal 2 GB) and 4.0 kB a row")
+    assert "beyond it: 101 s of `reproduced` (goal 60 s)" in said
     assert '<th scope="col">1,000,000 rows</th>' in page.store().data and "101.0" in page.store().data
 
 
@@ -86,9 +86,9 @@ def test_the_model_is_that_of_the_page(page):
 
 
 def test_pages_beyond_the_goal_are_counted(page):
-    assert "1 of 1 pages use no more" in page.pages_goal().data
+    assert "1 of 1 pages keep to it" in page.pages_goal().data
     page.scale["pages"]["measured"].append({"page": "scoreboard", "seconds": 20.0, "cpu": 11.0})
-    assert "1 of 2 pages use no more" in page.pages_goal().data and "11 s" in page.pages_goal().data
+    assert "1 of 2 pages keep to it" in page.pages_goal().data and "11 s" in page.pages_goal().data
 
 
 def test_the_recorded_measurements_can_be_shown():

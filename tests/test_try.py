@@ -402,7 +402,7 @@ def test_own_sets_on_other_verbs(there, capsys, made_up, monkeypatch):
 def test_a_page_is_told_where_the_images_lie_from_where_it_was_asked(there, monkeypatch):
     (there / "work" / "own.pt").touch()
     passed = []
-    monkeypatch.setattr("replication.pages.notebooks.execute", lambda *a: passed.append(a[-1]))
+    monkeypatch.setattr("replication.pages.notebooks.execute", lambda *a: passed.append(a[4]))
     name, networks = json.dumps(["folder:../my wall, north@40", "digits"]), "simple_cnn:own.pt,mlp"
     assert cli.main(["execute", "base", "-p", "settings", name, "-p", "networks", networks, "-p", "seeds", "0"]) == 0
     given = dict(zip(passed[0][1::3], passed[0][2::3]))
