@@ -447,7 +447,11 @@ def test_tune_writes_what_the_pilots_choose(capsys, own_store, tmp_path, monkeyp
                 for run in design.pilot_runs(rates.Place("digits", network), arm, rates.LADDER, range(10)):
                     store.add(made_up(run, validation_f1_macro=1 - abs(run.learning_rate - rate)))
     command = ["tune", "base", "generality", "--settings", "digits", "--arms", "plain,final_bn", "--device", "cpu"]
+    before = published_file.read_bytes()
     assert cli.main([*command, "--networks", "logistic,mlp"]) == 0
+    assert published_file.read_bytes() == before
+    assert capsys.readouterr().out == "4 published learning rates are kept; --again chooses them anew\n"
+    assert cli.main([*command, "--networks", "logistic,mlp", "--again"]) == 0
     written = json.loads(published_file.read_text())
     assert written["grid"] == chosen | {f"digits/{network}": top for network in ("logistic", "mlp")}
     assert written["tried"]["digits/mlp"] == {

@@ -64,6 +64,7 @@ def tune(a: argparse.Namespace) -> None:
     from replication.running.initial import check_here
     from replication.study.arms import arm as arm_of
     from replication.study.design import pilot_seeds
+    from replication.study.rates import is_published
 
     check_within(1, CONFIRMATORY, seeds=a.seeds)  # pilot seeds end where the confirmatory ones begin
     check_within(*WORKERS, workers=a.workers)
@@ -83,6 +84,11 @@ def tune(a: argparse.Namespace) -> None:
         raise ValueError(
             "no learning rates are wanted there: name claims, settings and networks, such as base on digits"
         )
+    if not a.again and (kept := [(place, arm) for place, arm in wanted if is_published(place, arm)]):
+        wanted = [pair for pair in wanted if pair not in kept]
+        print(f"{len(kept)} published learning rates are kept; --again chooses them anew")
+    if not wanted:
+        return
     with _store(a.out) as store:
         train = local.within(a.time_budget, store, a.device, a.workers, a.engine)
         _announce([run for place, arm in wanted for run in tuning.Search.begin(place, arm, a.seeds).runs()], store, a)

@@ -169,6 +169,11 @@ def learning_rate(place: Place, arm: str, kind: str = "own") -> float:
     raise NoRate(place, name)
 
 
+def is_published(place: Place, arm: str) -> bool:
+    """Whether the published file has a rate of its own for an arm at a place: runs rest on it."""
+    return arm in rates_in(published_rates()).get("grid", {}).get(place.name, {})
+
+
 def at_grid_end(place: Place, arm: str) -> bool:
     """Whether an arm's best rate is at an end of the rates that were tried there."""
     for where in (place.name, place.source):
