@@ -128,10 +128,10 @@ class AdvicePage:
             )
             for arm in (a for a in s if a.startswith(UNTUNED)):
                 n = len(s[arm])  # its seeds are the first of the pair's
-                fixed.append(f"{estimate(s[arm] - best[:n])} on {name} at {arm.rpartition(' ')[2]}")
+                fixed.append(((s[arm] - best[:n]).mean(), f"on {name} at learning rate {arm.rpartition(' ')[2]}"))
         rest = (
-            f"With the shift at −0.4 and an untuned rate, its macro F1 differs from the "
-            f"better of those two by {listed(fixed)}."
+            f"With the shift at −0.4 and an untuned rate, its macro F1 differs from the better of those two by "
+            f"{signed(min(fixed)[0])} ({min(fixed)[1]}) to {signed(max(fixed)[0])} ({max(fixed)[1]}), in {len(fixed)} comparisons."
             if fixed
             else "*Not run yet.*"
         )
@@ -151,7 +151,7 @@ class AdvicePage:
         worse = [c for c in contests if not c.noninferior]
         if not worse:
             return ""
-        where = [f"{signed(c.d.mean())} on {cell_phrase((c.setting, c.network))} at {rate_text(c.rate)}" for c in worse]
+        where = [f"{signed(c.d.mean())} on {cell_phrase((c.setting, c.network))} at learning rate {rate_text(c.rate)}" for c in worse]
         return (
             f" **It does not suffice everywhere**: in {len(worse)} of {len(contests)} comparisons with the best of all tuned "
             f"remedies it is not shown to be within {MARGIN} macro F1 ({listed(where)}; [How much tuning?](tuning.html))."
@@ -160,7 +160,7 @@ class AdvicePage:
     def _rate(self) -> str:
         """What the law says of the learning rate."""
         at = {lr: law.predicted(Run(final_norm="bn", learning_rate=lr)).shift for lr in (1e-3, 3e-3, 1e-2, 3e-2)}
-        said = listed([f"{number(shift)} at {rate_text(lr)}" for lr, shift in at.items()])
+        said = listed([f"{number(shift)} nats at {rate_text(lr)}" for lr, shift in at.items()])
         return (
             "**Otherwise choose the rate by the shift that it gives.** The [law](law.html) says how far the threshold moves. "
             f"With Adam, 10 epochs of 1010 images and batches of 64 it moves by {said}."
