@@ -35,7 +35,7 @@ from replication.results import published
 from replication.results.store import Store, default_path
 from replication.run import Run
 from replication.running import frozen, trial, trial_files, tuning
-from replication.running.expectation import expected
+from replication.running.expectation import ALIKE, expected, in_words
 from replication.running.initial import make
 from replication.running.local import carry_out_all, key_of
 from replication.running.pretraining import save
@@ -272,6 +272,21 @@ def test_expected_time_is_that_of_runs_alike(own_store, made_up):
         store.add(made_up(runs[1], seconds=4.0))
         assert expected(runs, store, "cpu", 1) == 18.0 == 2 * expected(runs, store, "cpu", 2)
         assert expected([*runs, Run(network="mlp")], store, "cpu", 1) is None
+        assert in_words(runs, store, "cpu", 1) == ", about 18 s on this machine"
+
+
+def test_how_long_published_runs_took_is_said_where_this_machine_knows_nothing(tmp_path):
+    known = Run(setting="digits", learning_rate=1e-2, final_norm="bn", seed=100)
+    rows = published.read(("digits",))
+    rows = rows[(rows["readout"] == "as_trained") & (rows["network"] == "simple_cnn")]
+    like = rows[(rows[list(ALIKE)] == pd.Series({name: getattr(known, name) for name in ALIKE})).all(axis=1)]
+    with Store(tmp_path / "s.sqlite") as store:
+        said = in_words([known, known], store, "cpu")
+        assert (
+            said
+            == f"; such runs took {2 * like['seconds'].mean():.0f} s of one core or device where they were published"
+        )
+        assert in_words([dataclasses.replace(known, n_minority=7)], store, "cpu") == ""
 
 
 # --- From a folder to a page ----------------------------------------------------------------------

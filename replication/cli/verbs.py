@@ -21,7 +21,7 @@ def _announce(wanted: list, store, a: argparse.Namespace) -> None:
     from replication.running import expectation, local
 
     if sys.stderr.isatty() and (todo := local.missing(wanted, store)):
-        time = expectation.in_words(expectation.expected(todo, store, local.device_of(a.device), a.workers))
+        time = expectation.in_words(todo, store, local.device_of(a.device), a.workers)
         print(f"{len(todo)} of {len(wanted)} trainings are to be done{time}", file=sys.stderr, flush=True)
 
 

@@ -131,7 +131,8 @@ class AdvicePage:
                 fixed.append(((s[arm] - best[:n]).mean(), f"on {name} at learning rate {arm.rpartition(' ')[2]}"))
         rest = (
             f"With the shift at −0.4 and an untuned rate, its macro F1 differs from the better of those two by "
-            f"{signed(min(fixed)[0])} ({min(fixed)[1]}) to {signed(max(fixed)[0])} ({max(fixed)[1]}), in {len(fixed)} comparisons."
+            f"{signed(min(fixed)[0])} ({min(fixed)[1]}) to {signed(max(fixed)[0])} ({max(fixed)[1]}), "
+            f"in {len(fixed)} comparisons."
             if fixed
             else "*Not run yet.*"
         )
@@ -151,7 +152,10 @@ class AdvicePage:
         worse = [c for c in contests if not c.noninferior]
         if not worse:
             return ""
-        where = [f"{signed(c.d.mean())} on {cell_phrase((c.setting, c.network))} at learning rate {rate_text(c.rate)}" for c in worse]
+        where = [
+            f"{signed(c.d.mean())} on {cell_phrase((c.setting, c.network))} at learning rate {rate_text(c.rate)}"
+            for c in worse
+        ]
         return (
             f" **It does not suffice everywhere**: in {len(worse)} of {len(contests)} comparisons with the best of all tuned "
             f"remedies it is not shown to be within {MARGIN} macro F1 ({listed(where)}; [How much tuning?](tuning.html))."

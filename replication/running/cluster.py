@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from replication import files
 from replication.data.settings import setting as setting_of
 from replication.limits import check_known
@@ -130,8 +128,7 @@ class Driver:
                     running[remote.remote(luggage, group[0], *block, self.device)] = block
                 for ref in self.ray.wait(list(running), timeout=0.5)[0] if running else ():
                     label, block = running.pop(ref)
-                    with files.whole(features.folder / f"{label}-{block}") as folder:
-                        np.save(folder / "features.npy", self.ray.get(ref))
+                    features.keep(label, block, self.ray.get(ref))
             found.append(features.folder)
         return found
 

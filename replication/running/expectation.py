@@ -39,8 +39,28 @@ def expected(runs: Sequence[Run], store: Store, device: str, workers: int | None
     return sum(fmean(took[_form(run)]) for run in runs) / ((workers or cores()) if device == "cpu" else 1)
 
 
-def in_words(seconds: float | None) -> str:
-    """The time as it is said behind a number of trainings; empty where it is not known."""
-    if seconds is None:
-        return ""
-    return f", about {f'{seconds:.0f} s' if seconds < 120 else f'{seconds / 60:.0f} minutes'} on this machine"
+def of_published(runs: Sequence[Run]) -> float | None:
+    """Seconds of one core or device that published runs like these took elsewhere, or None where none are like some."""
+    try:
+        from replication.results import published
+    except ImportError:  # training takes less than reading results
+        return None
+    rows = published.read(dict.fromkeys(run.setting for run in runs))
+    if not len(rows):
+        return None
+    took = rows[rows["readout"] == "as_trained"].groupby(list(ALIKE))["seconds"].mean()
+    forms = [_form(run) for run in runs]
+    return sum(float(took[form]) for form in forms) if set(forms) <= set(took.index) else None
+
+
+def in_words(runs: Sequence[Run], store: Store, device: str, workers: int | None = None) -> str:
+    """How long runs will take, as it is said behind their number: here, else what such runs took elsewhere."""
+    if seconds := expected(runs, store, device, workers):
+        return f", about {_time(seconds)} on this machine"
+    if seconds := of_published(runs):
+        return f"; such runs took {_time(seconds)} of one core or device where they were published"
+    return ""
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"

@@ -12,6 +12,7 @@ from replication.results.provenance import record
 from replication.results.store import Store
 from replication.run import FACTORS, Run
 from replication.running.certificate import Done
+from replication.running.expectation import in_words
 from replication.running.local import at_hand, carry_out_all, device_of
 
 
@@ -71,6 +72,7 @@ def _verify(
     chosen = random.Random(done.sample).sample(groups, min(cells, len(groups)))
     runs = [Run(**row) for _, part in chosen for row in part[list(FACTORS)].head(seeds).to_dict("records")]
     with tempfile.TemporaryDirectory() as scratch, Store(Path(scratch) / "store.sqlite") as store:
+        report(f"{len(runs)} runs are trained again{in_words(runs, store, device_of(device), workers)}")
         carry_out_all(runs, store, device, workers)
         fresh = results_frame(store.results())
     compared = done.compared = reproduction.compare(rows, fresh)

@@ -142,14 +142,11 @@ class Features:
                 yield label, block
 
     def _as_written(self, blocks: Iterable[tuple[int, int]]) -> bool:
-        """Whether blocks have the sums that were written with them; those of an earlier version have none."""
+        """Whether blocks are there with the sums that were written with them."""
         folders = [self._block_folder(*block) for block in blocks]
         try:
-            verify(
-                {f / "features.npy": (f / SUM).read_text() for f in folders if (f / SUM).is_file()},
-                "it is computed again",
-            )
-        except ValueError:
+            verify({f / "features.npy": (f / SUM).read_text() for f in folders}, "it is computed again")
+        except (OSError, ValueError):
             return False
         return True
 
@@ -162,11 +159,15 @@ class Features:
         views = [images, images[..., ::-1]] if self.mirrored else [images]
         body = body.to(where, memory_format=torch.channels_last).eval()
         found = np.stack([pooled(body, view, where, self.side) for view in views])
+        self.keep(label, block, found)
+        return len(images)
+
+    def keep(self, label: int, block: int, found: np.ndarray) -> None:
+        """Write a block, computed here or elsewhere, with its sum."""
         self._opened.pop((label, block), None)
         with whole(self._block_folder(label, block)) as folder:
             np.save(folder / "features.npy", found)
             (folder / SUM).write_text(sha256_of(folder / "features.npy"))
-        return len(images)
 
     def rows(self, view: int, numbers: np.ndarray, head: str = "linear") -> np.ndarray:
         """What a head sees of images (n,): mean values (n, F), or largest and mean ones (n, 2F) before fastai's."""
