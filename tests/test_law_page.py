@@ -93,7 +93,7 @@ def advised():
 def test_advice_is_five_sentences(advised):
     lines = advised.sentences().data.splitlines()
     assert [line[:2] for line in lines] == ["1.", "2.", "3.", "4.", "5."]
-    assert "−0.42 at 0.003" in lines[3]
+    assert "−0.42 nats at 0.003" in lines[3]
 
 
 def test_advice_without_results_says_so():
