@@ -133,7 +133,8 @@ def machine(content: dict) -> Markdown:
     )
 
 
-def _seconds(value: float) -> str:
+def short(value: float) -> str:
+    """A positive number to three digits, or whole from 100 on."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
@@ -152,8 +153,8 @@ def comparison(content: dict, workload: str) -> HTML:
                 f"{r['min']:.2f}\u2013{r['max']:.2f}" if r["size"] > 1 and name != "ours" else ""
                 for name, r in ratio.iterrows()
             ],
-            "cold, s": median["cell cold"].map(_seconds),
-            "warm, s": median["cell warm"].map(_seconds),
+            "cold, s": median["cell cold"].map(short),
+            "warm, s": median["cell warm"].map(short),
             "runs per hour": median["runs/hour"].map("{:,.0f}".format),
             "images/s": median["images/s"].map("{:,.0f}".format),
             "share of peak": [f"{100 * v:.0f}\u00a0%" if v >= 0.01 else "below 1\u00a0%" for v in median["share"]],

@@ -7,14 +7,11 @@ import pandas as pd
 from IPython.display import HTML, Markdown
 
 from replication.bench.derived import peaks
+from replication.bench.tables import short
 from replication.pages.tables import shown
 
 SEEDS = 60
 """of the pair whose whole time is held against fastai's, which trains two runs per seed"""
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 @dataclass(frozen=True)
@@ -28,10 +25,10 @@ class _Goal:
     def row(self) -> dict[str, str]:
         """What a reader sees of it."""
         v = self.values
-        spread = f" ({_short(v.min())}\u2013{_short(v.max())})" if len(v) > 1 else ""
+        spread = f" ({short(v.min())}\u2013{short(v.max())})" if len(v) > 1 else ""
         return {
             "goal: at least": f"{self.what}: {self.least:g}{self.unit}",
-            "measured": f"{_short(np.median(v))}{spread}{self.unit}" if len(v) else "not measured",
+            "measured": f"{short(np.median(v))}{spread}{self.unit}" if len(v) else "not measured",
             "met": ("yes" if np.median(v) >= self.least else "no") if len(v) else "",
         }
 

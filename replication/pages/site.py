@@ -128,9 +128,7 @@ def finish(app, error) -> None:
 def without_second_captions(app, doctree) -> None:
     """Keep a caption with its image: every output of a cell with a figure is wrapped as one, the links below it too."""
     for figure in list(doctree.findall(nodes.figure)):
-        if not any(figure.findall(nodes.image)) and not any(
-            "image/png" in str(n) for n in figure.findall(nodes.container)
-        ):
+        if not any(figure.findall(nodes.image)):
             figure.replace_self([n for n in figure.children if not isinstance(n, (nodes.caption, nodes.legend))])
 
 
