@@ -22,6 +22,7 @@ FINE_TUNE = "fine_tune"
 """fastai's recipe, see `training.optimizers`: a schedule of several rates, with an Adam of its own"""
 SCHEDULES = ("one_cycle", "constant", FINE_TUNE)
 OPTIMIZERS = ("adam", "adamw", "sgd")
+AUGMENTATIONS = ("setting", "none")
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,10 @@ class Run:
     """learning rate of the final norm's shift, as a multiple of `learning_rate`"""
     ghost_batch: int = 0
     """if not 0, the final norm takes its batch statistics over parts of so many images"""
+    label_smoothing: float = 0.0
+    """share of each label that is spread evenly over the classes (Szegedy et al. 2016, arXiv:1512.00567, section 7)"""
+    augmentation: str = "setting"
+    """`setting` (training images are flipped and shifted where the setting says so) or `none`"""
     split_seed: int = -1
     """if not negative, what the split follows from in place of `seed`, with which class is the minority where that varies"""
     seed: int = CONFIRMATORY

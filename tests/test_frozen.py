@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from replication.data.splits import framed, split
+from replication.data.splits import augmented, framed, split
 from replication.results.store import Store
 from replication.run import Run
 from replication.running import frozen as frozen_module
@@ -38,7 +38,7 @@ from replication.training.heads import (
     head_of,
 )
 from replication.training.loop import PRECISIONS
-from replication.training.losses import LOSSES, as_softmax, loss_of
+from replication.training.losses import LOSSES, SMOOTHED, as_softmax, loss_of
 from replication.training.readouts import learned, readouts
 from replication.training.schedules import schedule
 
@@ -176,6 +176,28 @@ def test_losses_side_by_side_equal_the_plain_loop():
 @pytest.mark.parametrize("norm", NORMS)
 def test_sigmoids_equal_the_plain_loop(norm):
     agree([small(final_norm=norm, output=output, shift=0.3) for output in ("sigmoid", "sigmoids")])
+
+
+@pytest.mark.parametrize("classes, setting", [(2, "digits"), (3, "digits/1v2")])
+def test_smoothed_labels_equal_the_plain_loop(classes, setting):
+    runs = [
+        small(setting=setting, final_norm=norm, loss=loss, label_smoothing=share)
+        for norm in ("none", "bn", "bn_before")
+        for loss in LOSSES
+        for share in (0.0, 0.1, 0.2)
+        if loss in SMOOTHED or not share
+    ]
+    agree(runs, classes=classes)
+
+
+def test_without_augmentation_there_is_one_view():
+    e = made_up(small())
+    assert e.mirrored is not None and len(e.train) == 2
+    run = small(setting="plantvillage/tomato@160", augmentation="none")
+    assert not augmented(run) and augmented(dataclasses.replace(run, augmentation="setting"))
+    assert not augmented(small())  # digits are not augmented at all
+    with pytest.raises(ValueError, match="unknown augmentation 'mixup': allowed are setting, none"):
+        augmented(small(augmentation="mixup"))
 
 
 @pytest.mark.parametrize("optimizer, decay", [("adam", 0.0), ("adamw", 0.1), ("sgd", 0.0), ("sgd", 0.1)])

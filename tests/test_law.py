@@ -119,3 +119,12 @@ def test_confidence_is_the_sigmoid_of_the_shift():
 def test_what_the_law_is_not_about_is_refused(run, words):
     with pytest.raises(ValueError, match=words):
         law.predicted(run)
+
+
+def test_zero_between_class_means_by_hand():
+    x = np.array([[1.0, 2.0], [1.0, 4.0], [1.0, 3.0], [3.0, 0.0]])  # the last is minority: deviations (1.5, -2.25)
+    assert law.predicted_zero(x, np.array([False, False, False, True])) == pytest.approx(-(1 - 3) / (3 - (1 - 3)))
+
+
+def test_features_that_tell_nothing_predict_no_zero():
+    assert np.isnan(law.predicted_zero(np.ones((6, 3)), np.arange(6) > 4))

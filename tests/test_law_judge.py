@@ -38,7 +38,7 @@ def noise(run):
     return 0.02 * np.sin(run.seed)
 
 
-def perfect(run, arm, cell):
+def perfect(id, run, arm, cell):
     """What a run gives if every prediction holds."""
     row = {
         "f1_minority": 0.8 + noise(run),
@@ -61,6 +61,8 @@ def perfect(run, arm, cell):
             "mean_log_odds_minority": shift + noise(run) + 0.01 * run.n_majority / run.n_minority,
             "confidence_train": law.confidence(shift) + noise(run) / 10,
         }
+    if run.final_norm == "bn" and id == "removed_zero":
+        row |= {"predicted_zero": 0.4, "mean_log_odds_majority": -1.6, "mean_log_odds_minority": 2.4}
     if arm == "centred":
         row |= {"f1_minority": 240 / 270 - (0.2 if cell.setting == "digits" else 0)}
     if arm in ("bn_shift_0", "final_bn_sigmoid"):
@@ -71,7 +73,9 @@ def perfect(run, arm, cell):
 @functools.cache
 def base(id):
     """The table in which every prediction holds, with the (run, arm, cell) of each row."""
-    rows = [{"key": i, **vars(run), **perfect(run, arm, cell)} for i, (run, (arm, cell)) in enumerate(runs(id).items())]
+    rows = [
+        {"key": i, **vars(run), **perfect(id, run, arm, cell)} for i, (run, (arm, cell)) in enumerate(runs(id).items())
+    ]
     return pd.DataFrame(rows), [(run, *about) for run, about in runs(id).items()]
 
 
@@ -85,7 +89,7 @@ def results(id, change=lambda run, arm, cell: {}, drop=lambda run, arm, cell: Fa
     table = table[[not drop(*entry) for entry in of]]
     readouts = (
         ("as_trained", "bn_removed", "logit_adjusted")
-        if id in ("fixed_shift", "matched_positives")
+        if id in ("fixed_shift", "matched_positives", "removed_zero")
         else ("as_trained",)
     )
     return pd.concat([table.assign(readout=name) for name in readouts], ignore_index=True)
@@ -153,6 +157,11 @@ WRONG = {
     "fixed_shift": lambda run, arm, cell: (
         {"f1_macro": 0.7} if here(cell) and run.shift == -0.4 and run.learning_rate == 1e-3 else {}
     ),
+    "removed_zero": lambda run, arm, cell: (
+        {"mean_log_odds_majority": -2.4, "mean_log_odds_minority": 1.6}
+        if here(cell) and run.learning_rate == 2e-3
+        else {}
+    ),
     "matched_positives": lambda run, arm, cell: {"cut": 90} if here(cell) and arm == "final_bn" else {},
 }
 
@@ -195,6 +204,25 @@ def test_shifts_at_the_margin():
     assert judged("optimizer", change=off(0.051)).word == law_judge.FAILED
     S = {c.what: c.S for c in judged("optimizer").checks}
     assert S["adamw 0.03"] == pytest.approx(2.258, abs=0.01) and S["sgd 0.01"] == pytest.approx(0.753, abs=0.01)
+
+
+def test_one_run_whose_classes_lie_alike_moves_no_median():
+    def alike(run, arm, cell):
+        return {"mean_log_odds_majority": -1.6, "mean_log_odds_minority": -1.6001} if run.seed == 107 else {}
+
+    found = judged("removed_zero", change=alike)
+    assert found.word == law_judge.PASSED and all(c.low == c.observed == c.high == 0.4 for c in found.checks)
+
+
+def test_interval_of_a_median_is_of_the_values_that_the_binomial_gives():
+    rng, inside = np.random.default_rng(3), 0
+    for _ in range(2000):
+        found, low, high = law_rules._median(rng.exponential(size=20))
+        assert low < found < high
+        inside += low < np.log(2) < high
+    assert 0.95 < inside / 2000 < 0.97  # 0.9586 for the 6th and 15th of 20
+    x = np.arange(20.0)
+    assert law_rules._median(x) == (9.5, 5.0, 14.0)
 
 
 def test_the_best_remedy_is_the_one_compared_with():

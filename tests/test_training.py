@@ -256,6 +256,19 @@ def test_loss_is_its_formula(name):
     assert loss(LOGITS, loss=name) == pytest.approx(FORMULAS[name], rel=1e-12)
 
 
+@pytest.mark.parametrize("share", [0.05, 0.3])
+def test_smoothed_loss_is_its_formula(share):
+    every = log_softmax(LOGITS, 1)
+    of_all = {"cross_entropy": -every.mean(), "logit_adjusted": -log_softmax(LOGITS + np.log(COUNTS), 1).mean()}
+    for name, even in of_all.items():
+        wanted = (1 - share) * FORMULAS[name] + share * even
+        assert loss(LOGITS, loss=name, label_smoothing=share) == pytest.approx(wanted, rel=1e-12)
+    weights = 1 / COUNTS
+    even = -(every * weights).mean(1).sum() / weights[LABELS].sum()
+    wanted = (1 - share) * FORMULAS["class_weighted"] + share * even
+    assert loss(LOGITS, loss="class_weighted", label_smoothing=share) == pytest.approx(wanted, rel=1e-12)
+
+
 def test_sigmoid_losses_are_their_formula():
     p, hot = expit(LOGITS), np.eye(3)[LABELS]
     each = -(hot * np.log(p) + (1 - hot) * np.log(1 - p))
@@ -450,6 +463,11 @@ def test_oversample_draws_classes_and_their_images_equally():
         assert np.abs(each - wanted).max() < 6 * wanted**0.5
 
 
+def test_updates_at_a_constant_rate_are_the_first_of_a_longer_training():
+    few, more = (train(small(updates=n, schedule="constant", final_norm="bn")) for n in (3, 6))
+    assert few.updates == 3 and more.updates == 6 and (few.test[-1] == more.test[0]).all()
+
+
 # --- What is refused ------------------------------------------------------------------------------
 
 
@@ -464,6 +482,13 @@ def test_oversample_draws_classes_and_their_images_equally():
         ({"output": "tanh"}, "unknown output 'tanh': allowed are softmax, sigmoid, sigmoids"),
         ({"loss": "hinge"}, "unknown loss 'hinge': allowed are cross_entropy, class_weighted, focal,"),
         ({"loss": "focal", "output": "sigmoid"}, "loss 'focal' needs output 'softmax', found 'sigmoid'"),
+        ({"label_smoothing": 1.0}, "label_smoothing = 1 is no share: allowed are 0 to below 1"),
+        (
+            {"label_smoothing": 0.1, "loss": "focal"},
+            "label_smoothing = 0.1 needs output 'softmax' and a loss of cross_entropy, class_weighted, logit_adjusted",
+        ),
+        ({"label_smoothing": 0.1, "output": "sigmoids"}, "found 'sigmoids' and 'cross_entropy'"),
+        ({"augmentation": "mixup"}, "unknown augmentation 'mixup': allowed are setting, none"),
         ({"sampling": "smote"}, "unknown sampling 'smote': allowed are shuffle, oversample"),
         ({"schedule": "cosine"}, "unknown schedule 'cosine': allowed are one_cycle, constant"),
         ({"precision": "int8"}, "unknown precision 'int8': allowed are float32, tf32, bfloat16, float64"),

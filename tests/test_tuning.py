@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 from constructed import chosen
 
-from replication.claims.beyond import budgets, ghost, untuned
+from replication.claims.beyond import budgets, ghost, search, untuned
 from replication.claims.beyond import variance as crossed
 from replication.claims.law.runs import FIXED
 from replication.pages import spread, tuning
 from replication.pages.parameters import Parameters
 from replication.pages.tuning import TuningPage
 from replication.pages.whole import statement
-from replication.run import Run
+from replication.run import AUGMENTATIONS, Run
 
 TOMATO, SKIN = untuned.PLAN.cells[0], untuned.PLAN.cells[3]
 
@@ -150,6 +150,14 @@ def test_the_whole_says_no_more_than_what_passed():
     text = statement(Law(), page).data
     assert text.startswith("Why the layer acts as it does is not known yet")
     assert "in 2 of 4 comparisons; not at every rate on skin lesions, 160 px · " in text
+
+
+def test_the_wider_search_draws_every_value():
+    found = search.configurations(200)
+    assert found[:20] == search.configurations() and len({str(c) for c in found}) == 200
+    for name, values in (("label_smoothing", search.SMOOTHING), ("augmentation", AUGMENTATIONS)):
+        counts = [sum(c[name] == value for c in found) for value in values]
+        assert min(counts) > 0.6 * 200 / len(values), (name, counts)
 
 
 def test_every_configuration_differs_and_stays_in_its_range():

@@ -125,10 +125,11 @@ def predicted(run: Run) -> Trajectory:
         raise ValueError(
             f"the law is about a trained shift ({', '.join(SHIFTED)}): found final norm {run.final_norm!r}"
         )
-    if (run.loss, run.sampling) != ("cross_entropy", "shuffle") or run.output == "sigmoids":
+    usual = (run.loss, run.sampling, run.label_smoothing) == ("cross_entropy", "shuffle", 0)
+    if not usual or run.output == "sigmoids":
         raise ValueError(
-            "the law is about cross-entropy on shuffled images, softmax or one sigmoid logit: found "
-            f"{run.output}, {run.loss}, {run.sampling}"
+            "the law is about cross-entropy on shuffled images and labels as they are, softmax or one sigmoid logit: found "
+            f"{run.output}, {run.loss}, {run.sampling}, label smoothing {run.label_smoothing:g}"
         )
     counts = training_counts(run)
     updates = run.updates or run.epochs * (sum(counts) // run.batch_size)
@@ -141,6 +142,24 @@ def predicted(run: Run) -> Trajectory:
         shift_rate=run.shift_rate,
         one_logit=run.output == "sigmoid",
     )
+
+
+def predicted_zero(features: Floats, minority: NDArray[np.bool_]) -> float:
+    """Where zero lies between the class means of the raw log-odds: 0 at the majority's mean, 1 at the minority's.
+
+    Raw log-odds are those of a linear layer on features (n, F) that was trained behind a BatchNorm with Adam, read
+    without it; `minority` (n,) says which training images are minority. Taken is that a batch's gradient is the sum of
+    x - mean over its minority images alone, since a BatchNorm cancels what all images share, and that Adam divides the
+    mean of these by their root mean square, feature by feature. That is the direction of the weights; their size cancels.
+    What it leaves out: initial weights, the spread of the majority, and that a minority once told apart pulls less.
+    NaN where no feature tells the classes apart.
+    """
+    x = np.asarray(features, float)
+    deviations = x[minority] - x.mean(0)
+    size = np.sqrt((deviations**2).mean(0))
+    weights = np.divide(deviations.mean(0), size, out=np.zeros_like(size), where=size > 0)
+    majority, rare = (weights @ x[which].mean(0) for which in (~minority, minority))
+    return float(-majority / (rare - majority)) if rare > majority else float("nan")
 
 
 def training_counts(run: Run) -> tuple[int, ...]:

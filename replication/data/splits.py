@@ -12,7 +12,8 @@ from replication.data.loading import load
 from replication.data.settings import Setting, setting
 from replication.data.sizes import fitted, members
 from replication.data.sources import PARTS, Source
-from replication.run import Run, entropy
+from replication.limits import check_known
+from replication.run import AUGMENTATIONS, Run, entropy
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,12 @@ def framed(images: np.ndarray) -> np.ndarray:
     return images
 
 
+def augmented(run: Run) -> bool:
+    """Whether a run's training images are flipped and shifted. ValueError for an unknown `augmentation`."""
+    check_known("augmentation", run.augmentation, AUGMENTATIONS)
+    return setting(run.setting).augment and run.augmentation == "setting"
+
+
 def split(run: Run) -> Split:
     """Images and labels of every part of a run. Errors: as `indices` and `setting`."""
     s = setting(run.setting)
@@ -159,4 +166,4 @@ def split(run: Run) -> Split:
         return Part(framed(images) if s.border else images, labels)
 
     parts = (part(chosen[name]) for name in ("train", "validation", "test"))
-    return Split(*parts, s.minority_classes, data_digest(run.setting), s.augment)
+    return Split(*parts, s.minority_classes, data_digest(run.setting), augmented(run))

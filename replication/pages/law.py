@@ -45,6 +45,7 @@ TITLES = {
     "centred_features": "Centred features instead of the layer",
     "fixed_shift": "A fixed shift needs no tuning",
     "matched_positives": "Plain at as many positives",
+    "removed_zero": "Where zero lies once the layer is removed",
 }
 """prediction -> what readers call it"""
 _LIKE = {PASSED: REPLICATED, FAILED: CONTRADICTED, NOT_RUN: NOT_RUN, UNDECIDABLE: NOT_ASSESSABLE}

@@ -27,6 +27,8 @@ _FACTORS = {
     "shift": ("number", "nats", "fixed shift of `bn_fixed_shift`, minority minus majority"),
     "shift_rate": ("number", "", "learning rate of the final norm's shift, in learning rates"),
     "ghost_batch": ("integer", "images", "if not 0, images over which the final norm takes its batch statistics"),
+    "label_smoothing": ("number", "", "share of each label that is spread evenly over the classes"),
+    "augmentation": ("string", "", "`setting`: flips and shifts where the setting has them, or `none`"),
     "split_seed": ("integer", "", "if not negative, what the split follows from in place of the seed"),
     "seed": ("integer", "", "split, initial weights, batch order and augmentation follow from it; below 100: pilots"),
 }
@@ -57,6 +59,12 @@ _ABOUT = {
         "the same at thresholds tuned on other validation images; in results of this machine only",
     ),
     "learned_shift": ("number", "nats", "the final norm's learned shift, minority minus majority"),
+    "predicted_zero": (
+        "number",
+        "",
+        "where zero is predicted to lie between the class means of the raw log-odds, 0 at the majority's and 1 at the "
+        "minority's, from the features alone; of linear heads on frozen bodies",
+    ),
     "scale_majority": ("number", "", "the final norm's learned scale of the majority's logit"),
     "scale_minority": ("number", "", "the final norm's learned scale of the minority's logit"),
     "order": ("bytes", "", "one bit a test image, by falling log-odds of the minority: whether it is minority"),

@@ -18,6 +18,7 @@ FACT_TYPES = {
     "seconds": "float32",
     "validation_f1_macro": "float32",
     "learned_shift": "float32",
+    "predicted_zero": "float32",
     "scale_majority": "float32",
     "scale_minority": "float32",
 }

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from replication.analysis.law import predicted_zero
 from replication.data.loading import load
 from replication.data.settings import setting as setting_of
 from replication.data.sizes import fitted
-from replication.data.splits import data_digest, indices
+from replication.data.splits import augmented, data_digest, indices
 from replication.results.provenance import record
 from replication.results.store import Result, Store
 from replication.run import Run
@@ -38,7 +39,7 @@ SCORED = 16
 BODY = ("network", "init", "input_side")
 SHARED = (
     *("setting", *BODY, "head", "n_majority", "n_minority"),
-    *("batch_size", "epochs", "updates", "sampling", "precision"),
+    *("batch_size", "epochs", "updates", "sampling", "augmentation", "precision"),
 )
 """factors that runs trained at the same time share"""
 
@@ -81,7 +82,7 @@ def head_examples(run: Run, features: Features) -> tuple[Examples, Labels]:
     labels = {name: np.repeat(np.arange(len(classes)), list(map(len, classes))) for name, classes in drawn.items()}
     pixels = features.data.images.shape[-1]
     rows = functools.partial(features.rows, head=run.head)
-    made = examples(run, rows, parts, labels, s.minority_classes, pixels, s.augment)
+    made = examples(run, rows, parts, labels, s.minority_classes, pixels, augmented(run))
     digest = data_digest(run.setting)
     return made, Labels(labels["validation"], labels["test"], s.minority_classes, made.counts, digest)
 
@@ -94,7 +95,16 @@ def train_chunk(
     prepared = {seeds: head_examples(run, features) for seeds, run in of_seed.items()}
     seen_by = [prepared[run.seed, run.split_seed] for run in runs]
     outcomes = train_heads(runs, [made for made, _ in seen_by], device, tell)
+    zero = functools.cache(lambda seeds: predicted_zero(prepared[seeds][0].train[0], prepared[seeds][0].labels == 1))
+    for run, outcome in zip(runs, outcomes):
+        if removable(run) and len(prepared[run.seed, run.split_seed][0].counts) == 2 and not outcome.diverged:
+            outcome.facts["predicted_zero"] = zero((run.seed, run.split_seed))
     return [(run, labels, outcome) for run, (_, labels), outcome in zip(runs, seen_by, outcomes)]
+
+
+def removable(run: Run) -> bool:
+    """Whether `analysis.law.predicted_zero` is about a run: a softmax over a linear layer and the layer under study."""
+    return (run.head, run.final_norm, run.output) == ("linear", "bn", "softmax")
 
 
 def score_jobs(jobs: Sequence[Job], provenance: str) -> list[Result]:

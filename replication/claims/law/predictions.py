@@ -133,4 +133,20 @@ PREDICTIONS = (
         (),
         60,
     ),
+    Prediction(
+        "removed_zero",
+        "After training with the layer and without reading it, zero lies between the class means of the raw log-odds where the "
+        "features' class means alone put it: along each feature's mean deviation of the minority from all images, divided by "
+        "its root mean square, as Adam's first updates have it.",
+        "passes if in every cell and at every rate the median over seeds of where zero lies (0 at the majority's mean, 1 at "
+        "the minority's) is within 0.15 of the median of what is predicted",
+        (
+            ("plantvillage/tomato@160", "efficientnet_lite0:imagenet:head"),
+            ("plantvillage/tomato@160", "resnet_cntk:imagenet:head"),
+            ("plantvillage/pepper@160", "efficientnet_lite0:imagenet:head"),
+            ("cifar10/1v1", "resnet_cntk:imagenet:head"),
+            ("digits", "efficientnet_lite0:imagenet:head"),
+        ),
+        (("learning_rate", (2e-3, 2e-2)),),
+    ),
 )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binom
 
 from replication.analysis import statistics as st
 from replication.analysis.effects import INSIDE
@@ -214,6 +215,26 @@ def _matched(rows: pd.DataFrame) -> Iterator[Check]:
         yield _equivalent(key, "plain at the layer's number of positives", d)
 
 
+def _median(x: np.ndarray) -> tuple[float, float, float]:
+    """Median with the ends of its 95 % interval, which are two of the values (by the binomial distribution)."""
+    x = np.sort(x)
+    lowest = int(binom.ppf(0.025, len(x), 0.5)) - 1
+    return float(np.median(x)), float(x[max(lowest, 0)]), float(x[min(len(x) - 1 - lowest, len(x) - 1)])
+
+
+def _removed_zero(rows: pd.DataFrame) -> Iterator[Check]:
+    for key, part in _groups(rows, "level"):
+        names = "mean_log_odds_majority", "mean_log_odds_minority"
+        majority, minority = (_values(part, "final_bn", name, "bn_removed") for name in names)
+        predicted_at = _values(part, "final_bn", "predicted_zero")
+        if not len(predicted_at) or not np.isfinite(predicted_at + majority + minority).all():
+            continue
+        found, low, high = _median(-majority / (minority - majority))
+        expected, margin = float(np.median(predicted_at)), 0.15
+        holds = bool(abs(found - expected) <= margin)
+        yield Check(*key[:2], _level("rate", key[2]), expected, found, low, high, len(majority), margin, holds)
+
+
 def _nothing(rows: pd.DataFrame) -> Iterator[Check]:
     """The law gives the layer's F1 over the number of minority images, not that of plain: no gain can be derived."""
     yield from ()
@@ -232,5 +253,6 @@ CHECKS: dict[str, Callable[[pd.DataFrame], Iterator[Check]]] = {
     "centred_features": _centred,
     "fixed_shift": _fixed_shift,
     "matched_positives": _matched,
+    "removed_zero": _removed_zero,
 }
 """the rule of every prediction"""

@@ -134,6 +134,7 @@ DESIGNS: dict[str, Callable[[Cell], Iterator[Comparison]]] = {
     "centred_features": _over_rates("centred_features", ("final_bn", "centred")),
     "fixed_shift": _fixed_shift,
     "matched_positives": _matched,
+    "removed_zero": _over_rates("removed_zero", LAYER),
 }
 """the design of every prediction"""
 

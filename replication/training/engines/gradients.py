@@ -38,6 +38,9 @@ class LossGradient:
             self.offset = per_class(
                 lambda run, n: (n / n.sum()).log() if run.loss == "logit_adjusted" else torch.zeros_like(n)
             )
+        self.smoothing = None
+        if any(run.label_smoothing for run in flat):
+            self.smoothing = per_class(lambda run, n: torch.tensor([run.label_smoothing], dtype=dtype))
         if "focal" in losses:
             self.focal = per_class(lambda run, n: torch.tensor([run.loss == "focal"]))
         self.all_sigmoids = "softmax" not in outputs  # asked here once: a GPU would have to be waited for
@@ -52,10 +55,19 @@ class LossGradient:
         if self.all_sigmoids:
             return (torch.sigmoid(logits) - truth) / batch
         seen = logits if self.offset is None else logits + self.offset
-        gradient = torch.softmax(seen, 2) - truth
+        wanted = truth
+        if self.smoothing is not None:
+            wanted = torch.lerp(truth, torch.full_like(truth, 1 / outputs), self.smoothing)
+        gradient = torch.softmax(seen, 2) - wanted
         if self.weights is not None:
             weights = (self.weights * truth).sum(2, keepdim=True)
-            gradient *= weights * (batch / weights.sum(3, keepdim=True))
+            share = batch / weights.sum(3, keepdim=True)
+            if self.smoothing is None:
+                gradient *= weights * share
+            else:  # every class counts with its own weight
+                parts = self.weights * wanted
+                total = parts.sum(2, keepdim=True)
+                gradient = (gradient * total + wanted * total - parts) * share
         if self.focal is not None:
             log_p = (torch.log_softmax(seen, 2) * truth).sum(2, keepdim=True)
             p = log_p.exp()
