@@ -162,6 +162,9 @@ WRONG = {
         if here(cell) and run.learning_rate == 2e-3
         else {}
     ),
+    "two_majorities": lambda run, arm, cell: (
+        {"learned_shift": -0.2} if cell.setting.startswith("digits") and run.learning_rate == 1e-3 else {}
+    ),
     "matched_positives": lambda run, arm, cell: {"cut": 90} if here(cell) and arm == "final_bn" else {},
 }
 

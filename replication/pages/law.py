@@ -46,6 +46,7 @@ TITLES = {
     "fixed_shift": "A fixed shift needs no tuning",
     "matched_positives": "Plain at as many positives",
     "removed_zero": "Where zero lies once the layer is removed",
+    "two_majorities": "Two majority classes",
 }
 """prediction -> what readers call it"""
 _LIKE = {PASSED: REPLICATED, FAILED: CONTRADICTED, NOT_RUN: NOT_RUN, UNDECIDABLE: NOT_ASSESSABLE}

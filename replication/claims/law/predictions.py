@@ -149,4 +149,16 @@ PREDICTIONS = (
         ),
         (("learning_rate", (2e-3, 2e-2)),),
     ),
+    Prediction(
+        "two_majorities",
+        "With two majority classes of 250 images the difference of the shifts is that of the same simulation on three "
+        "scalars: nothing in the law sets two majority classes apart from one.",
+        "as `shift`",
+        (
+            ("plantvillage/tomato/2v1@160", "efficientnet_lite0:imagenet:head"),
+            ("cifar10/2v1", "resnet_cntk:imagenet:head"),
+            ("digits/2v1", "efficientnet_lite0:imagenet:head"),
+        ),
+        (("learning_rate", RATES), ("n_majority", (250,))),
+    ),
 )

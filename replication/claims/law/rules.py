@@ -254,5 +254,6 @@ CHECKS: dict[str, Callable[[pd.DataFrame], Iterator[Check]]] = {
     "fixed_shift": _fixed_shift,
     "matched_positives": _matched,
     "removed_zero": _removed_zero,
+    "two_majorities": _shifts,
 }
 """the rule of every prediction"""

@@ -117,6 +117,12 @@ def _fixed_shift(cell: Cell) -> Iterator[Comparison]:
     yield compare(cell, REMEDIES, kinds=("own",), variant="tuned")
 
 
+def _two_majorities(cell: Cell) -> Iterator[Comparison]:
+    (n,) = levels("two_majorities")["n_majority"]
+    for rate in levels("two_majorities")["learning_rate"]:
+        yield at(cell, LAYER, rate, "learning_rate", rate, n_majority=n)
+
+
 def _matched(cell: Cell) -> Iterator[Comparison]:
     yield compare(cell, PAIR, kinds=("own",))
 
@@ -135,6 +141,7 @@ DESIGNS: dict[str, Callable[[Cell], Iterator[Comparison]]] = {
     "fixed_shift": _fixed_shift,
     "matched_positives": _matched,
     "removed_zero": _over_rates("removed_zero", LAYER),
+    "two_majorities": _two_majorities,
 }
 """the design of every prediction"""
 
