@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from replication import cli
+from replication.claims import registry
 from replication.data.loading import load
 from replication.data.splits import split
 from replication.results.store import Store
@@ -217,7 +218,19 @@ def test_the_command_tells_what_is_missing(tmp_path, monkeypatch, capsys):
         assert said in capsys.readouterr().out
 
 
-def test_the_commands_of_a_plan_are_commands_of_the_package():
-    for cell in PLAN["cells"]:
+COMMITTED = json.loads((ROOT / "benchmarks" / "gpu_plan.json").read_text())
+
+
+@pytest.mark.parametrize("plan", [PLAN, COMMITTED], ids=["made up", "committed"])
+def test_the_commands_of_a_plan_are_commands_of_the_package(plan):
+    for cell in plan["cells"]:
         for command in cell["commands"]:
             cli.parser().parse_args([text.replace("{seconds}", "1") for text in command])
+
+
+def test_the_committed_plan_trains_what_is_planned():
+    commands = [command for cell in COMMITTED["cells"] for command in cell["commands"]]
+    for asked in map(cli.parser().parse_args, ([t.replace("{seconds}", "1") for t in c] for c in commands)):
+        for name in asked.claims:
+            planned = {(c.setting, c.network) for c in registry.plan(name).cells}
+            assert {(s, n) for s in asked.settings or () for n in asked.networks or ()} <= planned, name

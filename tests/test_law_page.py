@@ -9,6 +9,7 @@ from constructed import chosen
 from test_law_judge import WRONG, results
 
 from replication.analysis import law
+from replication.claims.beyond import first_updates as first_updates_plan
 from replication.claims.law import rules as law_rules
 from replication.claims.law.predictions import PREDICTIONS
 from replication.pages import advice
@@ -100,3 +101,42 @@ def test_advice_without_results_says_so():
     with mock.patch.object(advice, "published_rows", lambda settings=(): pd.DataFrame()), chosen():
         page = advice.AdvicePage(Parameters())
         assert page.figure().data.startswith("<p class='missing'>") and page.sentences().data.count("Not run yet") == 4
+
+
+def test_where_zero_lies_is_told_with_what_it_gives():
+    def found(run, arm, cell):
+        digits = cell.setting == "digits"
+        return {
+            "f1_minority": 0.1 if digits else 0.9,
+            "mean_log_odds_majority": -3.9 if digits else -1.6,
+            "mean_log_odds_minority": 0.1 if digits else 2.4,
+            "predicted_zero": 0.9 if digits else 0.3 + 0.001 * (run.seed % 7),
+        }
+
+    page = page_on(results("removed_zero", change=found))
+    picture = page.removed()
+    assert len(picture.data) == 200 and set(picture.data["place"].round(3)) == {0.975, 0.4}
+    assert "in 160 of 200 runs, where minority F1 is 0.90 on average, against 0.10 elsewhere" in picture.alt
+    assert "100 % of the spread in place is between images, bodies and rates" in picture.alt
+    assert "rank correlation of 1.00" in picture.alt
+    lacking = results("removed_zero", drop=lambda run, arm, cell: run.seed == 119)
+    assert "not run yet" in page_on(lacking).removed().data
+
+
+def test_first_updates_are_told_by_class():
+    plan = first_updates_plan.PLAN
+    rows = []
+    with chosen():
+        for cell in plan.cells:
+            for entry in plan.entries(cell):
+                drop = entry.arm == "plain" and 3 <= entry.level < 100
+                scores = {"recall_minority": 0.0 if drop else 0.5, "balanced_accuracy": 0.5, "f1_minority": 0.5}
+                rows.append({"key": len(rows), **vars(entry.run), "readout": "as_trained", **scores})
+    picture = page_on(pd.DataFrame(rows)).first_updates()
+    assert "Adam, plain: 0.50 after 1, lowest 0.00 after 3, 0.50 after 300" in picture.alt
+    assert "SGD, final BN: 0.50 after 1, lowest 0.50 after 1, 0.50 after 300" in picture.alt
+    assert len(picture.data) == 2 * 2 * 2 * 14 and picture.data["majority"].isin([0.5, 1.0]).all()
+    assert len(picture.figure.axes) == 4
+    digits_alone = [row for row in rows if row["setting"] == "digits"]
+    assert len(page_on(pd.DataFrame(digits_alone)).first_updates().figure.axes) == 2
+    assert "not run yet" in page_on(pd.DataFrame(digits_alone[1:])).first_updates().data

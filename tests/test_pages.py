@@ -13,6 +13,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from replication.claims import registry
+from replication.claims.beyond import fastai_recipe
 from replication.claims.claim import NOT_RUN, WORDS, Claim
 from replication.claims.judge import plan_frame
 from replication.claims.tiers import TIERS
@@ -27,7 +28,8 @@ from replication.pages.picture import Picture
 from replication.pages.provenance import trained_on
 from replication.pages.scoreboard import Scoreboard, first_rules, gpu_reproduction
 from replication.pages.selection import Missing, Selection, asked_cells
-from replication.pages.stories.rates import profile
+from replication.pages.stories import pair
+from replication.pages.stories.rates import BODY_FROZEN_AND_TRAINED, beside, profile
 from replication.pages.stories.told import STORIES
 from replication.pages.tables import (
     badge,
@@ -326,6 +328,33 @@ def test_every_page_opens_on_every_published_cell(place):
         if isinstance(plan, Claim):
             assert badge(page.judgement.cells[0].word) in page.verdict().data
             assert page.effects().data.startswith("<details")
+
+
+def test_the_same_body_frozen_and_trained_stand_side_by_side():
+    found = beside(BODY_FROZEN_AND_TRAINED)
+    pilots = published.pilots((BODY_FROZEN_AND_TRAINED[1][0],))
+    here = found.data[(found.data["network"] == "resnet_cntk:imagenet") & (found.data["arm"] == "final_bn")]
+    assert len(here) == 25 and set(here["seed"]) == set(range(5))  # five rates on five seeds
+    same = {"final_norm": "bn", "learning_rate": 3e-4, "network": "resnet_cntk", "trained": "all", "head": "linear"}
+    chosen = pilots[(pilots[list(same)] == pd.Series(same)).all(axis=1) & (pilots["seed"] < 5)]
+    mean = here.loc[here["learning rate"] == 3e-4, "validation macro F1"].mean()
+    assert mean == pytest.approx(chosen["validation_f1_macro"].mean())
+    assert f"at best {words.number(mean)} at 0.0003" in found.alt and len(found.figure.axes) == 2
+    with pytest.raises(Missing, match="no pilot runs are published for"):
+        beside((("digits", "mlp"), ("skin@32", "resnet_cntk:imagenet")))
+
+
+def test_fastais_recipe_is_shown_when_it_is_whole(monkeypatch):
+    (cell,) = fastai_recipe.PLAN.cells
+    rows = [
+        {"key": str(n), **vars(e.run), "readout": "as_trained", "f1_minority": 0.9 - 0.2 * (e.arm == "plain")}
+        for n, e in enumerate(fastai_recipe.PLAN.entries(cell))
+    ]
+    monkeypatch.setattr(pair, "published_rows", lambda settings: pd.DataFrame(rows))
+    text = pair.recipe().data
+    assert "+0.200" in text and "<td>10</td>" in text and "shown, not judged" in text
+    monkeypatch.setattr(pair, "published_rows", lambda settings: pd.DataFrame(rows[2:-1]))
+    assert "8 of 10 seeds have been run" in pair.recipe().data
 
 
 def test_seconds_of_a_gpu_are_not_told_as_those_of_a_core():

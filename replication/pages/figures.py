@@ -217,6 +217,30 @@ def rates(part: pd.DataFrame, names: Sequence[str], metric: str = "f1_minority")
 
 
 @closed
+def pilots_beside(found: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure:
+    """Validation macro F1 over learning rates, a panel a cell (title -> arm -> pilots): seeds as dots, means as lines."""
+    size = (WIDTH, 1.3 + 2.1 * len(found))
+    fig, axes = plt.subplots(len(found), 1, figsize=size, layout="constrained", squeeze=False, sharex=True)
+    for ax, (title, by_arm) in zip(axes[:, 0], found.items()):
+        for arm, pilots in by_arm.items():
+            style, of = look(arm), pilots.groupby("learning_rate")["validation_f1_macro"].mean()
+            ax.scatter(
+                pilots["learning_rate"], pilots["validation_f1_macro"], s=8, alpha=0.35, color=style.colour, lw=0
+            )
+            ax.plot(of.index, of, color=style.colour, marker=style.marker, mec=INK, mew=0.6, ms=6, lw=1.6)
+        ax.set(xscale="log", ylabel="validation macro F1", ylim=(-0.03, 1.03))
+        ax.set_title(title.replace(" · ", "\n", 1), loc="left", fontsize=9.5)
+        ax.minorticks_off()
+    levels = sorted(
+        {rate for by_arm in found.values() for pilots in by_arm.values() for rate in pilots["learning_rate"]}
+    )
+    axes[-1, 0].set_xticks(levels, [rate_text(n) for n in levels], rotation=35, ha="right", rotation_mode="anchor")
+    axes[-1, 0].set_xlabel("peak learning rate")
+    fig.legend(handles=handles(list(next(iter(found.values())))), loc="outside upper left", ncols=2)
+    return fig
+
+
+@closed
 def reached(hitting: Mapping[str, np.ndarray], cap: int) -> Figure:
     """Share of runs that have reached the target by each epoch; `hitting` epochs (n,) by arm, NaN for never."""
     fig, ax = plt.subplots(figsize=(WIDTH, 3.8), layout="constrained")

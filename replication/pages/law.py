@@ -22,11 +22,13 @@ from replication.data.settings import names
 from replication.pages import local
 from replication.pages.canvas import WIDTH, closed
 from replication.pages.figures import GREY, ORANGE
+from replication.pages.first_updates import first_updates
 from replication.pages.names import arm_label, cell_label
 from replication.pages.parameters import Parameters, parameters
 from replication.pages.picture import Picture
+from replication.pages.removed_zero import removed
 from replication.pages.selection import HERE, published_rows
-from replication.pages.style import INK, SIGNS
+from replication.pages.style import CELL_COLOURS, CELL_MARKERS, INK, SIGNS
 from replication.pages.tables import folded, missing_html, shown, table_html
 from replication.pages.words import number, rate_text, signed
 from replication.run import CONFIRMATORY, Run
@@ -51,8 +53,6 @@ TITLES = {
 """prediction -> what readers call it"""
 _LIKE = {PASSED: REPLICATED, FAILED: CONTRADICTED, NOT_RUN: NOT_RUN, UNDECIDABLE: NOT_ASSESSABLE}
 """word -> the verdict whose shape and colour it has"""
-_COLOURS = ("#d55e00", "#0072b2", "#009e73", "#7b3294", "#8c6d1f", "#c2568f", "#3a9bd1")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _NATS = "learned shift (nats)"
 FACTOR_WORDS = {
     "n_minority": "minority images:",
@@ -81,11 +81,24 @@ class LawPage:
             cells = [Cell(s, n, EXPLORATORY, self.parameters.seeds, ("default",)) for s in settings for n in networks]
             results = local.trained(PLANS["law_log_odds"], cells, self.parameters)
             return [law_judge.judge(id, results, cells) for id in ("shift", "log_odds", "mean_confidence")]
+        return law_judge.outcomes(self.published)
+
+    @cached_property
+    def published(self) -> pd.DataFrame:
+        """The published confirmatory rows of all settings that a prediction names."""
         rows = published_rows(law_judge.settings())
         if len(rows):
             kept = rows["readout"].isin(("as_trained", "bn_removed", "logit_adjusted")) & (rows["seed"] >= CONFIRMATORY)
             rows = rows[kept]
-        return law_judge.outcomes(rows)
+        return rows
+
+    def removed(self) -> Picture | HTML:
+        """Where zero lies once the layer is taken out, and what F1 that gives, as published."""
+        return removed(self.published)
+
+    def first_updates(self) -> Picture | HTML:
+        """Recall of both classes over the first updates, as published."""
+        return first_updates(self.published)
 
     def outcome(self, id: str) -> PredictionVerdict | None:
         """What came of one prediction; nothing where it is not looked at."""
@@ -324,8 +337,8 @@ def curve(checks: Sequence[Check]) -> Figure:
             [c.S for c in own],
             [c.observed for c in own],
             ls="",
-            marker=_MARKERS[k % 7],
-            color=_COLOURS[k % 7],
+            marker=CELL_MARKERS[k % 7],
+            color=CELL_COLOURS[k % 7],
             mec=INK,
             mew=0.5,
             ms=6,

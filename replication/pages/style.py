@@ -78,6 +78,9 @@ VERDICTS: dict[str, Look] = {
 """verdict -> its colour and shape in figures"""
 SIGNS = {REPLICATED: "▲", CONTRADICTED: "▼", UNDECIDED: "◆", NOT_ASSESSABLE: "○", NOT_RUN: "×"}
 """verdict -> the same shape in text"""
+CELL_COLOURS = ("#d55e00", "#0072b2", "#009e73", "#7b3294", "#8c6d1f", "#c2568f", "#3a9bd1")
+CELL_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+"""of cells where these are compared, in the order in which they are drawn"""
 KIND_FILLS = {"own": "full", "shared": "none", "default": "left", "base": "right", "wide": "top"}
 """kind of learning rate -> how a marker is filled"""
 

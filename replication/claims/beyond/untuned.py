@@ -56,7 +56,8 @@ PLAN = Plan(
             ("digits", "simple_cnn"),
             ("plantvillage/tomato", "simple_cnn"),
         )
-    ),
+    )
+    + (Cell("plantvillage/tomato@128", cells.FINE_TUNED, EXPLORATORY, 10, ("own", "default"), 6),),
     order=5,
 )
 

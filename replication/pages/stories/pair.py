@@ -6,13 +6,16 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
+from replication.claims.beyond import fastai_recipe
+from replication.claims.judge import plan_frame
 from replication.claims.papers.base import CLAIMED_F1, CLAIMED_GAIN
 from replication.claims.tiers import tier
 from replication.pages import figures
 from replication.pages.names import arm_label, cell_label, cell_phrase
 from replication.pages.picture import Picture
-from replication.pages.selection import Missing
+from replication.pages.selection import Missing, published_rows
 from replication.pages.tables import difference_rows, missing_html, shown
+from replication.results.frame import complete as complete_rows
 from replication.results.frame import values
 from replication.study.design import Cell
 
@@ -138,3 +141,17 @@ def forms(page) -> HTML:
     if not rows:
         return missing_html("Other forms of the layer were not run here.")
     return shown(pd.DataFrame(rows), "Minority F1: other forms of the layer against the judged one")
+
+
+def recipe() -> HTML:
+    """fastai's `fine_tune` as its users run it, without and with its final BatchNorm, as published."""
+    rows, results = [], published_rows(tuple(cell.setting for cell in fastai_recipe.PLAN.cells))
+    for cell in fastai_recipe.PLAN.cells:
+        part = plan_frame(fastai_recipe.PLAN, [cell], results)
+        if not complete_rows(part):
+            done = int(part["f1_minority"].notna().groupby(part["seed"]).all().sum()) if len(part) else 0
+            return missing_html(f"fastai's recipe on {cell_phrase(cell)}: {done} of {cell.seeds} seeds have been run.")
+        rows += [
+            {"images and network": cell_label(cell), **row} for row in difference_rows(part, [fastai_recipe.ARMS[::-1]])
+        ]
+    return shown(pd.DataFrame(rows), "Minority F1 after fastai's fine_tune with its own rates: shown, not judged")

@@ -3,7 +3,7 @@
 import pandas as pd
 from IPython.display import HTML
 
-from replication.claims import registry
+from replication.claims import cells, registry
 from replication.data.settings import names
 from replication.pages import figures
 from replication.pages.names import arm_label, cell_label, cell_phrase
@@ -16,6 +16,9 @@ from replication.results import published
 from replication.run import CONFIRMATORY
 from replication.study.design import PAIR, Cell, pilot_runs
 from replication.study.rates import LADDER, Place
+
+BODY_FROZEN_AND_TRAINED = (("plantvillage/tomato@128", cells.RESNET), ("plantvillage/tomato@128", cells.FINE_TUNED))
+"""the same body, once frozen and once with all layers trained, on the images of the primary cell of tier close"""
 
 
 def profile(page) -> Picture | HTML:
@@ -50,17 +53,53 @@ def pilot_picture(setting: str, network: str, arms: tuple[str, ...] = ("plain", 
     return _picture(part, cell_phrase((setting, network)), "pilot seeds", arms)
 
 
-def _validated(cell: Cell) -> HTML:
-    """The pilots of a cell of which only validation scores are published: these by rate, as a table; Missing if none."""
+def beside(of: tuple[tuple[str, str], ...]) -> Picture:
+    """Pilots of some cells (setting, network) side by side; Missing where one of them has none."""
+    found = {cell: validated(Cell(*cell)) for cell in of}
+    data = pd.concat(
+        [
+            seen.assign(setting=setting, network=network, arm=arm)
+            for (setting, network), by_arm in found.items()
+            for arm, seen in by_arm.items()
+        ]
+    ).rename(columns={"validation_f1_macro": "validation macro F1", "learning_rate": "learning rate"})
+    said = []
+    for cell, by_arm in found.items():
+        best = []
+        for arm, seen in by_arm.items():
+            means = seen.groupby("learning_rate")["validation_f1_macro"].mean()
+            at = {n: means[n] for n in (1e-4, 1e-3) if n in means.index}
+            told = ", ".join(f"{number(v)} at {rate_text(n)}" for n, v in at.items())
+            best.append(f"{arm_label(arm)} {told}, at best {number(means.max())} at {rate_text(means.idxmax())}")
+        said.append(f"{cell_label(cell)}: {'; '.join(best)}")
+    text = f"Macro F1 on validation images over the learning rate. {'. '.join(said)}."
+    note = "Dots: the pilot seeds, by which rates are chosen (all layers five, frozen bodies ten); lines: their means."
+    titles = {cell_label(cell): by_arm for cell, by_arm in found.items()}
+    return Picture(figures.pilots_beside(titles), f"{text} {note}", text, data)
+
+
+def validated(cell: Cell) -> dict[str, pd.DataFrame]:
+    """The published pilots of the base pair in a cell (`learning_rate`, `seed`, `validation_f1_macro`), by arm; Missing."""
     place, found = Place(cell.setting, cell.network), published.pilots((cell.setting,))
-    means = {}
+    by_arm = {}
     for arm in PAIR:
         wanted = pd.DataFrame(map(vars, pilot_runs(place, arm, LADDER, range(CONFIRMATORY))))
-        here = found.merge(wanted, on=list(wanted.columns)).groupby("learning_rate")["validation_f1_macro"]
+        here = found.merge(wanted, on=list(wanted.columns))
         if len(here):
-            means[arm_label(arm)] = here.agg(lambda d: f"{number(d.mean())} ({len(d)})")
-    if not means:
+            by_arm[arm] = here[["learning_rate", "seed", "validation_f1_macro"]]
+    if not by_arm:
         raise Missing(f"no pilot runs are published for {cell_label(cell)}")
+    return by_arm
+
+
+def _validated(cell: Cell) -> HTML:
+    """The pilots of a cell of which only validation scores are published: these by rate, as a table; Missing if none."""
+    means = {
+        arm_label(arm): seen.groupby("learning_rate")["validation_f1_macro"].agg(
+            lambda d: f"{number(d.mean())} ({len(d)})"
+        )
+        for arm, seen in validated(cell).items()
+    }
     rows = pd.DataFrame(means).sort_index().fillna("").rename_axis("learning rate").reset_index()
     rows["learning rate"] = rows["learning rate"].map(rate_text)
     caption = f"Pilots on {cell_phrase(cell)}: mean macro F1 on validation images (seeds), by which rates are chosen"
