@@ -10,18 +10,21 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from replication import cli
 from replication.claims import registry
 from replication.data.loading import load
 from replication.data.splits import split
+from replication.results import published
 from replication.results.store import Store
 from replication.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "benchmarks"))
 
+import devices
 import gpu_carry
 import gpu_session
 
@@ -234,3 +237,25 @@ def test_the_committed_plan_trains_what_is_planned():
         for name in asked.claims:
             planned = {(c.setting, c.network) for c in registry.plan(name).cells}
             assert {(s, n) for s in asked.settings or () for n in asked.networks or ()} <= planned, name
+
+
+def test_devices_are_compared_on_published_gpu_runs():
+    rows, records = published.read((devices.SETTING,)), published.manifest()["provenance"]
+    arms = {}
+    for run, arm in devices.runs().items():
+        same = (rows[list(vars(run))] == pd.Series(vars(run))).all(axis=1)
+        (key,) = set(rows.loc[same, "key"])
+        arms[key] = arm
+    assert len(arms) == 10 and [*arms.values()].count("plain") == 5
+    for lower, agree in ((0.04, True), (0.06, False)):
+        ours = rows.assign(f1_minority=rows["f1_minority"] - lower)
+        found = devices.compared(ours, rows, arms, records)
+        assert found["means within 0.05"] is agree
+        for arm, means in found["means"].items():
+            assert means["published"] - means["here"] == pytest.approx(lower, abs=1e-4)
+            assert ("learned_shift" in found["runs"][arm]) is (arm == "final_bn")
+    with pytest.raises(ValueError, match="1 of 10 runs are missing here: train them first"):
+        devices.compared(rows[rows["key"] != next(iter(arms))], rows, arms, records)
+    on_cpu = {name: record | {"device": "cpu"} for name, record in records.items()}
+    with pytest.raises(ValueError, match="published runs of a GPU are needed: found cpu"):
+        devices.compared(rows, rows, arms, on_cpu)
