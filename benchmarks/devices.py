@@ -54,7 +54,9 @@ def compared(ours: pd.DataFrame, theirs: pd.DataFrame, arms: dict[str, str], rec
         keys = [key for key, of in arms.items() if of == arm]
         both = {side: rows.loc[keys] for side, rows in sides.items()}
         found["runs"][arm] = {
-            name: {side: [round(float(v), 4) for v in rows[name]] for side, rows in both.items()} for name in TOLD
+            name: {side: [round(float(v), 4) for v in rows[name]] for side, rows in both.items()}
+            for name in TOLD
+            if all(rows[name].notna().all() for rows in both.values())  # plain has no shift
         }
         found["means"][arm] = {side: round(float(rows["f1_minority"].mean()), 4) for side, rows in both.items()}
     found["means within 0.05"] = all(abs(m["here"] - m["published"]) <= WITHIN for m in found["means"].values())
