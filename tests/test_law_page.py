@@ -12,7 +12,7 @@ from replication.analysis import law
 from replication.claims.beyond import first_updates as first_updates_plan
 from replication.claims.law import rules as law_rules
 from replication.claims.law.predictions import PREDICTIONS
-from replication.pages import advice
+from replication.pages import advice, law_figures
 from replication.pages import law as law_page
 from replication.pages.parameters import Parameters
 from replication.run import Run
@@ -78,7 +78,7 @@ def test_the_reader_is_told_the_shift_of_a_training_of_their_own():
 
 
 def test_the_drawing_moves_with_the_rate():
-    alts = [law_page.logits_picture(lr).alt for lr in (3e-3, 3e-2)]
+    alts = [law_figures.logits_picture(lr).alt for lr in (3e-3, 3e-2)]
     assert "−0.42" in alts[0] and "−2.48" in alts[1]
 
 
