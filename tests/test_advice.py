@@ -1,16 +1,23 @@
 """The snippets of the advice page run and do what the page says of them; its advice hides no failure."""
 
+import dataclasses
 import importlib.util
 import json
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
-from replication.pages import advice, names
+from replication.claims.beyond import rate_profile
+from replication.claims.cells import LITE
+from replication.pages import advice, everywhere, names
 from replication.pages.parameters import Parameters
 from replication.pages.tuning import TuningPage
+from replication.results import published
+from replication.run import Run
+from replication.study.rates import Place, learning_rate
 
 PAGE = Path(__file__).parents[1] / "book/advice.ipynb"
 TEXT = "\n".join("".join(c["source"]) for c in json.loads(PAGE.read_text())["cells"] if c["cell_type"] == "markdown")
@@ -80,3 +87,42 @@ def test_advice_says_where_the_fixed_shift_fails():
         and f"in {len(worse)} of " in third
         and all(names.cell_phrase((c.setting, c.network)) in third for c in worse)
     )
+
+
+def test_the_table_has_every_cell_whose_runs_are_there():
+    page = everywhere.Everywhere()
+    of = published.read(("skin@160",))
+    base = Run(setting="skin@160", network="efficientnet_lite0", init="imagenet", trained="head", final_norm="bn")
+    base = dataclasses.replace(base, learning_rate=learning_rate(Place(base.setting, LITE), "final_bn"))
+    same = {name: value for name, value in vars(base).items() if name != "seed"}
+    rows = of[(of[list(same)] == pd.Series(same)).all(axis=1) & of["seed"].between(100, 119)]
+    for readout, name in (("as_trained", "final BN"), ("bn_removed", "final BN with the layer removed")):
+        wanted = rows.loc[rows["readout"] == readout, "f1_macro"]
+        assert len(wanted) == 20 and page.means["skin@160", LITE][name] == pytest.approx(wanted.mean())
+    assert len(page.means) >= 9 and page.table().data.count("<tr>") == len(page.means)
+    lines = page.sentence().data.splitlines()[2:]
+    assert len(lines) == len(next(iter(page.means.values()))) and " 0.00 below the best" not in lines[-1]
+    (layer,) = [line for line in lines if line.startswith("- final BN: ")]
+    near = [of["final BN"] >= max(of.values()) - 0.05 for of in page.means.values()]
+    assert f"{sum(near)} of {len(near)}, " in layer
+
+
+def test_the_rate_of_adjusted_logits_is_their_own():
+    text = everywhere.Everywhere().adjusted()
+    rows = published.read(("plantvillage/apple@160",))
+    run = Run(setting="plantvillage/apple@160", network="efficientnet_lite0", init="imagenet", trained="head")
+    scores = {}
+    for rate in rate_profile.RATES:
+        same = {n: v for n, v in vars(dataclasses.replace(run, learning_rate=rate)).items() if n != "seed"}
+        here = rows[(rows[list(same)] == pd.Series(same)).all(axis=1) & rows["seed"].between(100, 159)]
+        scores[rate] = here.groupby("readout")["f1_macro"].mean()
+    adjusted = max(scores, key=lambda rate: scores[rate]["logit_adjusted"])
+    plain = max(scores, key=lambda rate: scores[rate]["as_trained"])
+    told = f"{scores[adjusted]['logit_adjusted']:.2f} at {adjusted:g} against {scores[plain]['logit_adjusted']:.2f} at plain's"
+    assert told in text and text.count(" for the layer at its best on ") == 4
+
+
+def test_without_results_there_is_no_table(monkeypatch):
+    monkeypatch.setattr(everywhere, "published_rows", lambda settings: pd.DataFrame())
+    page = everywhere.Everywhere()
+    assert page.sentence().data == "*Not run yet.*" and "Not run yet" in page.table().data and page.adjusted() == ""

@@ -25,6 +25,7 @@ from replication.pages.canvas import (
     row_label,
     rows_axis,
 )
+from replication.pages.everywhere import Everywhere
 from replication.pages.names import arm_label, cell_label, cell_phrase
 from replication.pages.parameters import Parameters, parameters
 from replication.pages.picture import Picture
@@ -137,12 +138,13 @@ class AdvicePage:
             else "*Not run yet.*"
         )
         first = (
-            "**Adjust the logits first.** Subtracting the log of the class shares from plain's logits needs no training. It "
-            f"changes macro F1 by {listed(free)}."
+            "**Adjust the logits first, and choose the learning rate with the adjustment on.** Subtracting the log of the class "
+            "shares from plain's logits needs no training. At the rate that is best for plain as it is, it changes macro F1 by "
+            f"{listed(free)}. {Everywhere().adjusted()}"
         )
         second = (
             f"**If you add the layer, tune the learning rate for it.** With each at its own rate, the layer's macro F1 differs "
-            f"from that of plain with adjusted logits by {listed(layer)}."
+            f"from that of plain with logits adjusted at plain's rate by {listed(layer)}."
         )
         return [first, second, f"**If you cannot tune, fix its shift.** {rest}{self._where_it_fails()}"]
 

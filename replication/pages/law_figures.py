@@ -18,8 +18,6 @@ from replication.pages.style import CELL_COLOURS, CELL_MARKERS, INK
 from replication.pages.words import number, rate_text
 from replication.run import Run
 
-NATS = "learned shift (nats)"
-
 
 def simulated(points: int = 40) -> tuple[np.ndarray, np.ndarray]:
     """S and the shift (points,) at 1000:10, batches of 64 and 10 epochs, over learning rates from 1e-5 to 3e-1."""
@@ -53,7 +51,7 @@ def curve(checks: Sequence[Check]) -> Figure:
     ax.set_xscale("log")
     ax.set_ylim(-4.9, 0.15)
     ax.set_xlabel("S, the sum of the learning rates of all updates")
-    ax.set_ylabel(NATS)
+    ax.set_ylabel("learned shift (nats)")
     fig.legend(loc="outside upper left", ncols=1, fontsize=8.5)
     return fig
 

@@ -17,7 +17,8 @@ from replication.claims.beyond import variance as crossed
 from replication.claims.claim import Plan
 from replication.claims.law.runs import FIXED
 from replication.pages.canvas import WIDTH, closed
-from replication.pages.names import arm_label, cell_label
+from replication.pages.everywhere import remedy_label
+from replication.pages.names import cell_label
 from replication.pages.parameters import Parameters, parameters
 from replication.pages.picture import Picture
 from replication.pages.selection import published_rows
@@ -93,7 +94,7 @@ class TuningPage:
             {
                 "images and network": cell_label((c.setting, c.network)),
                 "untuned rate": rate_text(c.rate),
-                "best tuned remedy": _remedy(c.best),
+                "best tuned remedy": remedy_label(c.best),
                 "fixed shift minus that": signed(c.d.mean(), 3),
                 "90 % interval": between(-st.upper_limit(-c.d), st.upper_limit(c.d), 3),
                 "seeds": len(c.d),
@@ -117,7 +118,7 @@ class TuningPage:
                 rows.append(
                     {"images and network": cell_label(key), "rate": rate_text(at)}
                     | {
-                        _remedy(r): number(float(found[r].mean())) if r in found else "not recorded"
+                        remedy_label(r): number(float(found[r].mean())) if r in found else "not recorded"
                         for r in untuned.FIXED_SHIFTS
                     }
                 )
@@ -129,7 +130,7 @@ class TuningPage:
             return missing_html("Not run yet.")
         tuned, rows = self.scores(untuned.TUNED, variant="tuned"), []
         for remedy, theirs in tuned.items():
-            row = {"tuned remedy": _remedy(remedy)}
+            row = {"tuned remedy": remedy_label(remedy)}
             for at in untuned.RATES:
                 candidate = (untuned.CANDIDATE, "as_trained", "f1_macro")
                 ours = self.scores([candidate], variant="untuned", level=at)[candidate]
@@ -158,9 +159,9 @@ class TuningPage:
         found = {r: comparison.profile(s, tau) for r, s in self.scores(of, variant="untuned", level=at).items()}
         lowest = {r: number(float(tau[np.searchsorted(-e.value, -0.9)])) for r, e in found.items()}
         text = f"Macro F1 that 90 % of the runs exceed, untuned at {rate_text(at)}: " + "; ".join(
-            f"{_remedy(r)} {value}" for r, value in lowest.items()
+            f"{remedy_label(r)} {value}" for r, value in lowest.items()
         )
-        data = pd.DataFrame({"macro F1": tau} | {_remedy(r): e.value for r, e in found.items()})
+        data = pd.DataFrame({"macro F1": tau} | {remedy_label(r): e.value for r, e in found.items()})
         cells = f"{len(self.remedies)} equally weighted cells"
         return Picture(
             profile_figure(tau, found), f"{text}. Performance profiles over {cells}; bands: 95 %.", text, data
@@ -185,7 +186,7 @@ class TuningPage:
             ece = [part["ece_train"].mean() for part in parts]
             rows.append(
                 {
-                    "remedy": _remedy((arm, readout, ""))
+                    "remedy": remedy_label((arm, readout, ""))
                     + (f", untuned at {rate_text(level)}" if level else ", tuned"),
                     "precision at 1 %": number(np.mean(precision)),
                     "lowest and highest cell": f"{number(min(precision))} to {number(max(precision))}",
@@ -282,12 +283,6 @@ def _contest_label(c: untuned.Contest) -> str:
     return f"{cell_label((c.setting, c.network))} at {rate_text(c.rate)}"
 
 
-def _remedy(remedy: untuned.Remedy) -> str:
-    arm, readout, metric = remedy
-    name = arm_label(arm if readout == "as_trained" else f"{arm} · {readout}")
-    return f"{name} with a tuned threshold" if "tuned" in metric else name
-
-
 def _rows(part: pd.DataFrame, arm: str, readout: str, variant: str, level: float) -> pd.DataFrame:
     here = (part["arm"] == arm) & (part["readout"] == readout) & (part["variant"] == variant)
     return part[here & (part["level"] == level)]
@@ -303,7 +298,7 @@ def profile_figure(tau: np.ndarray, found: Mapping[untuned.Remedy, comparison.Es
     for (remedy, e), dash in zip(found.items(), _DASHES):
         arm, readout, _ = remedy
         colour = look(arm if readout == "as_trained" else f"{arm} · {readout}").colour
-        ax.plot(tau, e.value, color=colour, ls=dash, label=_remedy(remedy))
+        ax.plot(tau, e.value, color=colour, ls=dash, label=remedy_label(remedy))
         ax.fill_between(tau, e.low, e.high, color=colour, alpha=0.12, lw=0)
     ax.set_xlabel("macro F1 (balanced test)")
     ax.set_ylabel("share of runs above")
