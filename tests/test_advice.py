@@ -105,6 +105,7 @@ def test_the_table_has_every_cell_whose_runs_are_there():
     (layer,) = [line for line in lines if line.startswith("- final BN: ")]
     near = [of["final BN"] >= max(of.values()) - 0.05 for of in page.means.values()]
     assert f"{sum(near)} of {len(near)}, " in layer
+    assert f"cells, the layer in {sum(near)}, " in page.line().data
 
 
 def test_the_rate_of_adjusted_logits_is_their_own():
@@ -126,3 +127,4 @@ def test_without_results_there_is_no_table(monkeypatch):
     monkeypatch.setattr(everywhere, "published_rows", lambda settings: pd.DataFrame())
     page = everywhere.Everywhere()
     assert page.sentence().data == "*Not run yet.*" and "Not run yet" in page.table().data and page.adjusted() == ""
+    assert page.line().data == ""

@@ -7,6 +7,7 @@ from IPython.display import HTML, Markdown
 from replication.analysis.statistics import MARGIN
 from replication.claims.tiers import CONCEPTUAL, TIERS, tier
 from replication.pages import figures
+from replication.pages.everywhere import Everywhere
 from replication.pages.names import cell_phrase
 from replication.pages.page import Page
 from replication.pages.parameters import parameters
@@ -102,6 +103,10 @@ class Front:
     def claims(self) -> HTML:
         """The claims with their verdicts."""
         return self.board.html(plain=True)
+
+    def line(self) -> Markdown:
+        """What to do, in a line, as published."""
+        return Everywhere().line()
 
     def why(self) -> Markdown:
         """What the law and its remedy have shown, in one paragraph."""
