@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import platform
+import re
 import subprocess
 import sys
 import zlib
@@ -18,7 +19,7 @@ from replication.data.splits import split
 from replication.results.store import Store
 from replication.run import Run
 from replication.running import local
-from replication.training import loop
+from replication.training import loop, schedules
 from replication.training.heads import BEFORE, CENTRING, FINAL_NORMS, Affine, MeanOnly, build
 from replication.training.losses import LOSSES, as_softmax, loss_of
 from replication.training.readouts import in_parts, readouts, shifted
@@ -550,3 +551,59 @@ def test_a_threshold_by_the_training_images_is_two_deviations_above_the_majority
 def test_only_a_fixed_shift_is_set_by_the_training_images(networks):
     assert "shifted_by_images" in networks["bn_fixed_shift"].outcome.readouts
     assert not [n for n in networks if n != "bn_fixed_shift" and "shifted_by_images" in networks[n].outcome.readouts]
+
+
+# --- Optimizers of all layers ---------------------------------------------------------------------
+
+
+def by_hand(run: Run) -> np.ndarray:
+    """Test logits after a training whose updates are written out: SGD with momentum 0.9, or AdamW; decay on weights alone."""
+    s = split(run)
+    model = build(run, *s.train.images.shape[1:3], s.n_classes).double()
+    plan = loop.batches(run, s.train.labels)
+    rates = schedules.schedule(run.schedule, run.learning_rate, sum(map(len, plan)))
+    x, y = loop.scaled(s.train.images, torch.float64, torch.device("cpu")), torch.from_numpy(s.train.labels)
+    loss_function = loss_of(run, torch.from_numpy(s.train_counts).double())
+    trained = [p for p in model.parameters() if p.requires_grad]
+    first, second = ([torch.zeros_like(p) for p in trained] for _ in range(2))
+    for step, (rows, (rate, beta1)) in enumerate(zip(np.concatenate(plan), rates), 1):
+        loss_function(model.train()(x[rows]), y[rows]).backward()
+        with torch.no_grad():
+            for p, m, v in zip(trained, first, second):
+                decay = run.weight_decay * (p.dim() > 1)
+                if run.optimizer == "sgd":
+                    m.mul_(0.9).add_(p.grad + decay * p)
+                    p.sub_(rate * m)
+                else:
+                    p.mul_(1 - rate * decay)
+                    m.mul_(beta1).add_((1 - beta1) * p.grad)
+                    v.mul_(0.999).add_(0.001 * p.grad**2)
+                    p.sub_(rate * (m / (1 - beta1**step)) / ((v / (1 - 0.999**step)).sqrt() + 1e-8))
+                p.grad = None
+    with torch.no_grad():
+        return model.eval()(loop.scaled(s.test.images, torch.float64, torch.device("cpu"))).numpy()
+
+
+@pytest.mark.parametrize("optimizer, decay", [("sgd", 0.0), ("sgd", 0.1), ("adamw", 0.0), ("adamw", 0.3)])
+def test_optimizers_of_all_layers_are_their_formulas(optimizer, decay):
+    run = small(optimizer=optimizer, weight_decay=decay, final_norm="bn", precision="float64", learning_rate=1e-2)
+    found = train(run).test[-1]
+    assert np.abs(found - by_hand(run)).max() < 1e-9
+    if decay:
+        assert np.abs(found - train(dataclasses.replace(run, weight_decay=0.0)).test[-1]).max() > 1e-4
+    elif optimizer == "adamw":
+        assert np.abs(found - train(dataclasses.replace(run, optimizer="adam")).test[-1]).max() < 1e-9
+
+
+@pytest.mark.parametrize(
+    "factors, told",
+    [
+        ({"weight_decay": 0.1}, "weight_decay = 0.1 needs optimizer 'adamw' or 'sgd': found 'adam'"),
+        ({"optimizer": "lion"}, "unknown optimizer 'lion': allowed are adam, adamw, sgd"),
+        ({"shift_rate": 2.0}, "shift_rate = 2.0 is for frozen bodies only"),
+        ({"schedule": "fine_tune", "optimizer": "sgd"}, "brings its own optimizer: found 'sgd', 'adam' is needed"),
+    ],
+)
+def test_optimizers_that_do_not_fit_are_refused(factors, told):
+    with pytest.raises(ValueError, match=re.escape(told)):
+        train(small(**factors))

@@ -15,7 +15,7 @@ from replication.limits import check_known
 from replication.run import FINE_TUNE, SAMPLINGS, Run, entropy
 from replication.training.heads import build
 from replication.training.losses import as_softmax, loss_of
-from replication.training.optimizers import updates_of
+from replication.training.optimizers import check, updates_of
 from replication.training.readouts import in_parts, learned, readouts
 
 PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
@@ -172,13 +172,14 @@ def final_norm(model: nn.Module) -> nn.Module | None:
 
 
 def refuse(run: Run) -> None:
-    """ValueError for factors that only heads on frozen bodies are trained with."""
-    usual = {"optimizer": "adam", "weight_decay": 0.0, "shift_rate": 1.0}
-    for name, value in usual.items():
-        if getattr(run, name) != value:
-            raise ValueError(
-                f"{name} = {getattr(run, name)!r} is for frozen bodies only (NAME:INIT:head): {value!r} is needed here"
-            )
+    """ValueError for factors that do not go together, and for what only heads on frozen bodies are trained with."""
+    check(run)
+    if run.shift_rate != 1:
+        raise ValueError(
+            f"shift_rate = {run.shift_rate!r} is for frozen bodies only (NAME:INIT:head): 1.0 is needed here"
+        )
+    if run.schedule == FINE_TUNE and run.optimizer != "adam":
+        raise ValueError(f"schedule {FINE_TUNE!r} brings its own optimizer: found {run.optimizer!r}, 'adam' is needed")
     if run.schedule == FINE_TUNE and (run.updates or run.trained != "all"):
         raise ValueError(
             f"schedule {FINE_TUNE!r} trains all layers over whole epochs: found trained = {run.trained!r} and "

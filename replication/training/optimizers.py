@@ -1,4 +1,4 @@
-"""The optimizers of networks whose layers are all trained: Adam in one vector, and fastai's `fine_tune`."""
+"""The optimizers of networks whose layers are all trained: Adam in one vector, torch's AdamW and SGD, fastai's `fine_tune`."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -8,12 +8,22 @@ import torch
 from torch import nn
 from torch.optim.adam import adam
 
-from replication.run import FINE_TUNE, Run
+from replication.limits import check_known
+from replication.run import FINE_TUNE, OPTIMIZERS, Run
 from replication.training.schedules import schedule
 
 FASTAI = {"beta2": 0.99, "eps": 1e-5, "weight_decay": 0.01, "betas": (0.95, 0.85, 0.95), "div_final": 1e5}
 """fastai's Adam and one-cycle schedule where its users change nothing"""
+MOMENTUM = 0.9
+"""of SGD, at every rate"""
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm)  # torch has no public name for all batch norms
+
+
+def check(run: Run) -> None:
+    """ValueError for an unknown optimizer, and for a decay that it does not know."""
+    check_known("optimizer", run.optimizer, OPTIMIZERS)
+    if run.weight_decay and run.optimizer == "adam":
+        raise ValueError(f"weight_decay = {run.weight_decay:g} needs optimizer 'adamw' or 'sgd': found 'adam'")
 
 
 def flattened(model: nn.Module, layout: torch.memory_format = torch.channels_last) -> torch.Tensor:
@@ -67,6 +77,29 @@ def adam_updates(model: nn.Module, run: Run, updates: int, layout: torch.memory_
     def update() -> None:
         adam_step(parameters, state, *next(rates))
         parameters.grad.zero_()
+
+    return update
+
+
+def torch_updates(model: nn.Module, run: Run, updates: int) -> Callable[[], None]:
+    """As `adam_updates`, by torch's AdamW or SGD (momentum 0.9); weight decay falls on weights alone, as in the heads."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    given = [
+        {"params": [p for p in trained if (p.dim() > 1) is decays], "weight_decay": run.weight_decay if decays else 0.0}
+        for decays in (True, False)
+    ]
+    sgd = run.optimizer == "sgd"
+    optimizer = torch.optim.SGD(given, lr=0.0, momentum=MOMENTUM) if sgd else torch.optim.AdamW(given, lr=0.0)
+    rates = iter(schedule(run.schedule, run.learning_rate, updates))
+
+    def update() -> None:
+        rate, beta1 = next(rates)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+            if not sgd:
+                group["betas"] = (beta1, 0.999)
+        optimizer.step()
+        optimizer.zero_grad()
 
     return update
 
@@ -165,7 +198,9 @@ def fine_tune_updates(model: nn.Module, run: Run, updates: int) -> Callable[[], 
 
 
 def updates_of(model: nn.Module, run: Run, updates: int, layout: torch.memory_format) -> Callable[[], None]:
-    """The function that carries out a run's updates one by one, by its schedule: Adam's or fastai's `fine_tune`."""
+    """The function that carries out a run's updates one by one, by its schedule and optimizer."""
     if run.schedule == FINE_TUNE:
         return fine_tune_updates(model, run, updates)
+    if run.optimizer != "adam":
+        return torch_updates(model, run, updates)
     return adam_updates(model, run, updates, layout)

@@ -13,10 +13,11 @@ from torch import nn
 from replication.run import Run
 from replication.training.engines.examples import Examples
 from replication.training.engines.linear import LinearHeads
-from replication.training.engines.updates import Part, Updates, check
+from replication.training.engines.updates import Part, Updates
 from replication.training.heads import SHIFTED, head_of
 from replication.training.loop import PRECISIONS, Outcome, final_norm, minority_f1, outcome, settle
 from replication.training.losses import as_softmax, loss_of
+from replication.training.optimizers import check
 from replication.training.readouts import in_parts, readouts
 
 

@@ -6,12 +6,9 @@ from itertools import groupby
 
 import torch
 
-from replication.limits import check_known
-from replication.run import OPTIMIZERS, Run
+from replication.run import Run
+from replication.training.optimizers import MOMENTUM, check
 from replication.training.schedules import schedule
-
-MOMENTUM = 0.9
-"""of SGD, at every rate"""
 
 
 @dataclass(frozen=True)
@@ -34,13 +31,6 @@ class _Slice:
     gradient: torch.Tensor
     moments: torch.Tensor
     variances: torch.Tensor
-
-
-def check(run: Run) -> None:
-    """ValueError for an unknown optimizer, and for a decay that it does not know."""
-    check_known("optimizer", run.optimizer, OPTIMIZERS)
-    if run.weight_decay and run.optimizer == "adam":
-        raise ValueError(f"weight_decay = {run.weight_decay:g} needs optimizer 'adamw' or 'sgd': found 'adam'")
 
 
 class Updates:
