@@ -116,8 +116,8 @@ def test_where_zero_lies_is_told_with_what_it_gives():
     page = page_on(results("removed_zero", change=found))
     picture = page.removed()
     assert len(picture.data) == 200 and set(picture.data["place"].round(3)) == {0.975, 0.4}
-    assert "in 160 of 200 runs, where minority F1 is 0.90 on average, against 0.10 elsewhere" in picture.alt
-    assert "100 % of the spread in place is between images, bodies and rates" in picture.alt
+    assert "in 160 of 200 runs (mean minority F1 0.90) and elsewhere in 40 (mean minority F1 0.10)" in picture.alt
+    assert " 0 % of the spread in place is between seeds" in picture.alt
     assert "rank correlation of 1.00" in picture.alt
     lacking = results("removed_zero", drop=lambda run, arm, cell: run.seed == 119)
     assert "not run yet" in page_on(lacking).removed().data

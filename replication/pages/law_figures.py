@@ -52,7 +52,7 @@ def curve(checks: Sequence[Check]) -> Figure:
     ax.set_ylim(-4.9, 0.15)
     ax.set_xlabel("S, the sum of the learning rates of all updates")
     ax.set_ylabel("learned shift (nats)")
-    fig.legend(loc="outside upper left", ncols=1, fontsize=8.5)
+    fig.legend(loc="outside upper left", ncols=1, fontsize=7.8, handletextpad=0.5)
     return fig
 
 

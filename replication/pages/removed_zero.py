@@ -1,7 +1,6 @@
 """The layer taken out again, on the page of the law: where zero lies between the classes, and what F1 that gives."""
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from IPython.display import HTML
 from matplotlib.figure import Figure
@@ -12,11 +11,13 @@ from replication.pages.names import cell_label
 from replication.pages.picture import Picture
 from replication.pages.style import CELL_COLOURS, CELL_MARKERS, INK, NO_SKILL
 from replication.pages.tables import missing_html
-from replication.pages.words import number
+from replication.pages.words import listed, number
 from replication.results.frame import complete
 
 MIDDLE = (0.25, 0.75)
 """where zero lies in the middle half between the class means"""
+ENDS = (-0.5, 1.5)
+"""of the axis; what lies beyond is drawn and counted there"""
 
 
 def places(results: pd.DataFrame) -> pd.DataFrame:
@@ -44,18 +45,25 @@ def places(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def finding(found: pd.DataFrame) -> str:
-    """Whether it is luck, in words: how much of the spread is the cell's, and what F1 zero in the middle gives."""
-    groups = found.groupby(["setting", "network", "rate"])
+    """Whether it is luck, in words: how much of the spread is between seeds, and what F1 each place of zero gives."""
+    groups = found.assign(shown=found["place"].clip(*ENDS)).groupby(["setting", "network", "rate"])
     medians = groups[["predicted", "place"]].median()
     order = medians["predicted"].corr(medians["place"], method="spearman")
-    within, all_of = groups["place"].var(ddof=0).mean(), found["place"].var(ddof=0)
-    inside = found["place"].between(*MIDDLE)
-    scores = [found.loc[which, "minority F1"].mean() for which in (inside, ~inside)]
+    within, all_of = groups["shown"].var(ddof=0).mean(), found["place"].clip(*ENDS).var(ddof=0)
+    parts = {
+        f"in the middle half between the class means in {{n}} of {len(found)} runs": found["place"].between(*MIDDLE),
+        "beyond the majority's mean in {n}": found["place"] < 0,
+        "elsewhere in {n}": ~found["place"].between(*MIDDLE) & (found["place"] >= 0),
+    }
+    told = [
+        f"{words.format(n=which.sum())} (mean minority F1 {number(found.loc[which, 'minority F1'].mean())})"
+        for words, which in parts.items()
+        if which.any()
+    ]
     return (
-        f"Without the layer zero lies in the middle half between the class means in {inside.sum()} of {len(found)} runs, where "
-        f"minority F1 is {number(scores[0])} on average, against {number(scores[1])} elsewhere. "
-        f"{number(100 * (1 - within / all_of), 0)} % of the spread in place is between images, bodies and rates, the rest "
-        f"between seeds. Predicted and found medians have a rank correlation of {number(order)}."
+        f"Without the layer zero lies {listed(told)}. {number(100 * within / all_of, 0)} % of the spread in place is between "
+        "seeds, the rest between images, bodies and rates. Predicted and found medians have a rank correlation of "
+        f"{number(order)}."
     )
 
 
@@ -72,15 +80,24 @@ def removed(results: pd.DataFrame) -> Picture | HTML:
 @closed
 def drawn(found: pd.DataFrame) -> Figure:
     """Minority F1 over the place of zero, cells by colour and marker."""
-    fig, ax = plt.subplots(figsize=(WIDTH, 4.2), layout="constrained")
+    fig, ax = plt.subplots(figsize=(WIDTH, 5.2), layout="constrained")
     ax.axvspan(*MIDDLE, color="#eeeeee", lw=0, zorder=0)
     for k, (cell, of) in enumerate(found.groupby(["setting", "network"], sort=False)):
         style = {"marker": CELL_MARKERS[k % 7], "color": CELL_COLOURS[k % 7], "ls": ""}
-        at = np.clip(of["place"], -0.5, 1.5)
-        ax.plot(at, of["minority F1"], **style, ms=5, mec=INK, mew=0.3, alpha=0.75, label=cell_label(cell))
+        at = of["place"].clip(*ENDS)
+        ax.plot(
+            at,
+            of["minority F1"],
+            **style,
+            ms=5,
+            mec=INK,
+            mew=0.3,
+            alpha=0.75,
+            label=cell_label(cell),
+        )
     ax.axhline(NO_SKILL, color=INK, ls=":", lw=1.2, label="always minority")
     ax.set_ylim(-0.03, 1.03)
     ax.set_xlabel("where zero lies between the class means, layer removed")
     ax.set_ylabel("minority F1, layer removed")
-    fig.legend(loc="outside upper left", ncols=1, fontsize=8.5)
+    fig.legend(loc="outside upper left", ncols=1, fontsize=7.6, handletextpad=0.3)
     return fig

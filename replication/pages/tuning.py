@@ -310,14 +310,14 @@ def profile_figure(tau: np.ndarray, found: Mapping[untuned.Remedy, comparison.Es
 @closed
 def budget_figure(found: Mapping[str, Mapping[str, comparison.Estimate]]) -> Figure:
     """Expected best of k, one panel per cell."""
-    fig, axes = plt.subplots(len(found), 1, figsize=(WIDTH, 1.2 + 2.1 * len(found)), layout="constrained", sharex=True)
+    fig, axes = plt.subplots(len(found), 1, figsize=(WIDTH, 1.2 + 2.3 * len(found)), layout="constrained", sharex=True)
     for ax, (title, of) in zip(np.atleast_1d(axes), found.items()):
         for (name, e), dash in zip(of.items(), _DASHES):
             colour = look(CHOSEN_BY[name][0]).colour
             k = np.arange(1, len(e.value) + 1)
             ax.plot(k, e.value, color=colour, ls=dash, label=name)
             ax.fill_between(k, e.low, e.high, color=colour, alpha=0.1, lw=0)
-        ax.set_title(title, loc="left")
+        ax.set_title(title.replace(" · ", "\n", 1), loc="left")
         ax.set_ylabel("macro F1")
     np.atleast_1d(axes)[-1].set_xlabel("random configurations tried, k")
     np.atleast_1d(axes)[-1].set_xticks([1, 5, 10, 15, 20])
