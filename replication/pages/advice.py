@@ -25,7 +25,7 @@ from replication.pages.canvas import (
     row_label,
     rows_axis,
 )
-from replication.pages.everywhere import Everywhere
+from replication.pages.everywhere import Everywhere, span
 from replication.pages.names import arm_label, cell_label, cell_phrase
 from replication.pages.parameters import Parameters, parameters
 from replication.pages.picture import Picture
@@ -33,7 +33,7 @@ from replication.pages.selection import published_rows
 from replication.pages.style import NO_SKILL, look
 from replication.pages.tables import missing_html
 from replication.pages.tuning import TuningPage
-from replication.pages.words import estimate, listed, number, rate_text, signed
+from replication.pages.words import listed, number, rate_text, signed
 from replication.results.frame import arm_and_readout, values
 from replication.run import CONFIRMATORY, Run
 
@@ -120,8 +120,8 @@ class AdvicePage:
         for cell, part in self.cells.items():
             name = cell_phrase(cell)
             s = self.scores(part)
-            free.append(f"{estimate(s['plain · logit_adjusted'] - s['plain'])} on {name}")
-            layer.append(f"{estimate(s['final_bn'] - s['plain · logit_adjusted'])} on {name}")
+            free.append((s["plain · logit_adjusted"] - s["plain"]).mean())
+            layer.append((s["final_bn"] - s["plain · logit_adjusted"]).mean())
             best = (
                 s["final_bn"]
                 if s["final_bn"].mean() >= s["plain · logit_adjusted"].mean()
@@ -139,12 +139,12 @@ class AdvicePage:
         )
         first = (
             "**Adjust the logits first, and choose the learning rate with the adjustment on.** Subtracting the log of the class "
-            "shares from plain's logits needs no training. At the rate that is best for plain as it is, it changes macro F1 by "
-            f"{listed(free)}. {Everywhere().adjusted()}"
+            "shares from plain's logits needs no training. At the rate that is best for plain as it is, it changes mean macro F1 "
+            f"by {_range(free)}. {Everywhere().adjusted()}"
         )
         second = (
-            f"**If you add the layer, tune the learning rate for it.** With each at its own rate, the layer's macro F1 differs "
-            f"from that of plain with logits adjusted at plain's rate by {listed(layer)}."
+            f"**If you add the layer, tune the learning rate for it.** With each at its own rate, the layer's mean macro F1 "
+            f"differs from that of plain with logits adjusted at plain's rate by {_range(layer)}."
         )
         return [first, second, f"**If you cannot tune, fix its shift.** {rest}{self._where_it_fails()}"]
 
@@ -178,15 +178,14 @@ class AdvicePage:
         if not self.cells:
             return f"{start} *Not run yet.*"
         f1, all_minority = [], []
-        for cell, part in self.cells.items():
-            name = cell_phrase(cell)
+        for part in self.cells.values():
             d = values(part[part["variant"] == ""], "final_bn", "f1_minority", "logit_adjusted")
-            f1.append(f"{number(d.mean())} on {name}")
+            f1.append(d.mean())
             all_minority.append(np.abs(d - NO_SKILL) < 0.005)
         share = np.concatenate(all_minority).mean()
         return (
             f"{start} The layer already leaves the class shares out of the logits, and adjusting subtracts them once more. "
-            f"Minority F1 is then {listed(f1)}; always saying minority scores {number(NO_SKILL)}, and "
+            f"Minority F1 is then {span(pd.Series(f1))} ({len(f1)} cells); always saying minority scores {number(NO_SKILL)}, and "
             f"{number(100 * share, 0)} % of the runs do just that."
         )
 
@@ -194,6 +193,11 @@ class AdvicePage:
 def open_advice(namespace: Mapping[str, object]) -> AdvicePage:
     """The notebook's first call: check its parameters, read the published results, which `seeds` does not replace."""
     return AdvicePage(parameters(namespace))
+
+
+def _range(differences: list[float]) -> str:
+    """Least and largest mean difference over the cells of the figure, in words."""
+    return f"{signed(min(differences))} to {signed(max(differences))} ({len(differences)} cells, see the figure)"
 
 
 def _arm(name: str) -> str:

@@ -9,7 +9,7 @@ from IPython.display import HTML, Markdown
 from replication.analysis.statistics import MARGIN
 from replication.claims.beyond import rate_profile, untuned
 from replication.claims.beyond.untuned import Remedy
-from replication.pages.names import arm_label, cell_label, cell_phrase
+from replication.pages.names import arm_label, cell_label, setting_label
 from replication.pages.selection import published_rows
 from replication.pages.spread import whole
 from replication.pages.tables import missing_html, shown
@@ -19,6 +19,7 @@ from replication.run import CONFIRMATORY
 
 PLANS = (untuned.PLAN, rate_profile.PLAN)
 FIXED: Remedy = (untuned.CANDIDATE, "as_trained", "f1_macro")
+PLAIN: Remedy = ("plain", "as_trained", "f1_macro")
 LAYER: Remedy = ("final_bn", "as_trained", "f1_macro")
 LOSS: Remedy = ("plain_logit_adjusted_loss", "as_trained", "f1_macro")
 ADJUSTED: Remedy = ("plain", "logit_adjusted", "f1_macro")
@@ -96,25 +97,45 @@ class Everywhere:
         ]
         return shown(pd.DataFrame(rows), "Mean macro F1 of every remedy, each arm at its own learning rate unless said")
 
-    def adjusted(self) -> str:
-        """What the rate does to adjusted logits, in a sentence: plain's best rate is not theirs. Empty without profiles."""
-        told = []
-        for cell, part in whole(rate_profile.PLAN, self.results).items():
+    @cached_property
+    def profiles(self) -> pd.DataFrame:
+        """Macro F1 below the layer at its best rate, of adjusted logits at their own best rate and at plain's, by cell."""
+        rows = []
+        for (setting, network), part in whole(rate_profile.PLAN, self.results).items():
             by_rate = {
-                name: {
-                    rate: float(values(part, arm, "f1_macro", readout, level=rate).mean())
+                remedy: {
+                    rate: float(values(part, arm, metric, readout, level=rate).mean())
                     for rate in sorted(part["level"].unique())
                 }
-                for name, arm, readout in (
-                    ("plain", "plain", "as_trained"),
-                    ("adjusted", "plain", "logit_adjusted"),
-                    ("layer", "final_bn", "as_trained"),
-                )
+                for remedy in (PLAIN, ADJUSTED, LAYER)
+                for arm, readout, metric in [remedy]
             }
-            best = {name: max(of, key=lambda rate: of[rate]) for name, of in by_rate.items()}
-            told.append(
-                f"{number(by_rate['adjusted'][best['adjusted']])} at {rate_text(best['adjusted'])} against "
-                f"{number(by_rate['adjusted'][best['plain']])} at plain's best rate and "
-                f"{number(by_rate['layer'][best['layer']])} for the layer at its best on {cell_phrase(cell)}"
+            best = {remedy: max(of, key=lambda rate: of[rate]) for remedy, of in by_rate.items()}
+            layer = by_rate[LAYER][best[LAYER]]
+            rows.append(
+                {
+                    "setting": setting,
+                    "network": network,
+                    "own rate": layer - by_rate[ADJUSTED][best[ADJUSTED]],
+                    "rate of plain": layer - by_rate[ADJUSTED][best[PLAIN]],
+                }
             )
-        return f"Over a profile of rates its macro F1 is {listed(told)}." if told else ""
+        return pd.DataFrame(rows)
+
+    def adjusted(self) -> str:
+        """What the rate does to adjusted logits, in a sentence: plain's best rate is not theirs. Empty without profiles."""
+        found = self.profiles
+        if found.empty:
+            return ""
+        images = listed(list(dict.fromkeys(setting_label(s).partition(",")[0] for s in found["setting"])))
+        return (
+            f"In {len(found)} profiles over the learning rate ({images}), macro F1 at the rate that is best for adjusted logits "
+            f"is {span(found['own rate'])} below that of the layer at its best; at the rate that is best for plain it is "
+            f"{span(found['rate of plain'])} below (rates picked by test scores, for all alike)."
+        )
+
+
+def span(found: pd.Series) -> str:
+    """Least and largest of some sizes, in words."""
+    low, high = number(found.min()), number(found.max())
+    return low if low == high else f"{low} to {high}"
