@@ -10,12 +10,13 @@ from matplotlib.lines import Line2D
 
 from replication.claims.beyond.first_updates import PLAN, RATES
 from replication.pages.canvas import WIDTH, closed
+from replication.pages.everywhere import span
 from replication.pages.names import arm_label, cell_label
 from replication.pages.picture import Picture
 from replication.pages.spread import whole
 from replication.pages.style import INK, look
 from replication.pages.tables import missing_html
-from replication.pages.words import listed, number, rate_text
+from replication.pages.words import listed, rate_text
 from replication.study.design import PAIR
 
 OPTIMIZERS = {"adam": "Adam", "sgd": "SGD"}
@@ -40,16 +41,19 @@ def recalls(results: pd.DataFrame) -> Recalls:
 
 
 def sentence(found: Recalls) -> str:
-    """What happens to the minority's recall, in words."""
-    said = []
-    for (cell, optimizer, arm), of in found.items():
-        rare = of["minority"]
-        said.append(
-            f"{cell_label(cell)}, {OPTIMIZERS[optimizer]}, {arm_label(arm)}: {number(rare.iloc[0])} after "
-            f"{rare.index[0]:g}, lowest {number(rare.min())} after {rare.idxmin():g}, {number(rare.iloc[-1])} after "
-            f"{rare.index[-1]:g}"
-        )
-    return "Recall of the minority by number of updates. " + "; ".join(said) + "."
+    """How low the minority's recall falls, by optimiser and arm: least and largest over the cells, in words."""
+    told = []
+    for optimizer, name in OPTIMIZERS.items():
+        lowest = [
+            span(pd.Series([of["minority"].min() for (_, o, a), of in found.items() if (o, a) == (optimizer, arm)]))
+            for arm in PAIR
+        ]
+        told.append(f"with {name} {lowest[0]} for {arm_label(PAIR[0])} and {lowest[1]} for {arm_label(PAIR[1])}")
+    cells = list(dict.fromkeys(cell_label(cell) for cell, *_ in found))
+    ends = max(int(of.index[-1]) for of in found.values())
+    return (
+        f"Lowest mean recall of the minority within the first {ends} updates: {listed(told)} ({' and '.join(cells)})."
+    )
 
 
 def first_updates(results: pd.DataFrame) -> Picture | HTML:
