@@ -12,6 +12,7 @@ import torch
 
 from replication.claims.beyond import rate_profile
 from replication.claims.cells import LITE
+from replication.claims.judge import plan_frame
 from replication.pages import advice, everywhere, names
 from replication.pages.parameters import Parameters
 from replication.pages.tuning import TuningPage
@@ -89,55 +90,62 @@ def test_advice_says_where_the_fixed_shift_fails():
     )
 
 
-def test_the_table_has_every_cell_whose_runs_are_there():
-    page = everywhere.Everywhere()
-    of = published.read(("skin@160",))
-    base = Run(setting="skin@160", network="efficientnet_lite0", init="imagenet", trained="head", final_norm="bn")
-    base = dataclasses.replace(base, learning_rate=learning_rate(Place(base.setting, LITE), "final_bn"))
-    same = {name: value for name, value in vars(base).items() if name != "seed"}
+def published_means(setting: str, **factors) -> pd.Series:
+    """Mean macro F1 of seeds 100 to 119 by readout, of EfficientNet-Lite0 frozen with these factors."""
+    base = Run(setting=setting, network="efficientnet_lite0", init="imagenet", trained="head")
+    same = {n: v for n, v in vars(dataclasses.replace(base, **factors)).items() if n != "seed"}
+    of = published.read((setting,))
     rows = of[(of[list(same)] == pd.Series(same)).all(axis=1) & of["seed"].between(100, 119)]
-    for readout, name in (("as_trained", "final BN"), ("bn_removed", "final BN with the layer removed")):
-        wanted = rows.loc[rows["readout"] == readout, "f1_macro"]
-        assert len(wanted) == 20 and page.means["skin@160", LITE][name] == pytest.approx(wanted.mean())
-    assert len(page.means) >= 9 and page.table().data.count("<tr>") == len(page.means)
-    lines = page.sentence().data.splitlines()[2:]
-    assert len(lines) == len(next(iter(page.means.values()))) and " 0.00 below the best" not in lines[-1]
-    (layer,) = [line for line in lines if line.startswith("- final BN: ")]
-    near = [of["final BN"] >= max(of.values()) - 0.05 for of in page.means.values()]
-    assert f"{sum(near)} of {len(near)}, " in layer
-    assert f"cells, the layer in {sum(near)}, " in page.line().data
+    assert rows["seed"].nunique() == 20
+    return rows.groupby("readout")["f1_macro"].mean()
 
 
-def test_the_rate_of_adjusted_logits_is_their_own():
-    text = everywhere.Everywhere().adjusted()
-    rows = published.read(("plantvillage/apple@160",))
-    run = Run(setting="plantvillage/apple@160", network="efficientnet_lite0", init="imagenet", trained="head")
-    scores = {}
-    for rate in rate_profile.RATES:
-        same = {n: v for n, v in vars(dataclasses.replace(run, learning_rate=rate)).items() if n != "seed"}
-        here = rows[(rows[list(same)] == pd.Series(same)).all(axis=1) & rows["seed"].between(100, 159)]
-        scores[rate] = here.groupby("readout")["f1_macro"].mean()
-    adjusted = max(scores, key=lambda rate: scores[rate]["logit_adjusted"])
-    plain = max(scores, key=lambda rate: scores[rate]["as_trained"])
-    layer = Run(**vars(run) | {"final_norm": "bn"})
-    same = {n: v for n, v in vars(layer).items() if n not in ("seed", "learning_rate")}
-    of = rows[(rows[list(same)] == pd.Series(same)).all(axis=1) & (rows["readout"] == "as_trained")]
-    of = of[of["seed"].between(100, 159) & of["learning_rate"].isin(rate_profile.RATES)]
-    best = of.groupby("learning_rate")["f1_macro"].mean().max()
+def test_the_counts_are_those_of_the_published_runs():
     page = everywhere.Everywhere()
-    (mine,) = page.profiles[(page.profiles["setting"] == run.setting) & (page.profiles["network"] == LITE)].to_dict(
-        "records"
+    tuned = published_means(
+        "skin@160", final_norm="bn", learning_rate=learning_rate(Place("skin@160", LITE), "final_bn")
     )
-    assert mine["own rate"] == pytest.approx(best - scores[adjusted]["logit_adjusted"])
-    assert mine["rate of plain"] == pytest.approx(best - scores[plain]["logit_adjusted"])
-    assert len(page.profiles) == 4 and "tomato leaves and apple leaves" in text
+    here = page.means[page.means["setting"] == "skin@160"].set_index(["remedy", "rate"])["mean"]
+    assert here[everywhere.LAYER, everywhere.TUNED] == pytest.approx(tuned["as_trained"])
+    assert here[("final_bn", "bn_removed", "f1_macro"), everywhere.TUNED] == pytest.approx(tuned["bn_removed"])
+    loss = published_means("skin@160", loss="logit_adjusted", learning_rate=1e-3)["as_trained"]
+    assert here[everywhere.LOSS, 1e-3] == pytest.approx(loss)
+    best = max(mean for (remedy, rate), mean in here.items() if rate == everywhere.TUNED and remedy != everywhere.FIXED)
+    mine = page.means[(page.means["setting"] == "skin@160") & (page.means["remedy"] == everywhere.LOSS)]
+    assert mine.set_index("rate")["below"][1e-3] == pytest.approx(best - loss)
+
+
+def test_sentences_and_tables_give_the_same_counts():
+    page = everywhere.Everywhere()
+    n = len(page.cells)
+    assert n >= 9 and page.table().data.count("<tr>") == n
+    low = page.below(everywhere.LOSS, 1e-3)
+    assert len(low) == n and page.near(everywhere.LOSS, 1e-3) == (low <= 0.05).sum()
+    text = page.counts().data
+    for remedy, rate in ((everywhere.LOSS, 1e-3), (everywhere.LAYER, everywhere.TUNED)):
+        assert f"{page.near(remedy, rate)} of {n} ({page.below(remedy, rate).max():.2f})" in text
+    assert page.below(everywhere.FIXED).empty and "—" in text  # the fixed shift is not tuned
     assert (
-        f"it is {page.profiles['rate of plain'].min():.2f} to {page.profiles['rate of plain'].max():.2f} below" in text
+        f"that of the layer in {page.near(everywhere.LAYER)} and {page.near(everywhere.LAYER, 1e-3)} ("
+        in page.line().data
+    )
+    assert f"at 0.01 in {page.near(everywhere.LAYER, 1e-2)}." in page.second()
+    assert f"heads on frozen bodies and {names.cell_label(('digits', 'simple_cnn'))}" in page.scope
+
+
+def test_adjusted_logits_are_compared_at_their_best_rate():
+    page, setting = everywhere.Everywhere(), "plantvillage/apple@160"
+    (cell,) = (c for c in rate_profile.PLAN.cells if (c.setting, c.network) == (setting, LITE))
+    part = plan_frame(rate_profile.PLAN, [cell], published.read((setting,)))
+    by = part.groupby(["arm", "readout", "level"])["f1_macro"].mean()
+    below = by["final_bn", "as_trained"].max() - by["plain", "logit_adjusted"].max()
+    assert (
+        0 < below < 0.03 and "In 4 profiles over the learning rate (tomato leaves and apple leaves)" in page.adjusted()
     )
 
 
-def test_without_results_there_is_no_table(monkeypatch):
+def test_without_results_there_are_no_tables(monkeypatch):
     monkeypatch.setattr(everywhere, "published_rows", lambda settings: pd.DataFrame())
     page = everywhere.Everywhere()
-    assert page.sentence().data == "*Not run yet.*" and "Not run yet" in page.table().data and page.adjusted() == ""
-    assert page.line().data == ""
+    assert "Not run yet" in page.table().data and "Not run yet" in page.counts().data
+    assert page.line().data == "" and page.adjusted() == "" and page.cells == []

@@ -12,7 +12,7 @@ from replication.analysis import law
 from replication.claims.beyond import first_updates as first_updates_plan
 from replication.claims.law import rules as law_rules
 from replication.claims.law.predictions import PREDICTIONS
-from replication.pages import advice, law_figures
+from replication.pages import advice, everywhere, law_figures
 from replication.pages import law as law_page
 from replication.pages.parameters import Parameters
 from replication.run import Run
@@ -98,9 +98,14 @@ def test_advice_is_five_sentences(advised):
 
 
 def test_advice_without_results_says_so():
-    with mock.patch.object(advice, "published_rows", lambda settings=(): pd.DataFrame()), chosen():
+    nothing = pd.DataFrame()
+    with (
+        mock.patch.object(advice, "published_rows", lambda settings=(): nothing),
+        mock.patch.object(everywhere, "published_rows", lambda settings=(): nothing),
+        chosen(),
+    ):
         page = advice.AdvicePage(Parameters())
-        assert page.figure().data.startswith("<p class='missing'>") and page.sentences().data.count("Not run yet") == 4
+        assert page.figure().data.startswith("<p class='missing'>") and page.sentences().data.count("not run yet") == 4
 
 
 def test_where_zero_lies_is_told_with_what_it_gives():

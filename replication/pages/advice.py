@@ -113,40 +113,16 @@ class AdvicePage:
         return Markdown("\n".join(f"{k}. {line}" for k, line in enumerate(lines, 1)))
 
     def _findings(self) -> list[str]:
-        """The first three, from the cells that were run."""
-        if not self.cells:
-            return ["**Adjust the logits first**: it costs nothing. *Not run yet.*", "*Not run yet.*", "*Not run yet.*"]
-        free, layer, fixed = [], [], []
-        for cell, part in self.cells.items():
-            name = cell_phrase(cell)
-            s = self.scores(part)
-            free.append((s["plain · logit_adjusted"] - s["plain"]).mean())
-            layer.append((s["final_bn"] - s["plain · logit_adjusted"]).mean())
-            best = (
-                s["final_bn"]
-                if s["final_bn"].mean() >= s["plain · logit_adjusted"].mean()
-                else s["plain · logit_adjusted"]
+        """The first three, over all images."""
+        found = Everywhere()
+        if found.means.empty:
+            start = (
+                "**Train with the logit-adjusted loss, or adjust the logits**",
+                "**The layer**",
+                "**The fixed shift**",
             )
-            for arm in (a for a in s if a.startswith(UNTUNED)):
-                n = len(s[arm])  # its seeds are the first of the pair's
-                fixed.append(((s[arm] - best[:n]).mean(), f"on {name} at learning rate {arm.rpartition(' ')[2]}"))
-        rest = (
-            f"With the shift at −0.4 and an untuned rate, its macro F1 differs from the better of those two by "
-            f"{signed(min(fixed)[0])} ({min(fixed)[1]}) to {signed(max(fixed)[0])} ({max(fixed)[1]}), "
-            f"in {len(fixed)} comparisons."
-            if fixed
-            else "*Not run yet.*"
-        )
-        first = (
-            "**Adjust the logits first, and choose the learning rate with the adjustment on.** Subtracting the log of the class "
-            "shares from plain's logits needs no training. At the rate that is best for plain as it is, it changes mean macro F1 "
-            f"by {_range(free)}. {Everywhere().adjusted()}"
-        )
-        second = (
-            f"**If you add the layer, tune the learning rate for it.** With each at its own rate, the layer's mean macro F1 "
-            f"differs from that of plain with logits adjusted at plain's rate by {_range(layer)}."
-        )
-        return [first, second, f"**If you cannot tune, fix its shift.** {rest}{self._where_it_fails()}"]
+            return [f"{words}: *not run yet.*" for words in start]
+        return [found.first(), found.second(), found.third() + self._where_it_fails()]
 
     def _where_it_fails(self) -> str:
         """Where the fixed shift is not shown to be as good as the best tuned remedy, over more images than these."""
@@ -176,7 +152,7 @@ class AdvicePage:
         """What happens where both are used."""
         start = "**Never use the layer and logit adjustment together.**"
         if not self.cells:
-            return f"{start} *Not run yet.*"
+            return f"{start} *not run yet.*"
         f1, all_minority = [], []
         for part in self.cells.values():
             d = values(part[part["variant"] == ""], "final_bn", "f1_minority", "logit_adjusted")
@@ -193,11 +169,6 @@ class AdvicePage:
 def open_advice(namespace: Mapping[str, object]) -> AdvicePage:
     """The notebook's first call: check its parameters, read the published results, which `seeds` does not replace."""
     return AdvicePage(parameters(namespace))
-
-
-def _range(differences: list[float]) -> str:
-    """Least and largest mean difference over the cells of the figure, in words."""
-    return f"{signed(min(differences))} to {signed(max(differences))} ({len(differences)} cells, see the figure)"
 
 
 def _arm(name: str) -> str:

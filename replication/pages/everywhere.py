@@ -1,4 +1,4 @@
-"""The advice page's table over all images: every remedy, tuned, and what the rate does to adjusted logits."""
+"""Every remedy on all images, tuned and not: the advice page's tables, its first sentences, and the front page's line."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,13 +16,16 @@ from replication.pages.tables import missing_html, shown
 from replication.pages.words import listed, number, rate_text
 from replication.results.frame import values
 from replication.run import CONFIRMATORY
+from replication.study.networks import network as network_of
 
 PLANS = (untuned.PLAN, rate_profile.PLAN)
-FIXED: Remedy = (untuned.CANDIDATE, "as_trained", "f1_macro")
 PLAIN: Remedy = ("plain", "as_trained", "f1_macro")
-LAYER: Remedy = ("final_bn", "as_trained", "f1_macro")
-LOSS: Remedy = ("plain_logit_adjusted_loss", "as_trained", "f1_macro")
 ADJUSTED: Remedy = ("plain", "logit_adjusted", "f1_macro")
+LOSS: Remedy = ("plain_logit_adjusted_loss", "as_trained", "f1_macro")
+LAYER: Remedy = ("final_bn", "as_trained", "f1_macro")
+FIXED: Remedy = (untuned.CANDIDATE, "as_trained", "f1_macro")
+TUNED = 0.0
+"""stands for the arm's own learning rate where rates are numbers"""
 
 
 def remedy_label(remedy: Remedy) -> str:
@@ -30,6 +33,12 @@ def remedy_label(remedy: Remedy) -> str:
     arm, readout, metric = remedy
     name = arm_label(arm if readout == "as_trained" else f"{arm} · {readout}")
     return f"{name} with a tuned threshold" if "tuned" in metric else name
+
+
+def span(found: pd.Series) -> str:
+    """Least and largest of some sizes, in words."""
+    low, high = number(found.min()), number(found.max())
+    return low if low == high else f"{low} to {high}"
 
 
 @dataclass
@@ -43,99 +52,149 @@ class Everywhere:
         return rows[rows["seed"] >= CONFIRMATORY] if len(rows) else rows
 
     @cached_property
-    def means(self) -> dict[tuple[str, str], dict[str, float]]:
-        """(setting, network) -> remedy's name -> mean macro F1: each arm at its own rate, the fixed shift untuned besides."""
-        found = {}
-        for cell, part in whole(untuned.PLAN, self.results).items():
-            tuned = untuned.scores(part, variant="tuned")
-            found[cell] = {remedy_label(remedy): float(score.mean()) for remedy, score in tuned.items()}
-            for at in untuned.RATES:
-                name = f"{remedy_label(FIXED)}, untuned at {rate_text(at)}"
-                found[cell][name] = float(untuned.scores(part, (FIXED,), variant="untuned", level=at)[FIXED].mean())
-        return found
+    def means(self) -> pd.DataFrame:
+        """One row a cell, remedy and learning rate (`rate`, `TUNED` or a number): mean macro F1, and how far it is `below`
+        the best of all remedies that are tuned, the fixed shift, which is to need no tuning, not among these."""
+        rows = []
+        for (setting, network), part in whole(untuned.PLAN, self.results).items():
+            for rate in (TUNED, *untuned.RATES):
+                where = {"variant": "untuned", "level": rate} if rate else {"variant": "tuned"}
+                for remedy, score in untuned.scores(part, (*untuned.TUNED, FIXED), **where).items():
+                    if remedy != FIXED or rate:
+                        mean = float(score.mean())
+                        rows.append(
+                            {"setting": setting, "network": network, "remedy": remedy, "rate": rate, "mean": mean}
+                        )
+        if not rows:
+            return pd.DataFrame()
+        found = pd.DataFrame(rows)
+        best = found[found["rate"] == TUNED].groupby(["setting", "network"])["mean"].max().rename("best")
+        found = found.join(best, on=["setting", "network"])
+        return found.assign(below=found["best"] - found["mean"])
 
-    def sentence(self) -> Markdown:
-        """How often each remedy is about as good as the best of all, and its lowest score."""
-        if not self.means:
-            return Markdown("*Not run yet.*")
-        told = []
-        for name in dict.fromkeys(name for of in self.means.values() for name in of):
-            here = {cell: of for cell, of in self.means.items() if name in of}
-            near = sum(of[name] >= max(of.values()) - MARGIN for of in here.values())
-            far = min(of[name] - max(of.values()) for of in here.values())
-            told.append((near / len(here), f"- {name}: {near} of {len(here)}, at worst {number(-far)} below the best"))
-        lines = [line for _, line in sorted(told, key=lambda pair: -pair[0])]
-        return Markdown(
-            f"In how many cells a remedy's mean macro F1 is within {MARGIN} of the best of all; means, without a test:\n\n"
-            + "\n".join(lines)
+    @property
+    def cells(self) -> list[tuple[str, str]]:
+        """(setting, network) of the cells."""
+        return list(dict.fromkeys(zip(self.means["setting"], self.means["network"]))) if len(self.means) else []
+
+    def below(self, remedy: Remedy, rate: float = TUNED) -> pd.Series:
+        """By cell, how far a remedy's mean macro F1 is below the best tuned one's; empty where it was not run."""
+        found = self.means
+        return found.loc[(found["remedy"] == remedy) & (found["rate"] == rate), "below"]
+
+    def near(self, remedy: Remedy, rate: float = TUNED) -> int:
+        """In how many cells that is no more than the margin."""
+        return int((self.below(remedy, rate) <= MARGIN).sum())
+
+    @property
+    def scope(self) -> str:
+        """What the counts are over, in words."""
+        frozen = sum(network_of(network).trained == "head" for _, network in self.cells)
+        rest = [cell_label(cell) for cell in self.cells if network_of(cell[1]).trained != "head"]
+        others = f" and {listed(rest)}" if rest else ""
+        return f"{len(self.cells)} cells: {frozen} heads on frozen bodies{others}; 20 seeds each, means without a test"
+
+    # --- tables ----------------------------------------------------------------------------------------
+
+    def counts(self) -> HTML:
+        """In how many cells every remedy is near the best tuned one, by learning rate."""
+        if self.means.empty:
+            return missing_html("Not run yet.")
+        rows = []
+        for remedy in dict.fromkeys(self.means["remedy"]):
+            row = {"remedy": remedy_label(remedy)}
+            for rate in (TUNED, *untuned.RATES):
+                found = self.below(remedy, rate)
+                told = f"{self.near(remedy, rate)} of {len(found)} ({number(found.max())})" if len(found) else "—"
+                row[f"at {rate_text(rate)}" if rate else "tuned"] = told
+            rows.append(row)
+        caption = (
+            f"In how many cells mean macro F1 is within {MARGIN} of that of the best tuned remedy, and in brackets how far below "
+            f"it at worst ({self.scope}). Adjusted logits and a tuned threshold have plain's rate, the removed layer the layer's"
         )
+        return shown(pd.DataFrame(rows), caption)
+
+    def table(self) -> HTML:
+        """The means where each arm is tuned, a row a cell."""
+        if self.means.empty:
+            return missing_html("Not run yet.")
+        rows = []
+        for cell in self.cells:
+            of = self.means[(self.means["setting"] == cell[0]) & (self.means["network"] == cell[1])]
+            tuned = of[of["rate"] == TUNED].set_index("remedy")["mean"]
+            row = {"images and network": cell_label(cell)}
+            for remedy in untuned.TUNED:
+                row[remedy_label(remedy)] = number(tuned[remedy]) if remedy in tuned.index else "not recorded"
+            for rate in untuned.RATES:
+                fixed = of[(of["remedy"] == FIXED) & (of["rate"] == rate)]["mean"]
+                row[f"{remedy_label(FIXED)}, at {rate_text(rate)}"] = number(float(fixed.iloc[0]))
+            rows.append(row)
+        caption = (
+            "Mean macro F1 of every remedy, tuned, and of the fixed shift at two rates without tuning; all rates as CSV"
+        )
+        return shown(pd.DataFrame(rows), caption, data=self.means.assign(remedy=self.means["remedy"].map(remedy_label)))
+
+    # --- sentences -------------------------------------------------------------------------------------
 
     def line(self) -> Markdown:
         """What to do, in a line, for the front page."""
-        if not self.means:
+        if self.means.empty:
             return Markdown("")
-        n = len(self.means)
-        names = [remedy_label(r) for r in (LOSS, LAYER, ADJUSTED)]
-        loss, layer, adjusted = (
-            sum(of[name] >= max(of.values()) - MARGIN for of in self.means.values()) for name in names
-        )
+        low = min(untuned.RATES)
         return Markdown(
-            f"**In one line**: of all remedies, each tuned, training with the logit-adjusted loss has a mean macro F1 within "
-            f"{MARGIN} of the best in {loss} of {n} cells, the layer in {layer}, and plain with its logits adjusted afterwards, "
-            f"at the rate that suits plain, in {adjusted}. [Should I add this layer?](advice.ipynb)"
+            f"**In one line**: the mean macro F1 of training with the logit-adjusted loss is within {MARGIN} of that of the best "
+            f"tuned remedy in {self.near(LOSS)} of {len(self.cells)} cells if its learning rate is tuned and in "
+            f"{self.near(LOSS, low)} at {rate_text(low)}, Adam's default; that of the layer in {self.near(LAYER)} and "
+            f"{self.near(LAYER, low)} ({self.scope}). [Should I add this layer?](advice.ipynb)"
         )
 
-    def table(self) -> HTML:
-        """The means, a row a cell."""
-        if not self.means:
-            return missing_html("Not run yet.")
-        names = dict.fromkeys(name for of in self.means.values() for name in of)
-        rows = [
-            {"images and network": cell_label(cell)}
-            | {name: number(of[name]) if name in of else "not recorded" for name in names}
-            for cell, of in self.means.items()
-        ]
-        return shown(pd.DataFrame(rows), "Mean macro F1 of every remedy, each arm at its own learning rate unless said")
+    def first(self) -> str:
+        """The advice page's first sentences: the loss and the adjustment."""
+        low, high = untuned.RATES
+        return (
+            "**Train with the logit-adjusted loss, or adjust the logits afterwards.** Both take the class shares out of the "
+            f"logits. Of {len(self.cells)} cells the loss is within {MARGIN} mean macro F1 of the best tuned remedy in "
+            f"{self.near(LOSS)} if it is tuned, in {self.near(LOSS, low)} at {rate_text(low)} and in {self.near(LOSS, high)} at "
+            f"{rate_text(high)}. Adjusting afterwards needs no training, but a learning rate of its own: at the rate that is "
+            f"best for plain it is as near in {self.near(ADJUSTED)}, at {rate_text(high)} in {self.near(ADJUSTED, high)}, at "
+            f"{rate_text(low)} in {self.near(ADJUSTED, low)}. {self.adjusted()}"
+        )
 
-    @cached_property
-    def profiles(self) -> pd.DataFrame:
-        """Macro F1 below the layer at its best rate, of adjusted logits at their own best rate and at plain's, by cell."""
-        rows = []
-        for (setting, network), part in whole(rate_profile.PLAN, self.results).items():
-            by_rate = {
-                remedy: {
-                    rate: float(values(part, arm, metric, readout, level=rate).mean())
-                    for rate in sorted(part["level"].unique())
-                }
-                for remedy in (PLAIN, ADJUSTED, LAYER)
-                for arm, readout, metric in [remedy]
-            }
-            best = {remedy: max(of, key=lambda rate: of[rate]) for remedy, of in by_rate.items()}
-            layer = by_rate[LAYER][best[LAYER]]
-            rows.append(
-                {
-                    "setting": setting,
-                    "network": network,
-                    "own rate": layer - by_rate[ADJUSTED][best[ADJUSTED]],
-                    "rate of plain": layer - by_rate[ADJUSTED][best[PLAIN]],
-                }
-            )
-        return pd.DataFrame(rows)
+    def second(self) -> str:
+        """The second: the layer and its rate."""
+        low, high = untuned.RATES
+        return (
+            f"**If you add the layer, tune the learning rate for it.** Tuned it is within {MARGIN} of the best in "
+            f"{self.near(LAYER)} of {len(self.cells)} cells, at {rate_text(low)} in {self.near(LAYER, low)}, at "
+            f"{rate_text(high)} in {self.near(LAYER, high)}."
+        )
+
+    def third(self) -> str:
+        """The third: the fixed shift."""
+        low, high = untuned.RATES
+        return (
+            "**If neither loss nor outputs nor the rate can be changed, fix the layer's shift.** At −0.4 it is within "
+            f"{MARGIN} of the best tuned remedy in {self.near(FIXED, low)} of {len(self.cells)} cells at {rate_text(low)} and in "
+            f"{self.near(FIXED, high)} at {rate_text(high)}, by its means; the logit-adjusted loss, which needs no layer, in "
+            f"{self.near(LOSS, low)} and {self.near(LOSS, high)}."
+        )
 
     def adjusted(self) -> str:
-        """What the rate does to adjusted logits, in a sentence: plain's best rate is not theirs. Empty without profiles."""
-        found = self.profiles
-        if found.empty:
+        """How near adjusted logits come to the layer at a rate of their own, in a sentence; empty without rate profiles."""
+        below, settings = [], []
+        for (setting, _), part in whole(rate_profile.PLAN, self.results).items():
+            best = [
+                max(
+                    float(values(part, arm, metric, readout, level=rate).mean())
+                    for rate in sorted(part["level"].unique())
+                )
+                for arm, readout, metric in (LAYER, ADJUSTED)
+            ]
+            below.append(best[0] - best[1])
+            settings.append(setting_label(setting).partition(",")[0])
+        if not below:
             return ""
-        images = listed(list(dict.fromkeys(setting_label(s).partition(",")[0] for s in found["setting"])))
         return (
-            f"In {len(found)} profiles over the learning rate ({images}), macro F1 at the rate that is best for adjusted logits "
-            f"is {span(found['own rate'])} below that of the layer at its best; at the rate that is best for plain it is "
-            f"{span(found['rate of plain'])} below (rates picked by test scores, for all alike)."
+            f"In {len(below)} profiles over the learning rate ({listed(list(dict.fromkeys(settings)))}), adjusted logits at "
+            f"their best rate are {span(pd.Series(below))} below the layer at its best (rates picked by test scores, for both)."
         )
-
-
-def span(found: pd.Series) -> str:
-    """Least and largest of some sizes, in words."""
-    low, high = number(found.min()), number(found.max())
-    return low if low == high else f"{low} to {high}"

@@ -118,7 +118,8 @@ class LawPage:
             f"<div class='key-result'><p class='claim'>{claim}</p>{here}<p class='answer'>{self._counts()}</p>"
             f"<p class='number'>{self.finding()}</p><p class='caveat'><strong>Caution.</strong> "
             "Exploration on apple and pepper leaves, cracks, skin and digits suggested the law. Its predictions were registered "
-            "before the runs shown here, most of which use other images or other networks. Seeds vary only the split, the initial weights and the order.</p></div>"
+            "before the runs shown here, most of which use other images or other networks. Seeds vary only the split, the "
+            "initial weights and the order.</p></div>"
         )
 
     def _counts(self) -> str:

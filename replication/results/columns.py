@@ -52,11 +52,11 @@ _ABOUT = {
     "seconds": ("number", "s", "duration of the training"),
     "n_test": ("integer", "images", "test images"),
     "validation_f1_macro": ("number", "", "mean F1 over the classes on validation images after the last epoch"),
-    "validation_f1_macro_adjusted": ("number", "", "the same after logit adjustment; in results of this machine only"),
+    "validation_f1_macro_adjusted": ("number", "", "the same after logit adjustment; two classes, not in older runs"),
     "validation_f1_macro_tuned": (
         "number",
         "",
-        "the same at thresholds tuned on other validation images; in results of this machine only",
+        "the same at thresholds tuned on other validation images; two classes, not in older runs",
     ),
     "learned_shift": ("number", "nats", "the final norm's learned shift, minority minus majority"),
     "predicted_zero": (
