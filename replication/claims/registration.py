@@ -13,7 +13,7 @@ from replication.study.design import Cell, Comparison
 from replication.study.networks import network as network_of
 from replication.study.rates import KINDS
 
-VERSION = 6
+VERSION = 7
 """of what is registered; raised when cells are added"""
 
 

@@ -8,6 +8,7 @@ from IPython.display import HTML
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from replication.analysis.law import MOMENTUM
 from replication.claims.beyond.first_updates import PLAN, RATES
 from replication.pages.canvas import WIDTH, closed
 from replication.pages.everywhere import span
@@ -20,6 +21,8 @@ from replication.pages.words import listed, rate_text
 from replication.study.design import PAIR
 
 OPTIMIZERS = {"adam": "Adam", "sgd": "SGD"}
+SOON = 30
+"""updates after which balanced accuracy is told"""
 Recalls = dict[tuple[tuple[str, str], str, str], pd.DataFrame]
 
 
@@ -41,18 +44,21 @@ def recalls(results: pd.DataFrame) -> Recalls:
 
 
 def sentence(found: Recalls) -> str:
-    """How low the minority's recall falls, by optimiser and arm: least and largest over the cells, in words."""
-    told = []
-    for optimizer, name in OPTIMIZERS.items():
-        lowest = [
-            span(pd.Series([of["minority"].min() for (_, o, a), of in found.items() if (o, a) == (optimizer, arm)]))
-            for arm in PAIR
-        ]
-        told.append(f"with {name} {lowest[0]} for {arm_label(PAIR[0])} and {lowest[1]} for {arm_label(PAIR[1])}")
+    """How low the minority's recall falls and how far both classes have come, by optimiser and arm, in words."""
+    counts = next(iter(found.values())).index
     cells = list(dict.fromkeys(cell_label(cell) for cell, *_ in found))
-    ends = max(int(of.index[-1]) for of in found.values())
+    lowest, balanced = [], []
+    for optimizer, name in OPTIMIZERS.items():
+        low, both = [], []
+        for arm in PAIR:
+            of = [table for (_, o, a), table in found.items() if (o, a) == (optimizer, arm)]
+            low.append(f"{span(pd.Series([t['minority'].min() for t in of]))} for {arm_label(arm)}")
+            both.append(f"{span(pd.Series([t.loc[SOON].mean() for t in of]))} for {arm_label(arm)}")
+        lowest.append(f"with {name} {' and '.join(low)}")
+        balanced.append(f"with {name} {' and '.join(both)}")
     return (
-        f"Lowest mean recall of the minority within the first {ends} updates: {listed(told)} ({' and '.join(cells)})."
+        f"Lowest mean recall of the minority at {len(counts)} numbers of updates from {counts[0]:g} to {counts[-1]:g}: "
+        f"{'; '.join(lowest)}. Balanced accuracy after {SOON}: {'; '.join(balanced)}. On {' and '.join(cells)}."
     )
 
 
@@ -70,8 +76,8 @@ def first_updates(results: pd.DataFrame) -> Picture | HTML:
     )
     text = sentence(found)
     note = (
-        f"Constant rates, {rates}, tuned for no arm; means over seeds, balanced test. In the first updates the layer is read "
-        "with running statistics that have not caught up yet (momentum 0.1)."
+        f"Constant rates, {rates} (momentum {MOMENTUM}), tuned for no arm; means over {PLAN.cells[0].seeds} seeds, balanced "
+        "test. In the first updates the layer is read with running statistics that have not caught up yet (momentum 0.1)."
     )
     return Picture(drawn(found), f"{text} {note}", text, data)
 

@@ -111,8 +111,9 @@ class LawPage:
             )
         )
         claim = (
-            "Only the layer's shifts can learn how rare a class is. Adam moves them by about the learning rate per step, so "
-            "the sum of the learning rates says how far the decision threshold ends up, whatever the images and the network."
+            "Where there are two classes, only the layer's shifts can learn how rare one is. Adam moves them by about the "
+            "learning rate per step, so the sum of the learning rates says how far the decision threshold ends up, whatever "
+            "the images and the network."
         )
         return HTML(
             f"<div class='key-result'><p class='claim'>{claim}</p>{here}<p class='answer'>{self._counts()}</p>"

@@ -41,7 +41,8 @@ CHOSEN_BY = {
 """what readers see -> (arm, readout, validation score by which its configuration is chosen, test score)"""
 Searched = dict[tuple[str, str], dict[str, tuple[np.ndarray, ...]]]
 _DASHES = ("-", "--", "-.", ":", "-", "--")
-"""of lines whose arms share a colour, in the order in which they are drawn"""
+_SEARCHED = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), "-", "--")
+"""of lines whose arms share a colour, in the order in which they are drawn: of the profiles and of the searches"""
 
 
 @dataclass
@@ -315,7 +316,7 @@ def _rows(part: pd.DataFrame, arm: str, readout: str, variant: str, level: float
 def profile_figure(tau: np.ndarray, found: Mapping[untuned.Remedy, comparison.Estimate]) -> Figure:
     """Share of runs above every macro F1."""
     fig, ax = plt.subplots(figsize=(WIDTH, 4.2), layout="constrained")
-    for (remedy, e), dash in zip(found.items(), _DASHES):
+    for (remedy, e), dash in zip(found.items(), _DASHES, strict=True):
         arm, readout, _ = remedy
         colour = look(arm if readout == "as_trained" else f"{arm} · {readout}").colour
         ax.plot(tau, e.value, color=colour, ls=dash, label=remedy_label(remedy))
@@ -332,7 +333,7 @@ def budget_figure(found: Mapping[str, Mapping[str, comparison.Estimate]]) -> Fig
     """Expected best of k, one panel per cell."""
     fig, axes = plt.subplots(len(found), 1, figsize=(WIDTH, 1.2 + 2.3 * len(found)), layout="constrained", sharex=True)
     for ax, (title, of) in zip(np.atleast_1d(axes), found.items()):
-        for (name, e), dash in zip(of.items(), _DASHES):
+        for (name, e), dash in zip(of.items(), _SEARCHED, strict=True):
             colour = look(CHOSEN_BY[name][0]).colour
             k = np.arange(1, len(e.value) + 1)
             ax.plot(k, e.value, color=colour, ls=dash, label=name)

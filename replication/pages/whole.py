@@ -22,8 +22,9 @@ def _shift(law: LawPage) -> str:
         return "Why the layer acts as it does is not known yet: no shift has been measured."
     held, cells = sum(bool(c.holds) for c in found.judged), {(c.setting, c.network) for c in found.judged}
     return (
-        "By the law of this book, only the shifts of a final BatchNorm learn how rare a class is, and the learning rates alone "
-        f"set their size. The learned shift is within its margin in {held} of {len(found.judged)} levels measured, in "
+        "By the law of this book, with two classes only the shifts of a final BatchNorm learn how rare a class is, and the "
+        f"learning rates alone set their size. The learned shift is within its margin in {held} of {len(found.judged)} levels "
+        "measured, in "
         f"{len(cells)} {'cell' if len(cells) == 1 else 'cells'} ({number(found.mean_deviation, 3)} nats off on average, "
         f"nothing fitted; {found.done:,} of {found.wanted:,} runs)."
     )

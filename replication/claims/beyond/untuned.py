@@ -57,7 +57,11 @@ PLAN = Plan(
             ("plantvillage/tomato", "simple_cnn"),
         )
     )
-    + (Cell("plantvillage/tomato@128", cells.FINE_TUNED, EXPLORATORY, 10, ("own", "default"), 6),),
+    + (Cell("plantvillage/tomato@128", cells.FINE_TUNED, EXPLORATORY, 10, ("own", "default"), 6),)
+    + tuple(
+        Cell(setting, cells.RESNET, EXPLORATORY, 20, ("own", "default"), 7)
+        for setting in (*cells.LEAVES[1:], *cells.OTHERS)
+    ),
     order=5,
 )
 

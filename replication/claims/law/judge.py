@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from replication.claims.law.predictions import Prediction
-from replication.claims.law.rules import CHECKS, Check
+from replication.claims.law.rules import CHECKS, NEEDED, Check
 from replication.claims.law.runs import PLANS, prediction
 from replication.results.frame import frame
 from replication.study.design import Cell
@@ -23,7 +23,7 @@ class PredictionVerdict:
     word: str
     checks: tuple[Check, ...]
     done: int
-    """runs of those planned that have a result"""
+    """runs of those planned that have a result, with what the rule needs of it"""
     wanted: int
 
     @property
@@ -79,7 +79,10 @@ def judge(id: str, results: pd.DataFrame, cells: Sequence[Cell] = ()) -> Predict
     found = prediction(id)
     rows = law_frame(id, results, cells)
     entries = rows.drop_duplicates(["cell_setting", "cell_network", "variant", "level", "arm", "seed"])
-    done, wanted = int(entries["f1_minority"].notna().sum()), planned(id, cells)
+    found_of = entries["f1_minority"].notna()
+    if id in NEEDED:
+        found_of &= entries[NEEDED[id]].notna() if NEEDED[id] in entries else False
+    done, wanted = int(found_of.sum()), planned(id, cells)
     checks = tuple(CHECKS[id](rows)) if done else ()
     failed = any(c.holds is False for c in checks)
     whole = done == wanted and any(c.holds for c in checks)

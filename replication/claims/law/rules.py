@@ -240,6 +240,15 @@ def _nothing(rows: pd.DataFrame) -> Iterator[Check]:
     yield from ()
 
 
+NEEDED = {
+    "shift": "learned_shift",
+    "optimizer": "learned_shift",
+    "log_odds": "learned_shift",
+    "shift_rate": "learned_shift",
+    "removed_zero": "predicted_zero",
+    "two_majorities": "learned_shift",
+}
+"""prediction -> what its rule needs of every run and older runs did not record; without it a run does not count as done"""
 CHECKS: dict[str, Callable[[pd.DataFrame], Iterator[Check]]] = {
     "shift": _shifts,
     "optimizer": _shifts,

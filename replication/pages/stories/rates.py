@@ -73,7 +73,10 @@ def beside(of: tuple[tuple[str, str], ...]) -> Picture:
             best.append(f"{arm_label(arm)} {told}, at best {number(means.max())} at {rate_text(means.idxmax())}")
         said.append(f"{cell_label(cell)}: {'; '.join(best)}")
     text = f"Macro F1 on validation images over the learning rate. {'. '.join(said)}."
-    note = "Dots: the pilot seeds, by which rates are chosen (all layers five, frozen bodies ten); lines: their means."
+    note = (
+        "Dots: the pilot seeds (all layers five, frozen bodies ten); lines: their means. By these scores the rates are chosen, "
+        "so that the best is somewhat too good."
+    )
     titles = {cell_label(cell): by_arm for cell, by_arm in found.items()}
     return Picture(figures.pilots_beside(titles), f"{text} {note}", text, data)
 
