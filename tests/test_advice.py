@@ -83,11 +83,8 @@ def test_advice_says_where_the_fixed_shift_fails():
     page = advice.AdvicePage(Parameters())
     worse = [c for c in TuningPage(Parameters()).contests if not c.noninferior]
     third = page.sentences().data.splitlines()[2]
-    assert (
-        worse
-        and f"in {len(worse)} of " in third
-        and all(names.cell_phrase((c.setting, c.network)) in third for c in worse)
-    )
+    far = min(worse, key=lambda c: c.d.mean())
+    assert f"in {len(worse)} of " in third and names.cell_phrase((far.setting, far.network)) in third
 
 
 def published_means(setting: str, **factors) -> pd.Series:
@@ -105,13 +102,14 @@ def test_the_counts_are_those_of_the_published_runs():
     tuned = published_means(
         "skin@160", final_norm="bn", learning_rate=learning_rate(Place("skin@160", LITE), "final_bn")
     )
-    here = page.means[page.means["setting"] == "skin@160"].set_index(["remedy", "rate"])["mean"]
+    of_cell = page.means[(page.means["setting"] == "skin@160") & (page.means["network"] == LITE)]
+    here = of_cell.set_index(["remedy", "rate"])["mean"]
     assert here[everywhere.LAYER, everywhere.TUNED] == pytest.approx(tuned["as_trained"])
     assert here[("final_bn", "bn_removed", "f1_macro"), everywhere.TUNED] == pytest.approx(tuned["bn_removed"])
     loss = published_means("skin@160", loss="logit_adjusted", learning_rate=1e-3)["as_trained"]
     assert here[everywhere.LOSS, 1e-3] == pytest.approx(loss)
     best = max(mean for (remedy, rate), mean in here.items() if rate == everywhere.TUNED and remedy != everywhere.FIXED)
-    mine = page.means[(page.means["setting"] == "skin@160") & (page.means["remedy"] == everywhere.LOSS)]
+    mine = of_cell[of_cell["remedy"] == everywhere.LOSS]
     assert mine.set_index("rate")["below"][1e-3] == pytest.approx(best - loss)
 
 

@@ -130,13 +130,11 @@ class AdvicePage:
         worse = [c for c in contests if not c.noninferior]
         if not worse:
             return ""
-        where = [
-            f"{signed(c.d.mean())} on {cell_phrase((c.setting, c.network))} at learning rate {rate_text(c.rate)}"
-            for c in worse
-        ]
+        far = min(worse, key=lambda c: c.d.mean())
+        where = f"furthest off: {signed(far.d.mean())} on {cell_phrase((far.setting, far.network))} at {rate_text(far.rate)}"
         return (
             f" **It does not suffice everywhere**: in {len(worse)} of {len(contests)} comparisons with the best of all tuned "
-            f"remedies it is not shown to be within {MARGIN} macro F1 ({listed(where)}; [How much tuning?](tuning.html))."
+            f"remedies it is not shown to be within {MARGIN} macro F1 ({where}; [How much tuning?](tuning.html))."
         )
 
     def _rate(self) -> str:

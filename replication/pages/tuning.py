@@ -40,6 +40,8 @@ CHOSEN_BY = {
 }
 """what readers see -> (arm, readout, validation score by which its configuration is chosen, test score)"""
 Searched = dict[tuple[str, str], dict[str, tuple[np.ndarray, ...]]]
+MOST = 3
+"""comparisons that the box names"""
 _DASHES = ("-", "--", "-.", ":", "-", "--")
 _SEARCHED = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), "-", "--")
 """of lines whose arms share a colour, in the order in which they are drawn: of the profiles and of the searches"""
@@ -77,7 +79,9 @@ class TuningPage:
         bad = [c for c in self.contests if not c.noninferior]
         lacking = [cell_label(c) for c in untuned.PLAN.cells if (c.setting, c.network) not in self.remedies]
         word = "No" if bad else "Yes, where it was run" if lacking else "Yes"
-        where = listed([f"{_contest_label(c)} ({signed(c.d.mean())})" for c in bad])
+        far = sorted(bad, key=lambda c: c.d.mean())
+        where = listed([f"{_contest_label(c)} ({signed(c.d.mean())})" for c in far[:MOST]])
+        where += f" and {len(bad) - MOST} more, listed below" if len(bad) > MOST else ""
         missing = f" Not run in full: {'; '.join(lacking)}." if lacking else ""
         return HTML(
             "<div class='key-result'><p class='claim'>Is the layer with its shift fixed at −0.4 and no tuning within 0.05 macro "
