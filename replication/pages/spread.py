@@ -13,8 +13,8 @@ from replication.claims.beyond import fastai_head, ghost, untuned
 from replication.claims.beyond import variance as crossed
 from replication.claims.claim import Plan
 from replication.claims.judge import plan_frame
-from replication.pages.names import arm_label, setting_label
-from replication.pages.tables import missing_html, shown
+from replication.pages.names import arm_label, cell_label, setting_label
+from replication.pages.tables import folded, missing_html, shown, table_html
 from replication.pages.words import between, number, rate_text, signed
 from replication.results import published
 from replication.results.frame import complete, values
@@ -33,7 +33,7 @@ class Spread:
 
     def flips(self) -> HTML:
         """How often pilots drawn anew choose another rate."""
-        rows, there = [], whole(untuned.PLAN, self.results)
+        rows, flips, there = [], [], whole(untuned.PLAN, self.results)
         for cell in (c for c in untuned.PLAN.cells if (c.setting, c.network) in there):
             for arm in (*PAIR, untuned.CANDIDATE):
                 scores = _pilot_scores(cell, arm)
@@ -41,9 +41,10 @@ class Spread:
                     continue
                 share = budget.choices(scores.to_numpy())
                 kept = share[list(scores.index).index(learning_rate(Place(cell.setting, cell.network), arm))]
+                flips.append(1 - kept)
                 rows.append(
                     {
-                        "images": setting_label(cell.setting),
+                        "images and network": cell_label(cell),
                         "arm": arm_label(arm),
                         "chosen": rate_text(learning_rate(Place(cell.setting, cell.network), arm)),
                         "another rate is chosen": f"{number(100 * (1 - kept), 0)} %",
@@ -55,7 +56,13 @@ class Spread:
         if not rows:
             return missing_html("Not run yet.")
         caption = "If the ten pilot seeds are drawn again, with replacement, is the same rate chosen?"
-        return shown(pd.DataFrame(rows), caption)
+        often = sum(share > 0.25 for share in flips)
+        text = (
+            f"<p>If the pilot seeds are drawn again, with replacement, another learning rate is chosen in "
+            f"{number(100 * float(np.median(flips)), 0)} % of the draws (median over {len(flips)} choices), and in more than a "
+            f"quarter of the draws for {often} of them.</p>"
+        )
+        return HTML(text + folded("Every choice", table_html(pd.DataFrame(rows), caption)).data)
 
     def shares(self) -> pd.DataFrame:
         """Variance of macro F1 by source, one row per cell and arm; shares of the sum."""

@@ -24,7 +24,7 @@ from replication.pages.picture import Picture
 from replication.pages.selection import published_rows
 from replication.pages.spread import Cells, Spread, counted, whole
 from replication.pages.style import look
-from replication.pages.tables import missing_html, shown
+from replication.pages.tables import folded, missing_html, shown, table_html
 from replication.pages.words import between, listed, number, rate_text, signed
 from replication.run import CONFIRMATORY
 
@@ -108,7 +108,8 @@ class TuningPage:
             }
             for c in self.contests
         ]
-        return shown(pd.DataFrame(rows), "Macro F1 of the fixed shift, untuned, minus that of the best tuned remedy")
+        caption = "Macro F1 of the fixed shift, untuned, minus that of the best tuned remedy"
+        return folded("Every comparison", table_html(pd.DataFrame(rows), caption))
 
     def scores(self, of: Sequence[untuned.Remedy], **where: object) -> dict[untuned.Remedy, list[np.ndarray]]:
         """Macro F1 of remedies in every cell, those that every cell has."""
@@ -128,7 +129,9 @@ class TuningPage:
                         for r in untuned.FIXED_SHIFTS
                     }
                 )
-        return shown(pd.DataFrame(rows), "Mean macro F1 of the fixed shifts, nothing tuned")
+        return folded(
+            "Every fixed shift", table_html(pd.DataFrame(rows), "Mean macro F1 of the fixed shifts, nothing tuned")
+        )
 
     def improvement_table(self) -> HTML:
         """Probability of improvement of the fixed shift, untuned, over every remedy, tuned."""
