@@ -323,7 +323,7 @@ def _rows(part: pd.DataFrame, arm: str, readout: str, variant: str, level: float
 def profile_figure(tau: np.ndarray, found: Mapping[untuned.Remedy, comparison.Estimate]) -> Figure:
     """Share of runs above every macro F1."""
     fig, ax = plt.subplots(figsize=(WIDTH, 4.2), layout="constrained")
-    for (remedy, e), dash in zip(found.items(), _DASHES, strict=True):
+    for (remedy, e), dash in zip(found.items(), _DASHES[: len(found)], strict=True):
         arm, readout, _ = remedy
         colour = look(arm if readout == "as_trained" else f"{arm} · {readout}").colour
         ax.plot(tau, e.value, color=colour, ls=dash, label=remedy_label(remedy))
