@@ -123,12 +123,11 @@ def test_sentences_and_tables_give_the_same_counts():
     for remedy, rate in ((everywhere.LOSS, 1e-3), (everywhere.LAYER, everywhere.TUNED)):
         assert f"{page.near(remedy, rate)} of {n} ({page.below(remedy, rate).max():.2f})" in text
     assert page.below(everywhere.FIXED).empty and "—" in text  # the fixed shift is not tuned
-    assert (
-        f"that of the layer in {page.near(everywhere.LAYER)} and {page.near(everywhere.LAYER, 1e-3)} ("
-        in page.line().data
-    )
+    line = f"in {page.near(everywhere.LOSS, 1e-3)} of {n} cells; the layer, tuned, in {page.near(everywhere.LAYER)} ("
+    assert line in page.line()
     assert f"at 0.01 in {page.near(everywhere.LAYER, 1e-2)}." in page.second()
-    assert f"heads on frozen bodies and {names.cell_label(('digits', 'simple_cnn'))}" in page.scope
+    frozen = sum(":head" in network for _, network in page.cells)
+    assert f"{frozen} heads on frozen bodies and {n - frozen} networks with all layers trained" in page.scope
 
 
 def test_adjusted_logits_are_compared_at_their_best_rate():
@@ -146,4 +145,4 @@ def test_without_results_there_are_no_tables(monkeypatch):
     monkeypatch.setattr(everywhere, "published_rows", lambda settings: pd.DataFrame())
     page = everywhere.Everywhere()
     assert "Not run yet" in page.table().data and "Not run yet" in page.counts().data
-    assert page.line().data == "" and page.adjusted() == "" and page.cells == []
+    assert page.line() == "" and page.adjusted() == "" and page.cells == []

@@ -566,7 +566,7 @@ def test_arms_share_confirmatory_seeds(claim):
         assert c.seeds == range(CONFIRMATORY, CONFIRMATORY + len(c.seeds)) and len(c.seeds) <= cell.seeds
         many = 20 if c.place.setting in OF_DIGITS or ":head" in c.place.network else 10
         # there the unit is a configuration, or a split
-        assert len(c.seeds) >= {"budgets": 5, "variance": 6}.get(claim, many)
+        assert len(c.seeds) >= {"budgets": 5, "search": 5, "variance": 6}.get(claim, many)
     by_arm = {}
     for c, e in entries(claim):
         by_arm.setdefault((c, e.kind, e.arm, e.level), []).append(e.run.seed)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import pandas as pd
-from IPython.display import HTML, Markdown
+from IPython.display import HTML
 
 from replication.analysis.statistics import MARGIN
 from replication.claims.beyond import rate_profile, untuned
@@ -90,8 +90,8 @@ class Everywhere:
     def scope(self) -> str:
         """What the counts are over, in words."""
         frozen = sum(network_of(network).trained == "head" for _, network in self.cells)
-        rest = [cell_label(cell) for cell in self.cells if network_of(cell[1]).trained != "head"]
-        others = f" and {listed(rest)}" if rest else ""
+        rest = len(self.cells) - frozen
+        others = f" and {rest} networks with all layers trained" if rest else ""
         return f"{len(self.cells)} cells: {frozen} heads on frozen bodies{others}; 20 seeds each, means without a test"
 
     # --- tables ----------------------------------------------------------------------------------------
@@ -137,16 +137,15 @@ class Everywhere:
 
     # --- sentences -------------------------------------------------------------------------------------
 
-    def line(self) -> Markdown:
-        """What to do, in a line, for the front page."""
+    def line(self) -> str:
+        """What to do, in a line, for the front page; empty without results."""
         if self.means.empty:
-            return Markdown("")
+            return ""
         low = min(untuned.RATES)
-        return Markdown(
-            f"**In one line**: the mean macro F1 of training with the logit-adjusted loss is within {MARGIN} of that of the best "
-            f"tuned remedy in {self.near(LOSS)} of {len(self.cells)} cells if its learning rate is tuned and in "
-            f"{self.near(LOSS, low)} at {rate_text(low)}, Adam's default; that of the layer in {self.near(LAYER)} and "
-            f"{self.near(LAYER, low)} ({self.scope}). [Should I add this layer?](advice.ipynb)"
+        return (
+            f"**In one line**: the logit-adjusted loss at Adam's default rate is within {MARGIN} macro F1 of the best tuned remedy "
+            f"in {self.near(LOSS, low)} of {len(self.cells)} cells; the layer, tuned, in {self.near(LAYER)} "
+            "([advice](advice.html))."
         )
 
     def first(self) -> str:

@@ -56,7 +56,8 @@ class Front:
             f"taken out {self._mean(REMOVED, c)}."
             for c in others[:1]
         )
-        return Markdown(f"{first}{more} {self._threshold(lead)} {self._untested()}")
+        line = "" if self.base.local else f"\n\n{Everywhere().line()}"  # that is of published results alone
+        return Markdown(f"{first}{more} {self._threshold(lead)} {self._untested()}{line}")
 
     def _mean(self, name: str, cell: Cell) -> str:
         return self.base.mean(name, cell=cell)
@@ -69,7 +70,7 @@ class Front:
             return "Plain with adjusted logits was not recorded there."
         auc = values(part, "final_bn", "roc_auc") - values(part, "plain", "roc_auc")
         return (
-            f"**Without the layer**, adjusting the plain network's logits after training, which costs nothing, gives "
+            f"**Without the layer**, adjusting the plain network's logits after training gives "
             f"{self._mean(ADJUSTED, cell)}. Compared with this, the layer's F1 differs by {estimate(layer - adjusted)}. It "
             f"changes the ROC AUC, which no threshold affects, by {signed(auc.mean())}."
         )
@@ -103,10 +104,6 @@ class Front:
     def claims(self) -> HTML:
         """The claims with their verdicts."""
         return self.board.html(plain=True)
-
-    def line(self) -> Markdown:
-        """What to do, in a line, as published."""
-        return Everywhere().line()
 
     def why(self) -> Markdown:
         """What the law and its remedy have shown, in one paragraph."""
