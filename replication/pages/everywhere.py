@@ -143,8 +143,8 @@ class Everywhere:
             return ""
         low = min(untuned.RATES)
         return (
-            f"**In one line**: the logit-adjusted loss at Adam's default rate is within {MARGIN} macro F1 of the best tuned remedy "
-            f"in {self.near(LOSS, low)} of {len(self.cells)} cells; the layer, tuned, in {self.near(LAYER)} "
+            f"**In one line**: the logit-adjusted loss at Adam's default rate is within {MARGIN} macro F1 of the best tuned "
+            f"remedy in {self.near(LOSS, low)} of {len(self.cells)} cells; the layer, tuned, in {self.near(LAYER)} "
             "([advice](advice.html))."
         )
 
