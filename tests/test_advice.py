@@ -19,6 +19,7 @@ from replication.pages.tuning import TuningPage
 from replication.results import published
 from replication.run import Run
 from replication.study.rates import Place, learning_rate
+from replication.training.losses import loss_of
 
 PAGE = Path(__file__).parents[1] / "book/advice.ipynb"
 TEXT = "\n".join("".join(c["source"]) for c in json.loads(PAGE.read_text())["cells"] if c["cell_type"] == "markdown")
@@ -37,7 +38,7 @@ def run(word):
 
 
 def test_every_snippet_is_run():
-    assert len(SNIPPETS) == 5
+    assert len(SNIPPETS) == 6
 
 
 def test_the_layer_in_pytorch_takes_a_constant_out_and_trains_its_shift():
@@ -76,6 +77,13 @@ def test_adjusting_logits_takes_the_log_prior_off():
     found = run("adjusted")
     odds = found["adjusted"][0, 1] - found["adjusted"][0, 0]
     assert float(odds) == pytest.approx(-3 + torch.log(torch.tensor(100.0)).item(), abs=1e-5)
+
+
+def test_the_logit_adjusted_loss_is_the_book_s():
+    loss = run("def logit_adjusted_loss")["logit_adjusted_loss"]
+    logits, labels = torch.randn(32, 2), torch.arange(32) % 2
+    wanted = loss_of(Run(loss="logit_adjusted"), torch.tensor([1000.0, 10.0]))(logits, labels)
+    assert float(loss(logits, labels)) == pytest.approx(float(wanted), rel=1e-6)
 
 
 def test_advice_says_where_the_fixed_shift_fails():
