@@ -74,7 +74,7 @@ def test_the_layer_in_fastai_and_its_momentum():
 
 
 def test_adjusting_logits_takes_the_log_prior_off():
-    found = run("adjusted")
+    found = run("adjusted = ")
     odds = found["adjusted"][0, 1] - found["adjusted"][0, 0]
     assert float(odds) == pytest.approx(-3 + torch.log(torch.tensor(100.0)).item(), abs=1e-5)
 

@@ -101,7 +101,7 @@ class Everywhere:
         if self.means.empty:
             return missing_html("Not run yet.")
         rows = []
-        for remedy in dict.fromkeys(self.means["remedy"]):
+        for remedy in sorted(dict.fromkeys(self.means["remedy"]), key=lambda remedy: -self.near(remedy)):
             row = {"remedy": remedy_label(remedy)}
             for rate in (TUNED, *untuned.RATES):
                 found = self.below(remedy, rate)

@@ -153,10 +153,10 @@ class TuningPage:
         )
 
     def profiles(self) -> Picture | HTML:
-        """Performance profiles of untuned remedies, at the higher of the two rates."""
+        """Performance profiles of untuned remedies, at both rates."""
         if not self.remedies:
             return missing_html("No figure yet.")
-        at, tau = untuned.RATES[-1], np.linspace(0.3, 1, 71)
+        tau = np.linspace(0.3, 1, 71)
         of = [
             ("final_bn", "as_trained", "f1_macro"),
             ("plain", "logit_adjusted", "f1_macro"),
@@ -165,15 +165,27 @@ class TuningPage:
             (untuned.CANDIDATE, "as_trained", "f1_macro"),
             (FIXED[0.0], "shifted_by_images", "f1_macro"),
         ]
-        found = {r: comparison.profile(s, tau) for r, s in self.scores(of, variant="untuned", level=at).items()}
-        lowest = {r: number(float(tau[np.searchsorted(-e.value, -0.9)])) for r, e in found.items()}
-        text = f"Macro F1 that 90 % of the runs exceed, untuned at {rate_text(at)}: " + "; ".join(
-            f"{remedy_label(r)} {value}" for r, value in lowest.items()
+        found = {
+            at: {r: comparison.profile(s, tau) for r, s in self.scores(of, variant="untuned", level=at).items()}
+            for at in untuned.RATES
+        }
+        text = "Macro F1 that 90 % of the runs exceed without tuning. " + " ".join(
+            f"At {rate_text(at)}: "
+            + "; ".join(
+                f"{remedy_label(r)} {number(float(tau[np.searchsorted(-e.value, -0.9)]))}" for r, e in by.items()
+            )
+            + "."
+            for at, by in found.items()
         )
-        data = pd.DataFrame({"macro F1": tau} | {remedy_label(r): e.value for r, e in found.items()})
+        data = pd.concat(
+            [
+                pd.DataFrame({"rate": at, "macro F1": tau} | {remedy_label(r): e.value for r, e in by.items()})
+                for at, by in found.items()
+            ]
+        )
         cells = f"{len(self.remedies)} equally weighted cells"
         return Picture(
-            profile_figure(tau, found), f"{text}. Performance profiles over {cells}; bands: 95 %.", text, data
+            profile_figure(tau, found), f"{text} Performance profiles over {cells}; bands: 95 %.", text, data
         )
 
     def cost_table(self) -> HTML:
@@ -320,18 +332,21 @@ def _rows(part: pd.DataFrame, arm: str, readout: str, variant: str, level: float
 
 
 @closed
-def profile_figure(tau: np.ndarray, found: Mapping[untuned.Remedy, comparison.Estimate]) -> Figure:
-    """Share of runs above every macro F1."""
-    fig, ax = plt.subplots(figsize=(WIDTH, 4.2), layout="constrained")
-    for (remedy, e), dash in zip(found.items(), _DASHES[: len(found)], strict=True):
-        arm, readout, _ = remedy
-        colour = look(arm if readout == "as_trained" else f"{arm} · {readout}").colour
-        ax.plot(tau, e.value, color=colour, ls=dash, label=remedy_label(remedy))
-        ax.fill_between(tau, e.low, e.high, color=colour, alpha=0.12, lw=0)
-    ax.set_xlabel("macro F1 (balanced test)")
-    ax.set_ylabel("share of runs above")
-    ax.set_ylim(0, 1.02)
-    fig.legend(loc="outside upper left", ncols=1, fontsize=8.5)
+def profile_figure(tau: np.ndarray, found: Mapping[float, Mapping[untuned.Remedy, comparison.Estimate]]) -> Figure:
+    """Share of runs above every macro F1, one panel per learning rate."""
+    size = (WIDTH, 1.6 + 2.4 * len(found))
+    fig, axes = plt.subplots(len(found), 1, figsize=size, layout="constrained", sharex=True, squeeze=False)
+    for ax, (at, of) in zip(axes[:, 0], found.items()):
+        for (remedy, e), dash in zip(of.items(), _DASHES[: len(of)], strict=True):
+            arm, readout, _ = remedy
+            colour = look(arm if readout == "as_trained" else f"{arm} · {readout}").colour
+            ax.plot(tau, e.value, color=colour, ls=dash, label=remedy_label(remedy))
+            ax.fill_between(tau, e.low, e.high, color=colour, alpha=0.12, lw=0)
+        ax.set_title(f"untuned, at {rate_text(at)}", loc="left")
+        ax.set_ylabel("share of runs above")
+        ax.set_ylim(0, 1.02)
+    axes[-1, 0].set_xlabel("macro F1 (balanced test)")
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=1, fontsize=8.5)
     return fig
 
 
