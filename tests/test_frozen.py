@@ -17,7 +17,7 @@ from replication.data.splits import augmented, framed, split
 from replication.results.store import Store
 from replication.run import Run
 from replication.running import frozen as frozen_module
-from replication.running.frozen import carry_out_frozen, train_chunk
+from replication.running.frozen import carry_out_frozen, head_examples, train_chunk
 from replication.running.local import carry_out_all, key_of
 from replication.running.pretraining import save
 from replication.running.progress import Progress
@@ -190,11 +190,9 @@ def test_smoothed_labels_equal_the_plain_loop(classes, setting):
     agree(runs, classes=classes)
 
 
-def test_without_augmentation_there_is_one_view():
-    e = made_up(small())
-    assert e.mirrored is not None and len(e.train) == 2
-    run = small(setting="plantvillage/tomato@160", augmentation="none")
-    assert not augmented(run) and augmented(dataclasses.replace(run, augmentation="setting"))
+def test_augmentation_is_the_settings_unless_it_is_switched_off():
+    run = small(setting="plantvillage/tomato@160")
+    assert augmented(run) and not augmented(dataclasses.replace(run, augmentation="none"))
     assert not augmented(small())  # digits are not augmented at all
     with pytest.raises(ValueError, match="unknown augmentation 'mixup': allowed are setting, none"):
         augmented(small(augmentation="mixup"))
@@ -482,6 +480,18 @@ def test_runs_equal_the_plain_loop_over_images(leaves, checkpoint, head):
         assert np.array_equal(labels.train_counts, parts.train_counts)
     first, own, other = (outcome.test for run, _, outcome in train_chunk([runs[0], *runs[-2:]], features, "cpu"))
     assert np.allclose(first, own, atol=1e-5) and not np.allclose(first, other, atol=1e-2)
+
+
+def test_without_augmentation_heads_and_the_loop_see_the_images_as_they_are(leaves, checkpoint):
+    runs = [frozen(leaves, init=checkpoint, final_norm="bn", augmentation=name) for name in ("none", "setting")]
+    features = computed(runs[0], features_module.body_of(runs[0], 3, 8))
+    ends = []
+    for run in runs:
+        ((_, _, outcome),) = train_chunk([run], features, "cpu")
+        assert (head_examples(run, features)[0].mirrored is None) is (run.augmentation == "none")
+        assert np.abs(outcome.test - loop.train(run, split(run)).test).max() < 1e-3
+        ends.append(outcome.test[-1])
+    assert np.abs(ends[0] - ends[1]).max() > 1e-2
 
 
 def carry_out(runs: list[Run], store: Store, **options) -> int:

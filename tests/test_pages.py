@@ -340,6 +340,7 @@ def test_the_same_body_frozen_and_trained_stand_side_by_side():
     mean = here.loc[here["learning rate"] == 3e-4, "validation macro F1"].mean()
     assert mean == pytest.approx(chosen["validation_f1_macro"].mean())
     assert f"at best {words.number(mean)} at 0.0003" in found.alt and len(found.figure.axes) == 2
+    assert "the pilot seeds (10 and 5, by panel)" in found.caption
     with pytest.raises(Missing, match="no pilot runs are published for"):
         beside((("digits", "mlp"), ("skin@32", "resnet_cntk:imagenet")))
 

@@ -2,6 +2,7 @@
 "grows, and comes before its runs."""
 
 import copy
+import dataclasses
 import hashlib
 import json
 import subprocess
@@ -175,6 +176,14 @@ def test_nothing_that_was_published_before_had_to_be_registered():
         or run.final_norm == "bn_fixed_shift"  # an arm that no cell of version 0 has
         for run in runs
     )
+    first = {
+        e.run
+        for p in registry.PLANS.values()
+        for c in p.cells
+        if not c.version
+        for e in p.entries(dataclasses.replace(c, kinds=tuple(kind for kind in c.kinds if kind != "default")))
+    }
+    assert len(first) > 1000 and not first & registry.registered_runs()
     assert not {e.run for p in registry.PLANS.values() for c in p.cells if not c.version for e in p.entries(c)} & {
         run for run in runs if run.final_norm == "bn_fixed_shift"
     }

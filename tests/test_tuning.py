@@ -15,7 +15,7 @@ from replication.pages import spread, tuning
 from replication.pages.parameters import Parameters
 from replication.pages.tuning import TuningPage
 from replication.pages.whole import statement
-from replication.run import AUGMENTATIONS, Run
+from replication.run import Run
 
 TOMATO, SKIN = untuned.PLAN.cells[0], untuned.PLAN.cells[3]
 
@@ -117,7 +117,7 @@ def test_the_configuration_is_chosen_on_validation_images():
 
     page = opened(pd.concat([others(search.PLAN, score), others(budgets.PLAN, score)]))
     with chosen():
-        picture, told = page.budget_figure(), page.sentence().data
+        picture, told = page.searches.figure(), page.searches.sentence().data
     ends = picture.data[picture.data["k"] == 20].set_index("remedy")["macro F1"]
     assert len(picture.data) == 3 * 7 * 20 and (ends["class weights"] < 0.76).all() and (ends["plain"] > 0.85).all()
     threshold = picture.data[picture.data["remedy"] == "plain, threshold tuned"]["macro F1"]
@@ -127,7 +127,9 @@ def test_the_configuration_is_chosen_on_validation_images():
         line.endswith("class weights 0.72.") for line in lines
     )  # the worst on test comes last
     assert sum("four: no label smoothing" in line for line in lines) == 3
-    assert "12 of the 20 configurations smooth labels" in told
+    assert "12 of the 20 configurations smooth labels" in told and told.startswith(
+        "Expected macro F1 with 20 configurations, 5"
+    )
 
 
 def test_shares_of_the_spread_add_up_and_find_the_split():
@@ -165,7 +167,7 @@ def test_the_whole_says_no_more_than_what_passed():
 def test_the_wider_search_draws_every_value():
     found = search.configurations(200)
     assert found[:20] == search.configurations() and len({str(c) for c in found}) == 200
-    for name, values in (("label_smoothing", search.SMOOTHING), ("augmentation", AUGMENTATIONS)):
+    for name, values in search.FURTHER.items():
         counts = [sum(c[name] == value for c in found) for value in values]
         assert min(counts) > 0.6 * 200 / len(values), (name, counts)
 

@@ -25,7 +25,7 @@ from replication.pages.canvas import (
     row_label,
     rows_axis,
 )
-from replication.pages.everywhere import Everywhere, span
+from replication.pages.everywhere import Everywhere
 from replication.pages.names import arm_label, cell_label, cell_phrase
 from replication.pages.parameters import Parameters, parameters
 from replication.pages.picture import Picture
@@ -33,7 +33,7 @@ from replication.pages.selection import published_rows
 from replication.pages.style import NO_SKILL, look
 from replication.pages.tables import missing_html
 from replication.pages.tuning import TuningPage
-from replication.pages.words import listed, number, rate_text, signed
+from replication.pages.words import listed, number, rate_text, signed, span
 from replication.results.frame import arm_and_readout, values
 from replication.run import CONFIRMATORY, Run
 
@@ -159,7 +159,7 @@ class AdvicePage:
         share = np.concatenate(all_minority).mean()
         return (
             f"{start} The layer already leaves the class shares out of the logits, and adjusting subtracts them once more. "
-            f"Minority F1 is then {span(pd.Series(f1))} ({len(f1)} cells); always saying minority scores {number(NO_SKILL)}, and "
+            f"Minority F1 is then {span(f1)} ({len(f1)} cells); always saying minority scores {number(NO_SKILL)}, and "
             f"{number(100 * share, 0)} % of the runs do just that."
         )
 

@@ -9,11 +9,10 @@ from IPython.display import HTML
 from replication.analysis.statistics import MARGIN
 from replication.claims.beyond import rate_profile, untuned
 from replication.claims.beyond.untuned import Remedy
-from replication.pages.names import arm_label, cell_label, setting_label
-from replication.pages.selection import published_rows
-from replication.pages.spread import whole
+from replication.pages.names import cell_label, remedy_label, setting_label
+from replication.pages.selection import complete_cells, published_rows
 from replication.pages.tables import folded, missing_html, shown, table_html
-from replication.pages.words import listed, number, rate_text
+from replication.pages.words import listed, number, rate_text, span
 from replication.results.frame import values
 from replication.run import CONFIRMATORY
 from replication.study.networks import network as network_of
@@ -24,21 +23,8 @@ ADJUSTED: Remedy = ("plain", "logit_adjusted", "f1_macro")
 LOSS: Remedy = ("plain_logit_adjusted_loss", "as_trained", "f1_macro")
 LAYER: Remedy = ("final_bn", "as_trained", "f1_macro")
 FIXED: Remedy = (untuned.CANDIDATE, "as_trained", "f1_macro")
-TUNED = 0.0
-"""stands for the arm's own learning rate where rates are numbers"""
-
-
-def remedy_label(remedy: Remedy) -> str:
-    """What readers call a remedy (arm, readout, measure)."""
-    arm, readout, metric = remedy
-    name = arm_label(arm if readout == "as_trained" else f"{arm} · {readout}")
-    return f"{name} with a tuned threshold" if "tuned" in metric else name
-
-
-def span(found: pd.Series) -> str:
-    """Least and largest of some sizes, in words."""
-    low, high = number(found.min()), number(found.max())
-    return low if low == high else f"{low} to {high}"
+OWN_RATE = 0.0
+"""stands for each arm's own learning rate, where the others are numbers"""
 
 
 @dataclass
@@ -53,22 +39,20 @@ class Everywhere:
 
     @cached_property
     def means(self) -> pd.DataFrame:
-        """One row a cell, remedy and learning rate (`rate`, `TUNED` or a number): mean macro F1, and how far it is `below`
+        """One row a cell, remedy and learning rate (`rate`, `OWN_RATE` or a number): mean macro F1, and how far it is `below`
         the best of all remedies that are tuned, the fixed shift, which is to need no tuning, not among these."""
         rows = []
-        for (setting, network), part in whole(untuned.PLAN, self.results).items():
-            for rate in (TUNED, *untuned.RATES):
+        for (setting, network), part in complete_cells(untuned.PLAN, self.results).items():
+            for rate in (OWN_RATE, *untuned.RATES):
                 where = {"variant": "untuned", "level": rate} if rate else {"variant": "tuned"}
                 for remedy, score in untuned.scores(part, (*untuned.TUNED, FIXED), **where).items():
                     if remedy != FIXED or rate:
-                        mean = float(score.mean())
-                        rows.append(
-                            {"setting": setting, "network": network, "remedy": remedy, "rate": rate, "mean": mean}
-                        )
+                        about = {"setting": setting, "network": network, "remedy": remedy, "rate": rate}
+                        rows.append(about | {"mean": float(score.mean()), "seeds": len(score)})
         if not rows:
             return pd.DataFrame()
         found = pd.DataFrame(rows)
-        best = found[found["rate"] == TUNED].groupby(["setting", "network"])["mean"].max().rename("best")
+        best = found[found["rate"] == OWN_RATE].groupby(["setting", "network"])["mean"].max().rename("best")
         found = found.join(best, on=["setting", "network"])
         return found.assign(below=found["best"] - found["mean"])
 
@@ -77,12 +61,12 @@ class Everywhere:
         """(setting, network) of the cells."""
         return list(dict.fromkeys(zip(self.means["setting"], self.means["network"]))) if len(self.means) else []
 
-    def below(self, remedy: Remedy, rate: float = TUNED) -> pd.Series:
+    def below(self, remedy: Remedy, rate: float = OWN_RATE) -> pd.Series:
         """By cell, how far a remedy's mean macro F1 is below the best tuned one's; empty where it was not run."""
         found = self.means
         return found.loc[(found["remedy"] == remedy) & (found["rate"] == rate), "below"]
 
-    def near(self, remedy: Remedy, rate: float = TUNED) -> int:
+    def near(self, remedy: Remedy, rate: float = OWN_RATE) -> int:
         """In how many cells that is no more than the margin."""
         return int((self.below(remedy, rate) <= MARGIN).sum())
 
@@ -92,7 +76,8 @@ class Everywhere:
         frozen = sum(network_of(network).trained == "head" for _, network in self.cells)
         rest = len(self.cells) - frozen
         others = f" and {rest} networks with all layers trained" if rest else ""
-        return f"{len(self.cells)} cells: {frozen} heads on frozen bodies{others}; 20 seeds each, means without a test"
+        seeds = span(self.means["seeds"], 0)
+        return f"{len(self.cells)} cells: {frozen} heads on frozen bodies{others}; {seeds} seeds each, means without a test"
 
     # --- tables ----------------------------------------------------------------------------------------
 
@@ -103,7 +88,7 @@ class Everywhere:
         rows = []
         for remedy in sorted(dict.fromkeys(self.means["remedy"]), key=lambda remedy: -self.near(remedy)):
             row = {"remedy": remedy_label(remedy)}
-            for rate in (TUNED, *untuned.RATES):
+            for rate in (OWN_RATE, *untuned.RATES):
                 found = self.below(remedy, rate)
                 told = f"{self.near(remedy, rate)} of {len(found)} ({number(found.max())})" if len(found) else "—"
                 row[f"at {rate_text(rate)}" if rate else "tuned"] = told
@@ -121,7 +106,7 @@ class Everywhere:
         rows = []
         for cell in self.cells:
             of = self.means[(self.means["setting"] == cell[0]) & (self.means["network"] == cell[1])]
-            tuned = of[of["rate"] == TUNED].set_index("remedy")["mean"]
+            tuned = of[of["rate"] == OWN_RATE].set_index("remedy")["mean"]
             row = {"images and network": cell_label(cell)}
             for remedy in untuned.TUNED:
                 row[remedy_label(remedy)] = number(tuned[remedy]) if remedy in tuned.index else "not recorded"
@@ -143,8 +128,8 @@ class Everywhere:
             return ""
         low = min(untuned.RATES)
         return (
-            f"**In one line**: the logit-adjusted loss at Adam's default rate is within {MARGIN} macro F1 of the best tuned "
-            f"remedy in {self.near(LOSS, low)} of {len(self.cells)} cells; the layer, tuned, in {self.near(LAYER)} "
+            f"**In one line**: the logit-adjusted loss at Adam's default rate has a mean macro F1 within {MARGIN} of the best "
+            f"tuned remedy's in {self.near(LOSS, low)} of {len(self.cells)} cells; the layer, tuned, in {self.near(LAYER)} "
             "([advice](advice.html))."
         )
 
@@ -182,7 +167,7 @@ class Everywhere:
     def adjusted(self) -> str:
         """How near adjusted logits come to the layer at a rate of their own, in a sentence; empty without rate profiles."""
         below, settings = [], []
-        for (setting, _), part in whole(rate_profile.PLAN, self.results).items():
+        for (setting, _), part in complete_cells(rate_profile.PLAN, self.results).items():
             best = [
                 max(
                     float(values(part, arm, metric, readout, level=rate).mean())
@@ -196,5 +181,5 @@ class Everywhere:
             return ""
         return (
             f"In {len(below)} profiles over the learning rate ({listed(list(dict.fromkeys(settings)))}), adjusted logits at "
-            f"their best rate are {span(pd.Series(below))} below the layer at its best (rates picked by test scores, for both)."
+            f"their best rate are {span(below)} below the layer at its best (rates picked by test scores, for both)."
         )

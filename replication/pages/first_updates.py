@@ -11,13 +11,12 @@ from matplotlib.lines import Line2D
 from replication.analysis.law import MOMENTUM
 from replication.claims.beyond.first_updates import PLAN, RATES
 from replication.pages.canvas import WIDTH, closed
-from replication.pages.everywhere import span
 from replication.pages.names import arm_label, cell_label
 from replication.pages.picture import Picture
-from replication.pages.spread import whole
+from replication.pages.selection import complete_cells
 from replication.pages.style import INK, look
 from replication.pages.tables import missing_html
-from replication.pages.words import listed, rate_text
+from replication.pages.words import listed, rate_text, span
 from replication.study.design import PAIR
 
 OPTIMIZERS = {"adam": "Adam", "sgd": "SGD"}
@@ -29,7 +28,7 @@ Recalls = dict[tuple[tuple[str, str], str, str], pd.DataFrame]
 def recalls(results: pd.DataFrame) -> Recalls:
     """(cell, optimiser, arm) -> mean recall of both classes (columns `minority`, `majority`) by number of updates."""
     found: Recalls = {}
-    for cell, part in whole(PLAN, results).items():
+    for cell, part in complete_cells(PLAN, results).items():
         read = part[part["readout"] == "as_trained"]
         for (optimizer, arm), of in read.groupby(["variant", "arm"], sort=False):
             both = pd.DataFrame(
@@ -52,8 +51,8 @@ def sentence(found: Recalls) -> str:
         low, both = [], []
         for arm in PAIR:
             of = [table for (_, o, a), table in found.items() if (o, a) == (optimizer, arm)]
-            low.append(f"{span(pd.Series([t['minority'].min() for t in of]))} for {arm_label(arm)}")
-            both.append(f"{span(pd.Series([t.loc[SOON].mean() for t in of]))} for {arm_label(arm)}")
+            low.append(f"{span([t['minority'].min() for t in of])} for {arm_label(arm)}")
+            both.append(f"{span([t.loc[SOON].mean() for t in of])} for {arm_label(arm)}")
         lowest.append(f"with {name} {' and '.join(low)}")
         balanced.append(f"with {name} {' and '.join(both)}")
     return (

@@ -136,3 +136,10 @@ def named(rows: pd.DataFrame) -> pd.DataFrame:
         "body": [bodies[key] for key in whole],
     }
     return pd.concat([pd.DataFrame(found, index=rows.index), rows], axis=1)
+
+
+def remedy_label(remedy: tuple[str, str, str]) -> str:
+    """What readers call a remedy (arm, readout, measure)."""
+    arm, readout, metric = remedy
+    name = arm_label(arm if readout == "as_trained" else f"{arm} · {readout}")
+    return f"{name} with a tuned threshold" if "tuned" in metric else name

@@ -15,7 +15,7 @@ from replication.pages.words import listed, number
 from replication.results.frame import complete
 
 FAR = 0.75
-"""from where on zero lies nearer to the minority's mean than most of its images"""
+"""of the way from the majority's mean to the minority's: beyond it zero counts as far"""
 ENDS = (-0.5, 1.5)
 """of the axis; what lies beyond is drawn and counted there"""
 

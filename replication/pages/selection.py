@@ -25,6 +25,10 @@ HERE = "digits"
 """the setting that every machine has, on which a page trains unless told otherwise"""
 
 
+Cells = dict[tuple[str, str], pd.DataFrame]
+"""(setting, network) -> its rows"""
+
+
 class Missing(ValueError):
     """Results that a page would show and that are not there."""
 
@@ -148,3 +152,9 @@ def pilots(arms: Sequence[str], setting: str, network: str) -> pd.DataFrame:
     if found.empty:
         raise Missing(f"no pilot runs are published for {cell_label((setting, network))}")
     return found
+
+
+def complete_cells(plan: Plan, results: pd.DataFrame) -> Cells:
+    """The rows of every cell of a plan that has all its runs, by (setting, network)."""
+    found = {(cell.setting, cell.network): plan_frame(plan, [cell], results) for cell in plan.cells}
+    return {cell: part for cell, part in found.items() if complete(part)}

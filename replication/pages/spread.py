@@ -11,18 +11,15 @@ from replication.analysis import budget, variance
 from replication.analysis import statistics as st
 from replication.claims.beyond import fastai_head, ghost, untuned
 from replication.claims.beyond import variance as crossed
-from replication.claims.claim import Plan
-from replication.claims.judge import plan_frame
 from replication.pages.names import arm_label, cell_label, setting_label
+from replication.pages.selection import complete_cells
 from replication.pages.tables import folded, missing_html, shown, table_html
 from replication.pages.words import between, number, rate_text, signed
 from replication.results import published
-from replication.results.frame import complete, values
+from replication.results.frame import values
 from replication.run import FACTORS
 from replication.study.design import PAIR, Cell, pilot_runs, pilot_seeds
 from replication.study.rates import LADDER, Place, learning_rate
-
-Cells = dict[tuple[str, str], pd.DataFrame]
 
 
 @dataclass
@@ -33,7 +30,7 @@ class Spread:
 
     def flips(self) -> HTML:
         """How often pilots drawn anew choose another rate."""
-        rows, flips, there = [], [], whole(untuned.PLAN, self.results)
+        rows, flips, there = [], [], complete_cells(untuned.PLAN, self.results)
         for cell in (c for c in untuned.PLAN.cells if (c.setting, c.network) in there):
             for arm in (*PAIR, untuned.CANDIDATE):
                 scores = _pilot_scores(cell, arm)
@@ -67,7 +64,7 @@ class Spread:
     def shares(self) -> pd.DataFrame:
         """Variance of macro F1 by source, one row per cell and arm; shares of the sum."""
         rows = []
-        for (setting, network), part in whole(crossed.PLAN, self.results).items():
+        for (setting, network), part in complete_cells(crossed.PLAN, self.results).items():
             cell = next(c for c in crossed.PLAN.cells if (c.setting, c.network) == (setting, network))
             for arm in PAIR:
                 of = part[(part["arm"] == arm) & (part["readout"] == "as_trained")]
@@ -109,7 +106,7 @@ class Spread:
     def ghosts(self) -> HTML:
         """Statistics over parts of a batch."""
         rows = []
-        for (setting, _), part in whole(ghost.PLAN, self.results).items():
+        for (setting, _), part in complete_cells(ghost.PLAN, self.results).items():
             full = values(part, "final_bn", level=64)
             for size in ghost.PARTS:
                 d = values(part, "final_bn", level=size) - full
@@ -130,7 +127,7 @@ class Spread:
 
     def behind_fastai(self) -> HTML:
         """ROC AUC behind fastai's head and its variants."""
-        found = whole(fastai_head.PLAN, self.results)
+        found = complete_cells(fastai_head.PLAN, self.results)
         if not found:
             return missing_html("Behind fastai's head with parts taken out: planned, not run yet.")
         (part,) = found.values()
@@ -145,16 +142,6 @@ class Spread:
             for arm in of["arm"].unique()
         ]
         return shown(pd.DataFrame(rows), "Behind fastai's head, rate 0.001, tomato leaves")
-
-
-def whole(plan: Plan, results: pd.DataFrame) -> Cells:
-    """The rows of every cell of a plan that has all its runs."""
-    found = {}
-    for cell in plan.cells:
-        part = plan_frame(plan, [cell], results)
-        if complete(part):
-            found[cell.setting, cell.network] = part
-    return found
 
 
 def counted(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The page of tuning: the fixed shift untuned against tuned remedies, the best of k configurations, the spread's sources."""
+"""The page of tuning: the fixed shift, untuned, against every remedy, tuned; with it the searches and the spread."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,44 +7,32 @@ from functools import cached_property
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from IPython.display import HTML, Markdown
+from IPython.display import HTML
 from matplotlib.figure import Figure
 
-from replication.analysis import budget, comparison
+from replication.analysis import comparison
 from replication.analysis import statistics as st
-from replication.claims.beyond import budgets, fastai_head, ghost, search, untuned
+from replication.claims.beyond import fastai_head, ghost, untuned
 from replication.claims.beyond import variance as crossed
-from replication.claims.claim import Plan
 from replication.claims.law.runs import FIXED
+from replication.pages import searches
 from replication.pages.canvas import WIDTH, closed
-from replication.pages.everywhere import remedy_label
-from replication.pages.names import cell_label
+from replication.pages.names import cell_label, remedy_label
 from replication.pages.parameters import Parameters, parameters
 from replication.pages.picture import Picture
-from replication.pages.selection import published_rows
-from replication.pages.spread import Cells, Spread, counted, whole
+from replication.pages.searches import Searches
+from replication.pages.selection import Cells, complete_cells, published_rows
+from replication.pages.spread import Spread, counted
 from replication.pages.style import look
 from replication.pages.tables import folded, missing_html, shown, table_html
 from replication.pages.words import between, listed, number, rate_text, signed
 from replication.run import CONFIRMATORY
 
-PLANS = (untuned.PLAN, budgets.PLAN, search.PLAN, ghost.PLAN, crossed.PLAN, fastai_head.PLAN)
-CHOSEN_BY = {
-    "plain": ("plain", "as_trained", "validation_f1_macro", "f1_macro"),
-    "plain, threshold tuned": ("plain", "as_trained", "validation_f1_macro_tuned", "f1_macro_tuned"),
-    "plain, logits adjusted": ("plain", "logit_adjusted", "validation_f1_macro_adjusted", "f1_macro"),
-    "logit-adjusted loss": ("plain_logit_adjusted_loss", "as_trained", "validation_f1_macro", "f1_macro"),
-    "class weights": ("plain_class_weighted", "as_trained", "validation_f1_macro", "f1_macro"),
-    "final BN": ("final_bn", "as_trained", "validation_f1_macro", "f1_macro"),
-    "final BN, shift fixed at −0.4": (FIXED[-0.4], "as_trained", "validation_f1_macro", "f1_macro"),
-}
-"""what readers see -> (arm, readout, validation score by which its configuration is chosen, test score)"""
-Searched = dict[tuple[str, str], dict[str, tuple[np.ndarray, ...]]]
+PLANS = (untuned.PLAN, *searches.PLANS, ghost.PLAN, crossed.PLAN, fastai_head.PLAN)
 MOST = 3
 """comparisons that the box names"""
 _DASHES = ("-", "--", "-.", ":", "-", "--")
-_SEARCHED = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), "-", "--")
-"""of lines whose arms share a colour, in the order in which they are drawn: of the profiles and of the searches"""
+"""of lines whose arms share a colour, in the order in which they are drawn"""
 
 
 @dataclass
@@ -62,7 +50,7 @@ class TuningPage:
     @cached_property
     def remedies(self) -> Cells:
         """Cells in which every remedy was run, tuned and untuned."""
-        return whole(untuned.PLAN, self.results)
+        return complete_cells(untuned.PLAN, self.results)
 
     # --- the fixed shift, untuned ---------------------------------------------------------------------
 
@@ -222,89 +210,10 @@ class TuningPage:
         """Where the spread comes from, and smaller questions."""
         return Spread(self.results)
 
-    # --- budgets ---------------------------------------------------------------------------------------
-
-    def searched(self, plan: Plan) -> Searched:
-        """Validation and test scores (n, m) of n configurations on m seeds, by cell and by what is tuned."""
-        found = {}
-        for key, part in whole(plan, self.results).items():
-            read = {name: of for name, of in part.groupby(["arm", "readout"])}
-            found[key] = {
-                name: tuple(
-                    read[arm, readout].pivot(index="level", columns="seed", values=metric).to_numpy(float)
-                    for metric in scores
-                )
-                for name, (arm, readout, *scores) in CHOSEN_BY.items()
-            }
-        return found
-
-    def budget_figure(self) -> Picture | HTML:
-        """Expected best of k, k = 1 to 20."""
-        searched = self.searched(search.PLAN)
-        if not searched:
-            return missing_html("No figure yet: no cell has all its configurations.")
-        found = {key: {name: budget.best_of(*both) for name, both in of.items()} for key, of in searched.items()}
-        text = "Expected macro F1 of the best of 1, 5 and 20 random configurations. " + " ".join(
-            f"{cell_label(cell)}: "
-            + "; ".join(
-                f"{name} {', '.join(number(float(e.value[k - 1])) for k in (1, 5, 20))}" for name, e in of.items()
-            )
-            + "."
-            for cell, of in found.items()
-        )
-        data = pd.DataFrame(
-            [
-                {"setting": s, "remedy": name, "k": k + 1, "macro F1": e.value[k], "low": e.low[k], "high": e.high[k]}
-                for (s, _), of in found.items()
-                for name, e in of.items()
-                for k in range(len(e.value))
-            ]
-        )
-        return Picture(
-            budget_figure({cell_label(cell): of for cell, of in found.items()}),
-            f"{text} AdamW; rate, weight decay, batch size, epochs, label smoothing and augmentation are drawn at random. "
-            "Bands: 95 % over configurations and seeds.",
-            text,
-            data,
-        )
-
-    def sentence(self) -> Markdown:
-        """What every remedy comes to with all configurations, a line a cell and search; and what smoothing labels does."""
-        searches = (
-            (search.PLAN, "six factors"),
-            (budgets.PLAN, "an earlier search over four: no label smoothing, always the setting's augmentation"),
-        )
-        lines = [
-            f"- {cell_label(cell)} ({words}): {_ends(of)}."
-            for plan, words in searches
-            for cell, of in self.searched(plan).items()
-        ]
-        if not lines:
-            return Markdown("*Not run yet.*")
-        start = "Expected macro F1 with 20 configurations, five seeds; the bands of the figure are wider than most differences:"
-        return Markdown("\n".join([start, "", *lines, "", self._smoothing()]))
-
-    def _smoothing(self) -> str:
-        """Mean macro F1 with and without smoothed labels, by remedy, in the first cell of the wider search."""
-        found = self.searched(search.PLAN)
-        if not found:
-            return ""
-        cell, of = next(iter(found.items()))
-        smoothed = np.array([c["label_smoothing"] > 0 for c in search.configurations()])
-        told = [
-            f"{name} {number(of[name][1][smoothed].mean())} against {number(of[name][1][~smoothed].mean())}"
-            for name in ("logit-adjusted loss", "plain, logits adjusted", "final BN")
-        ]
-        return (
-            f"{smoothed.sum()} of the {len(smoothed)} configurations smooth labels. On {cell_label(cell)}, mean macro F1 of "
-            f"these against the others: {listed(told)}. Other factors differ between them too."
-        )
-
-
-def _ends(of: Mapping[str, tuple[np.ndarray, ...]]) -> str:
-    """Expected score of every remedy with all configurations, the highest first, in words."""
-    ends = {name: float(budget.expected_best(*(s.mean(1) for s in both))[-1]) for name, both in of.items()}
-    return ", ".join(f"{name} {number(value)}" for name, value in sorted(ends.items(), key=lambda pair: -pair[1]))
+    @cached_property
+    def searches(self) -> Searches:
+        """The best of k random configurations."""
+        return Searches(self.results)
 
 
 def open_tuning(namespace: Mapping[str, object]) -> TuningPage:
@@ -347,23 +256,4 @@ def profile_figure(tau: np.ndarray, found: Mapping[float, Mapping[untuned.Remedy
         ax.set_ylim(0, 1.02)
     axes[-1, 0].set_xlabel("macro F1 (balanced test)")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=1, fontsize=8.5)
-    return fig
-
-
-@closed
-def budget_figure(found: Mapping[str, Mapping[str, comparison.Estimate]]) -> Figure:
-    """Expected best of k, one panel per cell."""
-    fig, axes = plt.subplots(len(found), 1, figsize=(WIDTH, 1.2 + 2.3 * len(found)), layout="constrained", sharex=True)
-    for ax, (title, of) in zip(np.atleast_1d(axes), found.items()):
-        for (name, e), dash in zip(of.items(), _SEARCHED, strict=True):
-            colour = look(CHOSEN_BY[name][0]).colour
-            k = np.arange(1, len(e.value) + 1)
-            ax.plot(k, e.value, color=colour, ls=dash, label=name)
-            ax.fill_between(k, e.low, e.high, color=colour, alpha=0.1, lw=0)
-        ax.set_title(title.replace(" · ", "\n", 1), loc="left")
-        ax.set_ylabel("macro F1")
-    np.atleast_1d(axes)[-1].set_xlabel("random configurations tried, k")
-    np.atleast_1d(axes)[-1].set_xticks([1, 5, 10, 15, 20])
-    handles, labels = np.atleast_1d(axes)[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside upper left", ncols=2, fontsize=8.5)
     return fig

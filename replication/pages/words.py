@@ -1,5 +1,7 @@
 """Numbers as readers see them: one form for signs, intervals, p-values and times on every page."""
 
+from collections.abc import Collection
+
 import numpy as np
 
 from replication.analysis import statistics as st
@@ -29,6 +31,12 @@ def between(low: float, high: float, digits: int = 2) -> str:
 def estimate(d: np.ndarray, digits: int = 2) -> str:
     """A mean difference (n,) with its 95 % interval and the number of seeds."""
     return f"{signed(d.mean(), digits)} (95{NBSP}% interval {between(*st.bca(d), digits)}, {len(d)} seeds)"
+
+
+def span(found: Collection[float], digits: int = 2) -> str:
+    """Least and largest of some sizes, in words; one where they read alike."""
+    low, high = (number(size, digits) for size in (min(found), max(found)))
+    return low if low == high else f"{low} to {high}"
 
 
 def p_value(p: float) -> str:

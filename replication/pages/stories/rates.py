@@ -11,7 +11,7 @@ from replication.pages.picture import Picture
 from replication.pages.selection import Missing, Selection, pilots, published_rows
 from replication.pages.stories.pair import ADJUSTED, HERO
 from replication.pages.tables import table_html
-from replication.pages.words import number, rate_text
+from replication.pages.words import listed, number, rate_text
 from replication.results import published
 from replication.run import CONFIRMATORY
 from replication.study.design import PAIR, Cell, pilot_runs
@@ -73,9 +73,10 @@ def beside(of: tuple[tuple[str, str], ...]) -> Picture:
             best.append(f"{arm_label(arm)} {told}, at best {number(means.max())} at {rate_text(means.idxmax())}")
         said.append(f"{cell_label(cell)}: {'; '.join(best)}")
     text = f"Macro F1 on validation images over the learning rate. {'. '.join(said)}."
+    seeds = listed([str(max(seen["seed"].nunique() for seen in by_arm.values())) for by_arm in found.values()])
     note = (
-        "Dots: the pilot seeds (all layers five, frozen bodies ten); lines: their means. By these scores the rates are chosen, "
-        "so that the best is somewhat too good."
+        f"Dots: the pilot seeds ({seeds}, by panel); lines: their means. By these scores the rates are chosen, so that the "
+        "best is somewhat too good."
     )
     titles = {cell_label(cell): by_arm for cell, by_arm in found.items()}
     return Picture(figures.pilots_beside(titles), f"{text} {note}", text, data)
