@@ -10,6 +10,7 @@ import argparse
 import io
 import json
 import os
+import platform
 import random
 import resource
 import shutil
@@ -236,6 +237,7 @@ class World:
             "pack": (self.read_pack, below("pack")),
             "archive": (self.read_archive, [self.at / "data" / "own" / "a.tar"]),
             "rates": (self.read_rates, [self.at / "rates.json"]),
+            "bench": (self.read_bench, [self.at / "bench.json"]),
             "checkpoint": (self.read_checkpoint, [self.at / "checkpoint.pt"]),
         }
 
@@ -272,7 +274,7 @@ class World:
             published.check(self.at / "shelf")
             publish()
             n = len(published.keys(self.at / "shelf"))
-            left = [p.name for p in (self.at / "shelf").rglob(".*.tmp")]
+            left = [p.name for p in (self.at / "shelf").rglob(f".*.{platform.node()}.*")]
             shutil.rmtree(self.at / "shelf")
             return "kept" if n == 8 and not left else f"{n} of 8 runs published, {left} left"
 

@@ -359,8 +359,8 @@ def bring_back(out: Path, back: Path) -> None:
     back.mkdir(parents=True, exist_ok=True)
     stores = compact(out, back)
     told = {path.name: json.loads(path.read_text()) for path in sorted(out.glob("*.json")) if path.name != "bench.json"}
-    rates = ROOT / "replication" / "study" / "rates.json"
-    told["study/rates.json"] = json.loads(rates.read_text()) if rates.exists() else {}
+    rates = ROOT / "results" / "rates.json"
+    told["results/rates.json"] = json.loads(rates.read_text()) if rates.exists() else {}
     (back / "session.json").write_text(json.dumps(told, indent=1))
     if (out / "bench.json").exists():
         shutil.copy(out / "bench.json", back)
@@ -388,7 +388,7 @@ def main() -> None:
     parser.add_argument("--back", type=Path, help="folder of what is copied back (default: OUT/back)")
     parser.add_argument("--steps", default=",".join(STEPS), help=f"comma-separated (default: {','.join(STEPS)})")
     parser.add_argument("--workloads", default="digits", help="of the benchmark, comma-separated")
-    parser.add_argument("--peers", default="ours,in_memory,compiled,jax", help="of the benchmark, comma-separated")
+    parser.add_argument("--peers", default="ours,in_memory,compiled,jax_vmap", help="of the benchmark, comma-separated")
     parser.add_argument("--device", default="cuda")
     own = {f.__name__: f for f in (smoke, engine, equality)}
     parser.add_argument("--step", choices=own, help="only this, without a time limit")

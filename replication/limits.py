@@ -8,6 +8,8 @@ SEEDS = (1, 1000)
 """how many seeds may be asked for"""
 WORKERS = (1, 1024)
 """how many processes"""
+SIDES = (8, 1024)
+"""least and largest side of square images, in pixels"""
 
 
 def check_known(kind: str, name: str, allowed: Iterable[str], more: str = "") -> None:

@@ -121,7 +121,7 @@ def checkpoint_digest(init: str) -> str:
         return hashlib.sha256(Path(init).read_bytes()).hexdigest()[:16]
     except OSError as error:
         raise ValueError(
-            f"no checkpoint at init = {init!r} ({error.strerror}): allowed are random, imagenet and a checkpoint's path"
+            f"no checkpoint at init = {init!r} ({error.strerror}): allowed are random, imagenet, a recipe and a checkpoint's path"
         ) from error
 
 

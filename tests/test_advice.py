@@ -147,7 +147,7 @@ def test_adjusted_logits_are_compared_at_their_best_rate():
         by = part.groupby(["arm", "readout", "level"])["f1_macro"].mean()
         below.append(by["final_bn", "as_trained"].max() - by["plain", "logit_adjusted"].max())
     text = everywhere.Everywhere().adjusted()
-    assert "In 4 profiles over the learning rate (tomato leaves and apple leaves)" in text
+    assert "In 4 sweeps of the learning rate (tomato leaves and apple leaves)" in text
     assert f"at their best rate are {words.span(below)} below the layer" in text
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from replication.data import archives
 from replication.data.archives import contents, members
-from replication.data.folders import classes, encoded
+from replication.data.folders import LARGE, Listing, _archive, classes, encoded
 
 RNG = np.random.default_rng(0)
 
@@ -126,9 +126,18 @@ def test_a_pipe_or_device_is_no_archive(tmp_path, kind):
         members(path)
 
 
-@pytest.mark.parametrize("other", ["good.tar", "good.tar.gz", "good.tgz"])
+@pytest.mark.parametrize("other", ["good.tar", "good.tar.gz", "good.tgz", "good.TAR"])
 def test_a_class_that_is_there_twice_is_refused(tmp_path, other):
     (tmp_path / "good").mkdir()
     tar(tmp_path / other)
     with pytest.raises(ValueError, match=rf"class 'good' is there twice, as (good|{other}) and as (good|{other}) in"):
         classes(tmp_path)
+
+
+def test_an_archive_in_capitals_is_a_class_and_a_huge_image_is_left_out_with_its_reason(tmp_path, monkeypatch):
+    monkeypatch.setattr("replication.data.folders.MOST", 1000)
+    tar(tmp_path / "good.TAR", {"a.png": png(), "b.png": bytes(2000)})
+    assert list(classes(tmp_path)) == ["good"]
+    found = Listing()
+    _archive("good", tmp_path / "good.TAR", found)
+    assert [photo.name for photo in found.photos] == ["a.png"] and found.left_out == {LARGE: ["good/b.png"]}

@@ -411,3 +411,30 @@ def cells_of(table: str) -> list[list[str]]:
         [html.unescape(re.sub(r"<[^>]+>", "", cell)) for cell in re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL)]
         for row in re.findall(r"<tr[^>]*>(.*?)</tr>", body, re.DOTALL)
     ]
+
+
+def test_the_page_says_whether_two_devices_agree():
+    def content(lower: float) -> dict:
+        f1 = [0.9, 0.8, 0.7]
+        both = {"here": [value - lower for value in f1], "published": f1}
+        means = {side: round(float(np.mean(values)), 4) for side, values in both.items()}
+        return {
+            "setting": "plantvillage/tomato@128",
+            "network": "resnet_cntk:imagenet",
+            "seeds": 3,
+            "runs": {"plain": {"f1_minority": both}, "final_bn": {"f1_minority": both, "learned_shift": both}},
+            "means": {"plain": means, "final_bn": means},
+            "means within 0.05": lower <= 0.05,
+            "trained here": [{"hardware": "a processor", "versions": {"torch": "2"}, "commit": "abc"}],
+            "seconds": [100.0, 200.0, 250.0],
+        }
+
+    table = transfer.two_devices(content(0.02)).data
+    assert cells_of(table) == [
+        ["plain", "0.780", "0.800", "0.0200", ""],
+        ["final BN", "0.780", "0.800", "0.0200", "0.0200"],
+    ]
+    assert "3 seeds" in table and "largest difference of a seed: learned shift" in table
+    said = transfer.whether_devices_agree(content(0.02)).data
+    assert "at most 0.020 apart, so it may." in said and "a run took 200 s of one core" in said
+    assert "at most 0.060 apart, so it may not." in transfer.whether_devices_agree(content(0.06)).data

@@ -319,6 +319,9 @@ def test_run_out_needs_little_and_merge_takes_it_home(capsys, tmp_path, own_stor
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{n} runs trained, {n} of {n} in {out}\n" and not own_store.exists()
 
+    kept = shell("tune", "base", "--settings", "digits", "--networks", "simple_cnn", "--out", str(out), **bare)
+    assert kept.returncode == 0 and "published learning rates are kept" in kept.stdout, kept.stderr
+
     assert [cli.main(["merge", str(out)]) for _ in range(2)] == [0, 0]
     assert capsys.readouterr().out == f"{n} runs added to {own_store}\n0 runs added to {own_store}\n"
     with Store(own_store) as store:
@@ -420,6 +423,23 @@ def test_verify_finds_a_number_that_does_not_come_out_again(capsys, shelf, monke
     assert "the data here is another version than that of the published results" in capsys.readouterr().err
 
 
+def test_verify_does_not_agree_where_it_can_train_nothing(capsys, shelf, monkeypatch, tmp_path):
+    monkeypatch.setattr("replication.running.verification.at_hand", lambda setting: False)
+    certificate = tmp_path / "codecheck.yml"
+    assert cli.main(["verify", "--device", "cpu", "--certificate", str(certificate)]) == 2
+    assert "no published cell can be trained again here" in capsys.readouterr().err
+    assert not yaml.safe_load(certificate.read_text())["agreed"]
+    assert cli.main(["verify", "--cells", "0"]) == 0  # sums alone
+
+
+def test_checkpoints_in_parameters_become_absolute(tmp_path, monkeypatch):
+    from replication.cli.verbs import _from_here
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mlp").write_text("")
+    assert _from_here("networks", "mlp:mlp,simple_cnn,mlp+fastai") == f"mlp:{tmp_path / 'mlp'},simple_cnn,mlp+fastai"
+
+
 def test_verify_with_nothing_published_says_so(capsys):
     assert cli.main(["verify"]) == 2
     said = capsys.readouterr()
@@ -465,6 +485,36 @@ def test_tune_writes_what_the_pilots_choose(capsys, own_store, tmp_path, monkeyp
     said = capsys.readouterr().out.splitlines()
     assert said[0] == f"chosen learning rates written to {published_file}"
     assert "digits/logistic plain: 0.0003" in said
+
+
+def test_tune_counts_published_pilots(capsys, own_store, tmp_path, monkeypatch, made_up):
+    """A rate is chosen from what is published and what the store has, and nothing that is published is trained."""
+    from replication.running import local
+
+    file = tmp_path / "rates.json"
+    monkeypatch.setattr("replication.study.rates.published_rates", lambda: file)
+    runs = design.pilot_runs(rates.Place("digits", "mlp"), "plain", rates.RATE_GRID, range(10))
+    found = [made_up(run, validation_f1_macro=1 - abs(run.learning_rate - 3e-3)) for run in runs]
+    with Store(tmp_path / "elsewhere.sqlite") as elsewhere:
+        elsewhere.add_provenance({"id": "made up", "device": "cpu"})
+        for result in found[:40]:
+            elsewhere.add(result)
+        published.publish(elsewhere, runs)
+    trained = []
+
+    def instead(todo, store, *_):
+        trained.extend(local.missing(todo, store))
+        for result in found:
+            if result.run in trained:
+                store.add(result)
+
+    monkeypatch.setattr(local, "carry_out_all", instead)
+    command = ["tune", "base", "--settings", "digits", "--networks", "mlp", "--arms", "plain", "--device", "cpu"]
+    assert cli.main([*command, "--unpublished"]) == 0
+    assert set(trained) == set(runs[40:]) and "digits/mlp plain: 0.003\n" in capsys.readouterr().out
+    trained.clear()
+    assert cli.main([*command, "--again"]) == 0
+    assert set(trained) == set(runs[:40])  # the store has the others by now
 
 
 def test_data_list_names_every_source_with_licence_and_digest(capsys):

@@ -267,6 +267,13 @@ def test_members_of_a_stack_do_not_see_each_other():
     assert differences(first, other) < 1e-12
 
 
+def test_engines_are_measured_anew_where_their_notes_are_damaged(tmp_path, monkeypatch):
+    monkeypatch.setenv("REPLICATION_HOME", str(tmp_path))
+    assert choice._known() == {}
+    (tmp_path / "engines.json").write_text("{")
+    assert choice._known() == {}
+
+
 @pytest.mark.parametrize("way", lockstep.WAYS)
 def test_a_run_that_diverges_ends_as_in_the_loop_and_spoils_nobody(way):
     wild, calm = small(learning_rate=1e200, schedule="constant", epochs=4), small(epochs=4)
@@ -284,6 +291,12 @@ def test_what_does_not_go_together_is_refused():
         ([small(), small(epochs=3)], "streams", "must make the same number of updates in every epoch"),
         ([small(stop_f1=0.5)], "streams", "runs that stop early are trained one by one"),
         ([small(), small(final_norm="bn")], "stacked", "runs of 2 forms cannot be stacked: they must share setting, "),
+        (
+            [small(final_norm="bn"), small(final_norm="bn", ghost_batch=8)],
+            "stacked",
+            "runs of 2 forms cannot be stacked",
+        ),
+        ([small(), small(label_smoothing=0.1)], "stacked", "runs of 2 forms cannot be stacked"),
         ([small(head="fastai")], "stacked", "head 'fastai' has dropout: runs with it cannot be stacked"),
         (
             [small(precision="bfloat16")],

@@ -296,6 +296,7 @@ def test_divergence_stays_with_the_run(head):
         ({"optimizer": "lamb"}, "unknown optimizer 'lamb'"),
         ({"weight_decay": 0.1}, "needs optimizer 'adamw' or 'sgd'"),
         ({"precision": "bfloat16"}, "not for frozen bodies"),
+        ({"precision": "tf32"}, "not for frozen bodies: allowed are float32 and float64"),
         ({"shift_rate": 2.0}, "shift_rate = 2 needs a final norm whose shift is trained"),
         ({"final_norm": "bn", "ghost_batch": 24}, "does not divide a batch of 64"),
         ({"final_norm": "affine", "ghost_batch": 32}, "needs a final norm with batch statistics"),

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from replication import cli
+from replication.bench.peers import peers
 from replication.claims import registry
 from replication.data.loading import load
 from replication.data.splits import split
@@ -229,6 +230,24 @@ def test_the_commands_of_a_plan_are_commands_of_the_package(plan):
     for cell in plan["cells"]:
         for command in cell["commands"]:
             cli.parser().parse_args([text.replace("{seconds}", "1") for text in command])
+
+
+def test_the_session_asks_for_peers_that_there_are(monkeypatch, tmp_path):
+    asked = {}
+
+    def smoke(a):
+        asked.update(vars(a))
+
+    monkeypatch.setattr(sys, "argv", ["gpu_session.py", "--out", str(tmp_path), "--step", "smoke"])
+    monkeypatch.setattr(gpu_session, "smoke", smoke)
+    gpu_session.main()
+    assert set(asked["peers"].split(",")) <= set(peers("cuda"))
+
+
+def test_chosen_rates_come_back(tmp_path):
+    gpu_session.bring_back(tmp_path, tmp_path / "back")
+    told = json.loads((tmp_path / "back" / "session.json").read_text())
+    assert told["results/rates.json"] == json.loads((ROOT / "results" / "rates.json").read_text())
 
 
 def test_the_committed_plan_trains_what_is_planned():

@@ -448,7 +448,7 @@ def test_what_is_no_fitting_checkpoint_is_said(tmp_path):
     )
     assert "10.bias is (128,) there, nothing is needed" in refused(body, "simple_cnn", 3, 8, path)
     assert refused(body, "simple_cnn", 3, 32, str(tmp_path / "no.pt")) == (
-        f"no checkpoint at init = '{tmp_path / 'no.pt'}': allowed are random, imagenet and a checkpoint's path"
+        f"no checkpoint at init = '{tmp_path / 'no.pt'}': allowed are random, imagenet, a recipe and a checkpoint's path"
     )
     assert "no checkpoint at init" in refused(body, "simple_cnn", 3, 32, str(tmp_path))
     none = f"init = {path!r} is not a checkpoint: one by `replication pretrain` is needed"

@@ -12,15 +12,18 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+import replication
 from replication.claims import registry
 from replication.claims.beyond import fastai_recipe
+from replication.claims.cells import FINE_TUNED, LITE
 from replication.claims.claim import NOT_RUN, WORDS, Claim
 from replication.claims.judge import plan_frame
 from replication.claims.tiers import TIERS
-from replication.pages import names, notebooks, picture, style, words
+from replication.pages import judgements, names, notebooks, picture, provenance, style, words
 from replication.pages.figures import ladder, readout_names, scores
 from replication.pages.front import Front
 from replication.pages.judgements import focus, number_of
+from replication.pages.names import named
 from replication.pages.notebooks import _captioned
 from replication.pages.page import Page, open_page
 from replication.pages.parameters import Parameters, parameters
@@ -47,6 +50,7 @@ from replication.results.store import Store
 from replication.study.arms import ARMS
 from replication.study.networks import SMALL_BODIES
 from replication.study.networks import network as network_of
+from replication.study.rates import Place, chosen_rates
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
@@ -134,7 +138,7 @@ def test_no_skill_is_that_of_always_saying_minority():
     truth = np.repeat([0, 1], 150)
     always = np.ones_like(truth)
     assert style.no_skill("f1_minority") == pytest.approx(f1_score(truth, always)) == pytest.approx(style.NO_SKILL)
-    assert style.no_skill("f1_macro") == pytest.approx(f1_score(truth, always, average="macro")) == style.NO_SKILL_MACRO
+    assert style.no_skill("f1_macro") == pytest.approx(f1_score(truth, always, average="macro"))
     assert style.no_skill("balanced_accuracy") == balanced_accuracy_score(truth, always)
     three = np.repeat([0, 1, 2], 150)
     assert style.no_skill("f1_minority", 3) == pytest.approx(f1_score(three == 2, np.ones_like(three)))
@@ -152,7 +156,9 @@ def test_readers_see_names_not_ids():
             "network": "mlp",
             "variant": "",
             "rate": "own",
+            "images": "digits",
             "effect": "one_minus_two",
+            "levels": 1,
             "n": 3,
             "mean": -0.0001,
             "low": -0.2,
@@ -315,6 +321,58 @@ def test_a_page_of_images_asked_for_shows_their_pilots_and_their_command():
     assert "papermill book/base.ipynb out.ipynb -p seeds 3" in whole.provenance().data
 
 
+def test_a_page_of_images_of_which_nothing_is_published_says_so():
+    page = Page("base", Parameters(settings="skin@64", networks="simple_cnn"))
+    assert "not run yet" in page.key_result().data and "missing" in page.key_figure().data
+    assert page.found().data and page.design().data and "No results to show" in page.provenance().data
+    assert replication.read(["skin@64"]).empty
+
+
+def test_what_a_rerun_takes_is_said_of_the_device_of_the_rows():
+    page = Page("base", Parameters())
+    cell = next(c for c in page.cells if (c.setting, c.network) == ("plantvillage/tomato@128", FINE_TUNED))
+    took, command = provenance.rerun(page.selection, cell, page.records())
+    assert "one process among those that share a GPU" in took and command.startswith("replication run base --settings")
+    elsewhere = {id: record | {"device": "cpu"} for id, record in page.records().items()}
+    assert "on one core" in provenance.rerun(page.selection, cell, elsewhere)[0]
+
+
+def test_every_kind_of_network_has_a_name_of_its_own():
+    rows = published.read().drop_duplicates(["network", "init", "trained", "head"])
+    labels = named(rows)["body"]
+    assert len(set(labels)) == len(labels)
+
+
+def test_a_cell_is_called_by_what_its_design_trains_on():
+    (cell,) = (c for c in registry.CLAIMS["majorities"].cells if (c.setting, c.network) == ("cifar10", LITE))
+    assert "one or two classes against one" in names.cell_label(cell) and "nine" not in names.cell_phrase(cell)
+    page = Page("majorities", Parameters())
+    for text in (page.found().data, page.verdict().data, page.effects().data, page.design().data):
+        assert "one or two classes against one" in text and "one class against nine" not in text
+
+
+def test_the_rule_on_a_page_has_its_gate():
+    for name, claim in registry.CLAIMS.items():
+        gate = "the gain itself must be shown to exceed 0.05" in judgements.rule_html(
+            Page(name, Parameters()).judgement
+        )
+        assert gate is claim.gated, name
+
+
+def test_the_clearest_of_several_levels_is_called_that():
+    text = Page("ratio", Parameters()).verdict().data
+    assert "gain where it is clearest of 8 levels (interval not adjusted for that choice)" in text
+
+
+def test_rates_at_an_end_are_marked_in_the_design():
+    page = Page("mechanism", Parameters())
+    cell = page.cells[0]
+    place = Place(cell.setting, cell.network).source
+    ends = {arm for _, arm in ends_of({place: chosen_rates()[place]})}
+    text = page.design().data
+    assert "bn_no_affine" in ends and "0.1*" in text and "an asterisk marks an end of the rates tried" in text
+
+
 @pytest.mark.parametrize("place", published_places(), ids=" ".join)
 def test_every_page_opens_on_every_published_cell(place):
     asked = Parameters(settings=place[0], networks=place[1])
@@ -333,14 +391,15 @@ def test_every_page_opens_on_every_published_cell(place):
 def test_the_same_body_frozen_and_trained_stand_side_by_side():
     found = beside(BODY_FROZEN_AND_TRAINED)
     pilots = published.pilots((BODY_FROZEN_AND_TRAINED[1][0],))
-    here = found.data[(found.data["network"] == "resnet_cntk:imagenet") & (found.data["arm"] == "final_bn")]
+    seen = found.data.groupby(["setting", "network", "arm"]).get_group
+    here = seen((*BODY_FROZEN_AND_TRAINED[1], "final_bn"))
     assert len(here) == 25 and set(here["seed"]) == set(range(5))  # five rates on five seeds
     same = {"final_norm": "bn", "learning_rate": 3e-4, "network": "resnet_cntk", "trained": "all", "head": "linear"}
     chosen = pilots[(pilots[list(same)] == pd.Series(same)).all(axis=1) & (pilots["seed"] < 5)]
     mean = here.loc[here["learning rate"] == 3e-4, "validation macro F1"].mean()
     assert mean == pytest.approx(chosen["validation_f1_macro"].mean())
-    assert f"at best {words.number(mean)} at 0.0003" in found.alt and len(found.figure.axes) == 2
-    assert "the pilot seeds (10 and 5, by panel)" in found.caption
+    assert f"at best {words.number(mean)} at 0.0003" in found.alt and len(found.figure.axes) == 4
+    assert "the pilot seeds (10, 5, 10 and 5, by panel)" in found.caption
     with pytest.raises(Missing, match="no pilot runs are published for"):
         beside((("digits", "mlp"), ("skin@32", "resnet_cntk:imagenet")))
 

@@ -1122,6 +1122,15 @@ def pilots():
     return dict(zip((Run(**row) for row in found[list(FACTORS)].to_dict("records")), seen))
 
 
+@needs_results
+def test_pilots_of_one_setting_are_those_of_all():
+    """Of every setting, whatever its files of runs have beside them."""
+    every = published.pilots(where=COMMITTED)
+    for name in sorted(set(every["setting"])):
+        of = every[(every["setting"] == name) | every["setting"].str.startswith(f"{name}/")]
+        assert set(published.pilots([name], COMMITTED)["key"]) == set(of["key"]), name
+
+
 def by_rate(runs: list[Run], pilots: dict[Run, tuple[float, float]]) -> dict[float, list[tuple[float, float]]]:
     scores = {}
     for run in runs:

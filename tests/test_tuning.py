@@ -161,7 +161,7 @@ def test_the_whole_says_no_more_than_what_passed():
     page = opened(remedies())
     text = statement(Law(), page).data
     assert text.startswith("Why the layer acts as it does is not known yet")
-    assert "in 2 of 4 comparisons; in 1 of 2 cells not at every rate." in text
+    assert "in 2 of 4 comparisons (two rates a cell); in 1 of 2 cells not at both." in text
 
 
 def test_the_wider_search_draws_every_value():

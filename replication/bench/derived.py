@@ -33,6 +33,11 @@ def on_gpu() -> tuple[dict, dict]:
     return read(folder / "h200_bench.json"), read(folder / "h200_session.json")
 
 
+def devices() -> dict:
+    """What `benchmarks/devices.py` found: runs of a GPU, trained again on a CPU."""
+    return read(root() / "benchmarks" / "measurements" / "devices_tomato.json")
+
+
 def packing() -> dict:
     """What `benchmarks/pack.py` measured: seconds to decode and to open a set of images, and the goals."""
     return read(root() / "benchmarks" / "pack.json")

@@ -1,4 +1,4 @@
-"""Tables of what transfer costs: features and heads of frozen bodies, and fine-tuned cells on a GPU."""
+"""Tables of what transfer costs, and whether a CPU and a GPU agree: frozen bodies, and all layers trained."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,15 @@ from IPython.display import HTML, Markdown
 
 from replication.bench.derived import peaks
 from replication.bench.tables import short
+from replication.pages.names import METRICS, network_label, setting_label
 from replication.pages.tables import shown
+from replication.study.arms import arm as arm_of
 
 SEEDS = 60
 """of the pair whose whole time is held against fastai's, which trains two runs per seed"""
+
+SIDES = {"here": "CPU", "published": "GPU"}
+MEASURES = METRICS | {"learned_shift": "learned shift"}
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,36 @@ def fine_tuned_on_gpu(session: dict) -> Markdown:
         f"{session['run']}. {cells}; at best {max(speed.values()):,} images per second, tests included. No peer was timed on "
         f"this workload. Of the tests marked `gpu` {tests['passed']} passed and {tests['failed']} failed: "
         f"{'; '.join(tests['failures'])}. Their bound has been mended since and not been tried on a GPU again."
+    )
+
+
+def two_devices(content: dict) -> HTML:
+    """Runs of a GPU trained again on a CPU: the means of every arm, and by how much single seeds differ."""
+    rows = []
+    for arm, of in content["runs"].items():
+        apart = {name: np.abs(np.subtract(both["here"], both["published"])).max() for name, both in of.items()}
+        means = content["means"][arm]
+        rows.append(
+            {"arm": arm_of(arm).label}
+            | {f"mean minority F1, {where}": f"{means[side]:.3f}" for side, where in SIDES.items()}
+            | {f"largest difference of a seed: {MEASURES[name]}": f"{value:.4f}" for name, value in apart.items()}
+        )
+    caption = (
+        f"{network_label(content['network'])}, {setting_label(content['setting'])}, each arm at its own rate, "
+        f"{content['seeds']} seeds"
+    )
+    return shown(pd.DataFrame(rows).fillna(""), caption)
+
+
+def whether_devices_agree(content: dict) -> Markdown:
+    """The rule on mixing devices, and what the comparison said."""
+    apart = max(abs(means["here"] - means["published"]) for means in content["means"].values())
+    here = content["trained here"][0]
+    return Markdown(
+        f"The rule, set before the runs: a cell may have runs of both only where the means of each arm lie within 0.05. Here "
+        f"they are at most {apart:.3f} apart, so {'it may' if content['means within 0.05'] else 'it may not'}. "
+        f"(`python benchmarks/devices.py` on {here['hardware']}, torch {here['versions']['torch']}, commit {here['commit']}; "
+        f"a run took {np.median(content['seconds']):.0f} s of one core.)"
     )
 
 

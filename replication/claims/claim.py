@@ -104,13 +104,13 @@ def at_levels(of: Curve) -> Measures:
     return {"gain": Effect(min(of.D.T, key=st.p_above), tests=len(of.levels))}
 
 
-def fresh_seeds(effect: Effect) -> str:
-    """What would decide an open effect, in words."""
+def fresh_seeds(effect: Effect, mean: str = "the observed mean") -> str:
+    """What would decide an open effect, in words; `mean` names its mean."""
     n = st.seeds_needed(effect.d, effect.margin) if np.isfinite(effect.d).all() else None
     if n is None:
-        return "no number of seeds would decide at the observed mean"
+        return f"no number of seeds would decide at {mean}"
     if n > MANY_SEEDS:
-        return f"the observed mean lies so near {effect.margin:g} that a fresh study would need more than {MANY_SEEDS:,} seeds"
+        return f"{mean} lies so near {effect.margin:g} that a fresh study would need more than {MANY_SEEDS:,} seeds"
     return f"a fresh study would need about {n} seeds to decide at the observed spread"
 
 
@@ -127,4 +127,4 @@ def assessable(m: Measures) -> Decision | None:
         return Decision(
             NOT_ASSESSABLE, "the gain itself is shown to lie below 0.05 here, so there is nothing to explain"
         )
-    return Decision(UNDECIDED, f"whether there is a gain above 0.05 is open: {fresh_seeds(m['gain'])}")
+    return Decision(UNDECIDED, f"whether there is a gain above 0.05 is open: {fresh_seeds(m['gain'], 'the mean gain')}")

@@ -232,9 +232,11 @@ def effects(judgement: Judgement) -> Iterator[dict]:
                     yield {
                         "setting": c.cell.setting,
                         "network": c.cell.network,
+                        "images": c.cell.images or setting_of(c.cell.setting).label,
                         "variant": c.unit.variant,
                         "rate": kind,
                         "effect": name,
+                        "levels": e.tests,
                         "n": len(e.d),
                         "mean": e.d.mean(),
                         "low": low,

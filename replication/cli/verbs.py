@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from replication.limits import SEEDS, WORKERS, check_within, deadline
+from replication.limits import SEEDS, SIDES, WORKERS, check_within, deadline
 from replication.paths import check_checkout
 
 
@@ -90,9 +90,11 @@ def tune(a: argparse.Namespace) -> None:
     if not wanted:
         return
     with _store(a.out) as store:
+        known = tuning.published_scores() if a.unpublished else {}
         train = local.within(a.time_budget, store, a.device, a.workers, a.engine)
-        _announce([run for place, arm in wanted for run in tuning.Search.begin(place, arm, a.seeds).runs()], store, a)
-        settled, short = tuning.tune(wanted, store, train, a.seeds)
+        begun = [run for place, arm in wanted for run in tuning.Search.begin(place, arm, a.seeds).runs()]
+        _announce([run for run in begun if not known or local.key_of(run) not in known], store, a)
+        settled, short = tuning.tune(wanted, store, train, a.seeds, known)
     for path in tuning.write_all_rates(settled, planned):
         print(f"chosen learning rates written to {path}")
     for search in settled:
@@ -115,7 +117,7 @@ def try_images(a: argparse.Namespace) -> None:
 
     check_within(*SEEDS, seeds=a.seeds)
     check_within(*WORKERS, workers=a.workers)
-    check_within(8, 1024, pixels=a.pixels or None)
+    check_within(*SIDES, pixels=a.pixels or None)
     deadline(a.time_budget)
     began, device = time.monotonic(), local.device_of(a.device)
     wanted = network(a.network)
@@ -180,10 +182,11 @@ def _from_here(name: str, value: str) -> str:
     if name == "settings":
         return joined(setting(one).name if one.startswith("folder:") else one for one in names(value))
     if name == "networks":
-        found = {one: network(one).init for one in names(value) if ":" in one}
-        files = {one: init for one, init in found.items() if Path(init).is_file()}
         return joined(
-            one.replace(files[one], str(Path(files[one]).resolve())) if one in files else one for one in names(value)
+            str(dataclasses.replace(found, init=str(Path(found.init).resolve())))
+            if (found := network(one)).init not in ("random", "imagenet") and Path(found.init).is_file()
+            else one
+            for one in names(value)
         )
     return value
 

@@ -24,6 +24,8 @@ PARTS = {
     "testing": "test",
 }
 """names of folders, and values of a table's column `split`, that say which part of a split an image belongs to"""
+HIDDEN, LARGE = "hidden, or in a hidden folder or one of previews", f"larger than {MOST / 1e6:.0f} MB"
+"""why a file is left out"""
 PACKED = (*ARCHIVES, ".zip", ".rar", ".7z", ".gz", ".bz2", ".xz")
 THUMBNAILS = ("@eaDir", "__MACOSX")
 """folders in which systems keep previews of images"""
@@ -95,7 +97,7 @@ def walk(folder: Path, above: tuple = ()) -> Iterator[Path]:
 def _reason(path: Path, name: str) -> str:
     """Why a file is left out; empty if it is taken for an image."""
     if hidden(name):
-        return "hidden, or in a hidden folder or one of previews"
+        return HIDDEN
     if not path.is_file():
         return "a device, a pipe or a link that leads nowhere"
     if path.name.lower().endswith(PACKED):
@@ -104,7 +106,7 @@ def _reason(path: Path, name: str) -> str:
         return "" if _sniffed(path) else "without a suffix, and no image"
     if path.suffix.lower() not in IMAGES:
         return f"no image by its suffix {path.suffix.lower()}"
-    return f"larger than {MOST / 1e6:.0f} MB" if path.stat().st_size > MOST else ""
+    return LARGE if path.stat().st_size > MOST else ""
 
 
 def _folder(label: str, folder: Path, listing: Listing, part: str = "", prefix: str = "") -> None:
@@ -120,13 +122,11 @@ def _folder(label: str, folder: Path, listing: Listing, part: str = "", prefix: 
 def _archive(label: str, path: Path, listing: Listing, part: str = "", prefix: str = "") -> None:
     """Add the images of an archive, by name there; its folders are no part of their names."""
     for member in sorted(members(path), key=lambda member: member.name):
-        if is_image(member.name):
+        if is_image(member.name) and member.size <= MOST:
             listing.photos.append(Photo(label, prefix + PurePosixPath(member.name).name, path, member, part))
         else:
-            reason = (
-                "hidden, or in a hidden folder or one of previews" if hidden(member.name) else "no image by its suffix"
-            )
-            listing.leave(reason, f"{label}/{prefix}{member.name}")
+            why = LARGE if is_image(member.name) else HIDDEN if hidden(member.name) else "no image by its suffix"
+            listing.leave(why, f"{label}/{prefix}{member.name}")
 
 
 def _add(label: str, path: Path, listing: Listing, part: str = "", prefix: str = "") -> None:
@@ -147,10 +147,10 @@ def classes(folder: Path) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        suffix = next((s for s in ARCHIVES if path.name.endswith(s)), None)
+        suffix = next((s for s in ARCHIVES if path.name.lower().endswith(s)), None)
         if hidden(path.name) or not (path.is_dir() or suffix):
             continue
-        name = path.name if path.is_dir() else path.name.removesuffix(suffix)
+        name = path.name if path.is_dir() else path.name[: -len(suffix)]
         if name in found:
             raise ValueError(
                 f"class {name!r} is there twice, as {found[name].name} and as {path.name} in {folder}: "

@@ -29,10 +29,9 @@ from replication.data.folders import (
 from replication.data.look import joined, look, streamed
 from replication.data.sources import PARTS, Source, digest
 from replication.files import recover, remember, sha256_of, verify, whole
+from replication.limits import SIDES
 from replication.paths import home
 
-LEAST, MOST = 8, 1024
-"""sides in pixels that a pack can have"""
 NEIGHBOURS = 10
 """photo numbers that count as neighbours: blocks of ten under one code form a group"""
 _PHOTO = re.compile(r"___(?P<code>.*?)[ _]+(?P<number>\d+)\D*$")
@@ -114,9 +113,10 @@ def pack(folder: Path, pixels: int, where: Path, skip_broken: bool = False) -> P
     (N,), `parts.npy` (N,) where the owner has split them, `pack.json`. ValueError for an empty or broken set, OSError
     where the pack cannot be written.
     """
-    if not LEAST <= pixels <= MOST:
+    least, most = SIDES
+    if not least <= pixels <= most:
         raise ValueError(
-            f"pixels = {pixels} is too {'small' if pixels < LEAST else 'large'}: {LEAST} to {MOST} are allowed"
+            f"pixels = {pixels} is too {'small' if pixels < least else 'large'}: {least} to {most} are allowed"
         )
     catalogue = next((d.name for d in DATA_SETS.values() if d.folder().resolve() == folder.resolve()), "")
     inputs = stamp(folder)

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from replication.data.folders import resolved
 from replication.data.sources import Source
+from replication.limits import SIDES
 
-LEAST, MOST = 8, 1024
-"""sides in pixels at which a setting can be had"""
 EMBEDDED = ("digits",)
 """data sets that need no files of their own"""
 _SIZED = re.compile(r"(?P<before>[^@]*)@(?P<pixels>[0-9]{1,9})(?P<after>(/[^@/]+)*)")
@@ -246,10 +245,10 @@ def setting(name: str) -> Setting:
     if not pixels:
         return found
     side = int(pixels)
-    if not found.pixels or not LEAST <= side <= MOST:
+    if not found.pixels or not SIDES[0] <= side <= SIDES[1]:
         raise ValueError(
             f"setting {found.name!r} cannot be had at {pixels} pixels: allowed are "
-            + (f"sizes from {LEAST} to {MOST}" if found.pixels else "its own size only")
+            + (f"sizes from {SIDES[0]} to {SIDES[1]}" if found.pixels else "its own size only")
         )
     if side == found.pixels:
         return found

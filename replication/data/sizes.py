@@ -49,12 +49,12 @@ def _room(source: Source, members: np.ndarray) -> dict[str, int]:
     if source.parts is not None:
         room = {part: int((source.parts[members] == k).sum()) for k, part in enumerate(PARTS)}
         if not room["validation"]:
-            room["train"] -= _waste(source, members[source.parts[members] == 0])
+            room["train"] -= waste(source, members[source.parts[members] == 0])
         return room
-    return {"all": len(members) - 2 * _waste(source, members)}
+    return {"all": len(members) - 2 * waste(source, members)}
 
 
-def _waste(source: Source, members: np.ndarray) -> int:
+def waste(source: Source, members: np.ndarray) -> int:
     """Images that one held-out part may leave unused, as it takes whole groups: the largest group but one image."""
     return int(np.unique(source.groups[members], return_counts=True)[1].max(initial=1)) - 1
 

@@ -66,7 +66,7 @@ def _seeds(page) -> str:
 
 
 def _numbers(page) -> list[str]:
-    took, command = provenance.rerun(page.selection, page.lead)
+    took, command = provenance.rerun(page.selection, page.lead, page.records())
     data = _data(page)
     link = f"{csv_link(data, page.name, 'CSV of every seed')} · " if len(data) else ""
     commits = provenance.commits(page.selection.all_rows(page.lead), page.records())

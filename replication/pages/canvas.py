@@ -93,9 +93,9 @@ def margin_band(ax: Axes, horizontal: bool = True) -> None:
     span(-st.MARGIN, st.MARGIN, color=INK, alpha=0.08, lw=0, zorder=0)
 
 
-def no_skill_line(ax: Axes, metric: str, horizontal: bool = True, classes: int = 2) -> None:
+def no_skill_line(ax: Axes, metric: str, horizontal: bool = True) -> None:
     """The score of always saying minority, where the metric has one."""
-    if (value := no_skill(metric, classes)) is not None:
+    if (value := no_skill(metric)) is not None:
         (ax.axvline if horizontal else ax.axhline)(value, color=INK, ls=":", lw=1.3, zorder=1)
 
 

@@ -18,7 +18,6 @@ from replication.run import CONFIRMATORY
 from replication.study.networks import network as network_of
 
 PLANS = (untuned.PLAN, rate_profile.PLAN)
-PLAIN: Remedy = ("plain", "as_trained", "f1_macro")
 ADJUSTED: Remedy = ("plain", "logit_adjusted", "f1_macro")
 LOSS: Remedy = ("plain_logit_adjusted_loss", "as_trained", "f1_macro")
 LAYER: Remedy = ("final_bn", "as_trained", "f1_macro")
@@ -95,7 +94,8 @@ class Everywhere:
             rows.append(row)
         caption = (
             f"In how many cells mean macro F1 is within {MARGIN} of that of the best tuned remedy, and in brackets how far below "
-            f"it at worst ({self.scope}). Adjusted logits and a tuned threshold have plain's rate, the removed layer the layer's"
+            f"it at worst ({self.scope}). In the column tuned, adjusted logits and a tuned threshold have plain's rate, and the "
+            "removed layer has the layer's"
         )
         return shown(pd.DataFrame(rows), caption)
 
@@ -140,9 +140,9 @@ class Everywhere:
             "**Train with the logit-adjusted loss, or adjust the logits afterwards.** Both take the class shares out of the "
             f"logits. Of {len(self.cells)} cells the loss is within {MARGIN} mean macro F1 of the best tuned remedy in "
             f"{self.near(LOSS)} if it is tuned, in {self.near(LOSS, low)} at {rate_text(low)} and in {self.near(LOSS, high)} at "
-            f"{rate_text(high)}. Adjusting afterwards needs no training, but a learning rate of its own: at the rate that is "
-            f"best for plain it is as near in {self.near(ADJUSTED)}, at {rate_text(high)} in {self.near(ADJUSTED, high)}, at "
-            f"{rate_text(low)} in {self.near(ADJUSTED, low)}. {self.adjusted()}"
+            f"{rate_text(high)}. Adjusting comes after training, but plain must then be trained at a rate that suits it: at "
+            f"the rate that is best for plain it is as near in {self.near(ADJUSTED)}, at {rate_text(high)} in "
+            f"{self.near(ADJUSTED, high)}, at {rate_text(low)} in {self.near(ADJUSTED, low)}. {self.adjusted()}"
         )
 
     def second(self) -> str:
@@ -180,6 +180,6 @@ class Everywhere:
         if not below:
             return ""
         return (
-            f"In {len(below)} profiles over the learning rate ({listed(list(dict.fromkeys(settings)))}), adjusted logits at "
+            f"In {len(below)} sweeps of the learning rate ({listed(list(dict.fromkeys(settings)))}), adjusted logits at "
             f"their best rate are {span(below)} below the layer at its best (rates picked by test scores, for both)."
         )

@@ -45,9 +45,7 @@ def scores(part: pd.DataFrame, name: str, metric: str = "f1_minority", **where) 
 
 
 @closed
-def ladder(
-    parts: Mapping[str, pd.DataFrame], arms: Sequence[str], metric: str = "f1_minority", *, classes: int = 2, **where
-) -> Figure:
+def ladder(parts: Mapping[str, pd.DataFrame], arms: Sequence[str], metric: str = "f1_minority", **where) -> Figure:
     """One row per part, by name: the arms' scores on one axis, every seed, mean and interval, and the no-skill line."""
     fig, ax = plt.subplots(figsize=(WIDTH, height(len(parts), 0.28 + 0.12 * len(arms))), layout="constrained")
     for y, (label, part) in enumerate(parts.items()):
@@ -58,7 +56,7 @@ def ladder(
     rows_axis(ax, len(parts))
     if metric in ("f1_minority", "f1_macro", "f1_majority", "roc_auc", "balanced_accuracy"):
         ax.set_xlim(-0.02, 1.02)
-    no_skill_line(ax, metric, classes=classes)
+    no_skill_line(ax, metric)
     ax.set_xlabel(METRICS.get(metric, metric) + (" (balanced test)" if "f1" in metric else ""))
     line = [always_minority()] if metric in ("f1_minority", "f1_macro") else []
     fig.legend(handles=[*handles(arms), *line], loc="outside upper left", ncols=2, columnspacing=1.2, handletextpad=0.4)
@@ -124,15 +122,14 @@ def forest(rows: Sequence[Row], label: str, margin: bool = True) -> Figure:
 
 
 @closed
-def contrasts(rows: Sequence[tuple[str, np.ndarray, Look]], label: str, margin: bool = True) -> Figure:
+def contrasts(rows: Sequence[tuple[str, np.ndarray, Look]], label: str) -> Figure:
     """One row per paired difference (label, d (n,), look): every seed, mean and interval."""
     fig, ax = plt.subplots(figsize=(WIDTH, height(len(rows), 0.5) - 0.35), layout="constrained")
     for y, (text, d, style) in enumerate(rows):
         row_label(ax, y - 0.42, text)
         points(ax, y, d, style)
     rows_axis(ax, len(rows))
-    if margin:
-        margin_band(ax)
+    margin_band(ax)
     ax.set_xlabel(label)
     return fig
 

@@ -57,7 +57,7 @@ class Front:
             for c in others[:1]
         )
         line = "" if self.base.local else f"\n\n{Everywhere().line()}"  # that is of published results alone
-        return Markdown(f"{first}{more} {self._threshold(lead)} {self._untested()}{line}")
+        return Markdown(f"{first} {self._threshold(lead)}{more} {self._untested()}{line}")
 
     def _mean(self, name: str, cell: Cell) -> str:
         return self.base.mean(name, cell=cell)

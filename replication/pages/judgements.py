@@ -17,8 +17,13 @@ SEED_NOTE = (
     "Seeds vary only the split, the head and the order of the images: intervals hold for these weights and images."
 )
 NOT_TESTED = "not tested"
+GATE = (
+    " <em>But first</em> the gain itself must be shown to exceed 0.05: where it is shown to lie below, the claim is "
+    "<em>not assessable</em>, and where neither is shown, <em>undecided</em>."
+)
+"""the part of the rule that claims about the gain share, see `claims.claim.assessable`"""
 UNITS = {"epochs_saved": 1}
-"""effect -> digits that it is printed with, where not two"""
+"""effect -> digits that it is printed with, where not two; its median is printed too, as no unit interval bounds it"""
 
 
 def number_of(claim: Claim, c: CellVerdict, kind: str = "own") -> str:
@@ -30,7 +35,8 @@ def number_of(claim: Claim, c: CellVerdict, kind: str = "own") -> str:
         return f"{label} {signed(means.min())}{NBSP}to{NBSP}{signed(means.max())} ({measure.n} seeds each)"
     if isinstance(measure, Effect) and np.isfinite(measure.d).all():
         digits = 3 if abs(measure.d.mean() - measure.margin) < 0.01 else UNITS.get(name, 2)
-        return f"{label} {estimate(measure.d, digits)}"
+        median = f"; median {signed(float(np.median(measure.d)), digits)}" if name in UNITS else ""
+        return f"{label} {estimate(measure.d, digits)}{median}"
     return ""
 
 
@@ -134,7 +140,7 @@ def rule_html(j: Judgement) -> str:
     """The criterion of a claim, and what the lead cell's numbers make of it at every kind of learning rate."""
     text = (
         f"<p class='rule'><em>Replicated when</em> {j.claim.replicated_when}; <em>contradicted when</em> "
-        f"{j.claim.contradicted_when}. Otherwise undecided.</p>"
+        f"{j.claim.contradicted_when}. Where tests show neither, undecided.{GATE if j.claim.gated else ''}</p>"
     )
     lead = focus(j)
     if lead is None or not lead.decisions:
@@ -160,7 +166,7 @@ def p_values_html(j: Judgement) -> str:
         return ""
     rows = [
         {
-            "measured": effect_label(name),
+            "measured": effect_label(name, e.tests),
             "margin": signed(e.margin).lstrip("+"),
             "mean": signed(e.d.mean(), 3),
             "p that it lies above": p_value(e.adjusted[0]),

@@ -112,8 +112,8 @@ class LawPage:
         )
         claim = (
             "Where there are two classes, only the layer's shifts can learn how rare one is. Adam moves them by about the "
-            "learning rate per step, so the sum of the learning rates says how far the decision threshold ends up, whatever "
-            "the images and the network."
+            "learning rate per step, so the sum of the learning rates says how far the decision threshold ends up, on "
+            "all images and networks tried."
         )
         return HTML(
             f"<div class='key-result'><p class='claim'>{claim}</p>{here}<p class='answer'>{self._counts()}</p>"

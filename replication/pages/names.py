@@ -56,7 +56,7 @@ EFFECTS = {
     "auc_gain": "gain in ROC AUC",
     "over_logit_adjusted": "layer minus plain with adjusted logits",
     "removed_minus_plain": "layer removed minus plain, F1",
-    "more_than_half_kept": "F1 kept beyond half of the gain",
+    "more_than_half_kept": "F1 left of the gain, minus half of it",
     "gain_two_majorities": "gain with two majority classes",
     "one_minus_two": "gain with one majority class minus gain with two",
     "gain_sigmoid": "gain with one sigmoid logit",
@@ -65,8 +65,8 @@ EFFECTS = {
     "softmax_minus_sigmoids": "gain with softmax minus gain with one sigmoid per class",
     "f1_at_least_loss_minus_last": "F1 at the epoch of least loss minus F1 at the end",
     "f1_at_least_loss_minus_last_train": "the same, loss at training prevalence",
-    "epochs_saved": "epochs saved",
-    "censored": "share of runs that never reached the target",
+    "epochs_saved": "mean epochs saved, runs capped at 100",
+    "censored": "share of runs that never reached the target, mean of both arms",
 }
 
 
@@ -82,8 +82,12 @@ def network_label(name: str) -> str:
 
 def cell_label(cell: Cell | tuple[str, str]) -> str:
     """A cell for readers: its images and its network."""
-    images, name = (cell.setting, cell.network) if isinstance(cell, Cell) else cell
-    return f"{setting_label(images)} · {network_label(name)}"
+    setting, network = (cell.setting, cell.network) if isinstance(cell, Cell) else cell
+    return f"{_images(cell) or setting_label(setting)} · {network_label(network)}"
+
+
+def _images(cell: Cell | tuple[str, str]) -> str:
+    return cell.images if isinstance(cell, Cell) else ""
 
 
 def cell_phrase(cell: Cell | tuple[str, str]) -> str:
@@ -99,7 +103,7 @@ def cell_phrase(cell: Cell | tuple[str, str]) -> str:
         after = " from a checkpoint of one's own"
     words = f"{before}{label}{after}" + (" and fastai's head" if found.head == "fastai" else "")
     article = "" if found.body == "logistic" else "an " if words[0] in "AEIOU" else "a "
-    of = setting_label(images)
+    of = _images(cell) or setting_label(images)
     named = len(of.removesuffix(f", {setting(images).pixels} px")) if setting(images).own else 0  # may have commas
     what, _, which = of[named:].partition(", ")
     what = of[:named] + what
@@ -113,9 +117,14 @@ def arm_label(name: str) -> str:
     return label if readout == "as_trained" else f"{label} with {READOUTS.get(readout, readout)}"
 
 
-def effect_label(name: str) -> str:
-    """An effect that a verdict rests on, or a measure, for readers."""
-    return EFFECTS.get(name) or METRICS.get(name) or name.replace("_", " ")
+def effect_label(name: str, levels: int = 1) -> str:
+    """An effect that a verdict rests on, or a measure, for readers; the clearest of so many `levels` is called that."""
+    label = EFFECTS.get(name) or METRICS.get(name) or name.replace("_", " ")
+    return (
+        label
+        if levels == 1
+        else f"{label} where it is clearest of {levels} levels (interval not adjusted for that choice)"
+    )
 
 
 def named(rows: pd.DataFrame) -> pd.DataFrame:

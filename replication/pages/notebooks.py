@@ -136,7 +136,7 @@ def execute(
     RuntimeError names every such notebook and its last line of error. ValueError for an unknown name.
     """
     book = root() / "book"
-    notebooks = sorted(path for path in book.glob("*.ipynb") if not path.name.endswith(".tmp.ipynb"))
+    notebooks = sorted(book.glob("*.ipynb"))
     known = [path.stem for path in notebooks]
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"unknown notebook {unknown[0]!r}: allowed are {', '.join(known)}")

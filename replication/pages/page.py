@@ -17,6 +17,8 @@ from replication.pages.selection import Missing
 from replication.pages.stories.told import story
 from replication.pages.tables import design_table, folded, table_html
 
+DESIGN = "What is compared, at which learning rates, over which seeds; an asterisk marks an end of the rates tried"
+
 
 class Page(Evidence):
     """A claim, or a question beyond the claims, as its notebook shows it."""
@@ -45,11 +47,11 @@ class Page(Evidence):
         entries = []
         for cell in self.cells:
             try:
-                entries += [((cell.setting, cell.network), entry) for entry in self.plan.entries(cell)]
+                entries += [(cell, c.place, entry) for c in self.plan.design(cell) for entry in c.entries()]
             except ValueError:  # nothing has been tuned there yet
                 continue
         rows = design_table(entries) if entries else pd.DataFrame()
-        text = table_html(rows, "What is compared, at which learning rates, over which seeds") if len(rows) else ""
+        text = table_html(rows, DESIGN) if len(rows) else ""
         waiting = [cell_label(c) for c in self.cells if not self.selection.tuned(c)]
         more = f"<p>Learning rates are not chosen yet for: {'; '.join(waiting)}.</p>" if waiting else ""
         return folded("The design", text + more)

@@ -20,7 +20,7 @@ from replication.pages.selection import Missing, Selection, asked_cells, publish
 from replication.pages.words import NBSP, between, number, signed
 from replication.results import published
 from replication.results.frame import arm_and_readout
-from replication.study.design import PAIR, Cell
+from replication.study.design import PAIR, PRIMARY, Cell
 
 WHERE: dict[str, dict[str, object]] = {
     "base": {"variant": "", "level": 10},
@@ -83,10 +83,11 @@ class Results:
         return next(c for c in self.cells if (c.setting, c.network) == names)
 
     def leading(self, most: int = LEADING, **where) -> list[Cell]:
-        """Cells for a figure that has little room: the lead, then one a tier, then those on other images."""
+        """Cells for a figure that has little room: the lead, one a tier (its primary cell first), then those on other images."""
         whole = list(self.selection.whole(**where))
         chosen = [self.lead] if self.lead in whole else []
-        chosen += [next((c for c in whole if tier(c) == name), None) for name in TIERS]
+        first = sorted(whole, key=lambda c: c.role != PRIMARY)
+        chosen += [next((c for c in first if tier(c) == name), None) for name in TIERS]
         chosen += [c for c in whole if c.setting not in {kept.setting for kept in chosen if kept}]
         kept = list(dict.fromkeys(c for c in chosen if c))[:most]
         return sorted(kept, key=lambda c: list(TIERS).index(tier(c)))

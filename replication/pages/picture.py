@@ -13,7 +13,7 @@ from PIL import Image
 from replication.pages.tables import csv_link, slug
 
 RESOLUTION = 110
-PALETTE = 64
+PALETTE = 40
 """dots an inch and colours: sharp at the width of the text, small enough for git"""
 
 

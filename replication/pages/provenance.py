@@ -54,14 +54,14 @@ def trained_on(rows: pd.DataFrame, records: dict[str, dict]) -> str:
     return "one core" if devices <= {"cpu"} else "one process among those that share a GPU"
 
 
-def rerun(selection: Selection, cell: Cell) -> tuple[str, str]:
-    """(what it took, the command that trains a cell again)."""
+def rerun(selection: Selection, cell: Cell, records: dict[str, dict]) -> tuple[str, str]:
+    """(what it took, the command that trains a cell again); `records` of the rows' provenance."""
     rows = (
         selection.all_rows(cell).drop_duplicates("key").dropna(subset=["key"])
         if len(selection.frame)
         else pd.DataFrame()
     )
-    where = trained_on(rows, published.manifest().get("provenance", {}))
+    where = trained_on(rows, records)
     took = f"{len(rows)} runs, {duration(selection.seconds(cell))} on {where}" if len(rows) else "not run yet"
     command = shlex.join(
         ["replication", "run", selection.plan.id, "--settings", joined([cell.setting]), "--networks", cell.network]

@@ -20,7 +20,7 @@ FAULTS = {
     "kills": "a writer killed",
     "flips": "a bit flipped in a file, or the file cut short",
     "fuzz": "the command line called with nonsense",
-    "full disk": "a disk that is full",
+    "full disk": "a disk that is full (two checks a case)",
     "read-only": "everything read by a user who may write nothing",
     "at once": "four processes that write the same at once",
 }

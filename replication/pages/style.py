@@ -13,8 +13,6 @@ from replication.claims.claim import (
 INK, PAPER = "#111111", "#ffffff"
 NO_SKILL = 2 / 3
 """minority F1 of a classifier that always says minority, on a balanced test set of two classes"""
-NO_SKILL_MACRO = 1 / 3
-"""its macro F1"""
 
 
 @dataclass(frozen=True)

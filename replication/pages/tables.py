@@ -12,11 +12,12 @@ from IPython.display import HTML
 
 from replication.analysis import statistics as st
 from replication.analysis.effects import BEYOND, INSIDE, Curve
-from replication.pages.names import KINDS, arm_label, cell_label, effect_label
+from replication.pages.names import KINDS, arm_label, cell_label, effect_label, network_label
 from replication.pages.style import SIGNS
 from replication.pages.words import between, number, p_value, rate_text, signed
 from replication.results.frame import arm_and_readout, values
-from replication.study.rates import RATE_GRID, chosen_rates
+from replication.study.design import Cell, Entry
+from replication.study.rates import RATE_GRID, Place, at_grid_end, chosen_rates
 
 
 def code(text: str) -> str:
@@ -24,10 +25,10 @@ def code(text: str) -> str:
     return re.sub("`(.*?)`", r"<code>\1</code>", text)
 
 
-def badge(verdict: str, sign: bool = True) -> str:
+def badge(verdict: str) -> str:
     """A verdict as HTML: its shape and word, coloured by the book's style sheet."""
-    shape = f'<span aria-hidden="true">{SIGNS[verdict]}</span> ' if sign else ""
-    return f'<span class="verdict verdict-{verdict.replace(" ", "-")}">{shape}{verdict}</span>'
+    shape = f'<span aria-hidden="true">{SIGNS[verdict]}</span>'
+    return f'<span class="verdict verdict-{verdict.replace(" ", "-")}">{shape} {verdict}</span>'
 
 
 def table_html(rows: pd.DataFrame, caption: str = "", sortable: bool = False, data: pd.DataFrame | None = None) -> str:
@@ -95,10 +96,10 @@ def effect_table(rows: list[dict]) -> pd.DataFrame:
         return made
     return pd.DataFrame(
         {
-            "cell": [cell_label(pair) for pair in zip(made["setting"], made["network"])],
+            "cell": [f"{images} · {network_label(name)}" for images, name in zip(made["images"], made["network"])],
             "variant": made["variant"],
             "learning rate": made["rate"].map(KINDS),
-            "effect": made["effect"].map(effect_label),
+            "effect": list(map(effect_label, made["effect"], made["levels"])),
             "seeds": made["n"],
             "mean": made["mean"].map(lambda v: signed(v, 3)),
             "95 % interval": [between(*pair) for pair in zip(made["low"], made["high"])],
@@ -111,17 +112,20 @@ def effect_table(rows: list[dict]) -> pd.DataFrame:
     ).pipe(lambda t: t.drop(columns=[c for c in ("cell", "variant") if t[c].nunique() == 1 and len(t) > 1]))
 
 
-def design_table(entries: Iterable) -> pd.DataFrame:
-    """A design's entries with their (setting, network): what varies, over which seeds, how many runs."""
+def design_table(entries: Iterable[tuple[Cell, Place, Entry]]) -> pd.DataFrame:
+    """A design's entries with their cells and the place of their learning rates: what varies, over which seeds, how many runs.
+
+    An asterisk marks an arm's own learning rate that lies at an end of those tried.
+    """
     rows: dict[tuple, dict] = {}
-    for cell, e in entries:
+    for cell, place, e in entries:
         row = rows.setdefault(
             (cell_label(cell), e.variant or "base", arm_label(e.arm)),
             {"levels": {}, "seeds": set(), "rates": {}, "runs": set()},
         )
         row["levels"][e.level] = None
         row["seeds"].add(e.run.seed)
-        row["rates"][rate_text(e.run.learning_rate)] = None
+        row["rates"][rate_text(e.run.learning_rate) + "*" * (e.kind == "own" and at_grid_end(place, e.arm))] = None
         row["runs"].add(e.run)
     made = pd.DataFrame(
         dict(zip(("cell", "variant", "arm"), key))
@@ -204,7 +208,7 @@ def rate_table(
 
 
 def ends_of(rates: Mapping[str, Mapping[str, float]]) -> list[tuple[str, str]]:
-    """(place, arm) of the rates chosen at an end of those tried,"""
+    """(place, arm) of the rates chosen at an end of those tried."""
     tried = chosen_rates("tried")
     grid = {place: {arm: tried.get(place, {}).get(arm) or RATE_GRID for arm in arms} for place, arms in rates.items()}
     return [

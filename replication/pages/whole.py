@@ -21,9 +21,9 @@ def _shift(law: LawPage) -> str:
         return "Why the layer acts as it does is not known yet: no shift has been measured."
     held, cells = sum(bool(c.holds) for c in found.judged), {(c.setting, c.network) for c in found.judged}
     return (
-        "By the law of this book, with two classes only the shifts of a final BatchNorm learn how rare a class is, and the "
-        f"learning rates alone set their size. The learned shift is within its margin in {held} of {len(found.judged)} levels "
-        "measured, in "
+        "By the law of this book, with two classes only the shifts of a final BatchNorm learn how rare a class is, and for a "
+        "given optimiser the sum S of the learning rates sets how far they move. Up to S = 2.5, to which the rule applies, the "
+        f"learned shift is within its margin in {held} of {len(found.judged)} levels measured, in "
         f"{len(cells)} {'cell' if len(cells) == 1 else 'cells'} ({number(found.mean_deviation, 3)} nats off on average, "
         f"nothing fitted; {found.done:,} of {found.wanted:,} runs)."
     )
@@ -44,9 +44,9 @@ def _remedy(tuning: TuningPage) -> str:
     bad = {(c.setting, c.network) for c in tuning.contests if not c.noninferior}
     text = (
         f"With its shift fixed at −0.4 and nothing tuned, the layer is shown to be within 0.05 macro F1 of the best tuned "
-        f"remedy in {good} of {len(tuning.contests)} comparisons"
+        f"remedy in {good} of {len(tuning.contests)} comparisons (two rates a cell)"
     )
-    return text + (f"; in {len(bad)} of {len(cells)} cells not at every rate." if bad else ".")
+    return text + (f"; in {len(bad)} of {len(cells)} cells not at both." if bad else ".")
 
 
 def _small(title: str) -> str:

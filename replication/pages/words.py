@@ -5,6 +5,7 @@ from collections.abc import Collection
 import numpy as np
 
 from replication.analysis import statistics as st
+from replication.running.expectation import duration as duration
 
 MINUS, NBSP = "\u2212", "\u00a0"
 
@@ -47,13 +48,6 @@ def p_value(p: float) -> str:
 def rate_text(value: float) -> str:
     """A learning rate, written out."""
     return np.format_float_positional(value, trim="-")
-
-
-def duration(seconds: float) -> str:
-    """A time in words: seconds below two minutes, then minutes, then hours."""
-    if seconds < 120:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
 
 
 def listed(words: list[str], last: str = "and") -> str:

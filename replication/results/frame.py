@@ -22,6 +22,8 @@ HISTORIES = tuple(
 
 ENTRY = ("cell_setting", "cell_network", "variant", "rate", "arm", "level")
 """columns of a frame that say which part a run plays in a design"""
+ALWAYS = ("key", *FACTORS, "data", "provenance", "diverged", "seconds", "readout", "f1_minority")
+"""columns that every table of results has"""
 MAY_LACK = {"error_auroc"}
 """metrics that runs may lack which did not diverge: where no test image, or every one, is called wrongly"""
 
@@ -34,7 +36,10 @@ def _unrecorded(part: pd.DataFrame, rows: np.ndarray, metric: str) -> bool:
 
 
 def results_frame(results: Iterable) -> pd.DataFrame:
-    """Results as one row a (run, readout): key, all factors, data, provenance, facts, metrics and histories."""
+    """Results as one row a (run, readout): key, all factors, data, provenance, facts, metrics and histories.
+
+    Without results it has `ALWAYS` alone, the columns of every run.
+    """
     import pandas as pd
 
     rows = []
@@ -44,7 +49,7 @@ def results_frame(results: Iterable) -> pd.DataFrame:
             curves = {n: r.arrays[n] for n in HISTORIES if n in r.arrays} if readout == "as_trained" else {}
             order = {"order": r.arrays[f"order_{readout}"].tobytes()} if f"order_{readout}" in r.arrays else {}
             rows.append(shared | {"readout": readout} | scores | curves | order)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(ALWAYS))
 
 
 def with_defaults(rows: pd.DataFrame) -> pd.DataFrame:
@@ -72,7 +77,7 @@ def frame(entries: Iterable, results: pd.DataFrame) -> pd.DataFrame:
         for (s, n), e in entries
     )
     if results.empty:
-        results = pd.DataFrame(columns=[*FACTORS, "readout", "f1_minority"])
+        results = results_frame(())
     if n := int(results.duplicated([*FACTORS, "readout"]).sum()):
         raise ValueError(f"a run must have one result a readout, found {n} more: keep those of one version of the data")
     here = results[results["setting"].isin(wanted["setting"].unique())]  # a merge looks at every value of every factor

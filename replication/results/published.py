@@ -90,8 +90,8 @@ def pilots(settings: Iterable[str] = (), where: Path | None = None) -> pd.DataFr
     where, wanted = where or folder(), tuple(settings)
     parts = _parts(where, "pilots")
     old = read(wanted, where)
-    if len(old):
-        old = old[(old["seed"] < CONFIRMATORY) & (old["readout"] == "as_trained")]
+    old = old[(old["seed"] < CONFIRMATORY) & (old["readout"] == "as_trained")] if len(old) else old
+    if len(old):  # their files have histories, which not every setting's have
         nll = [history[-1] for history in old["validation_nll_train"]]
         parts.append(old.assign(validation_nll_train=nll))
     if not parts:

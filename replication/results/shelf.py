@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from replication.files import clear, write
+from replication.files import clear, sha256_of, write
 from replication.results.compact import typed
 from replication.results.frame import with_defaults
 from replication.run import PROTOCOL
@@ -26,7 +26,6 @@ ASIDE = "set-aside"
 SMALL = 3000
 """rows: a file with fewer is written anew with what is added to its group, a larger one stays for ever"""
 _OURS = re.compile(r"-([0-9a-f]{8})\.parquet$")
-_LAST = ("superseded", "set_aside")
 
 
 @dataclass(frozen=True)
@@ -85,10 +84,6 @@ def _sum(listed: dict) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def check(where: Path) -> list[str]:
     """Names of the published files, all compared with the manifest; see `published.check`."""
     listed = manifest(where)
@@ -99,7 +94,7 @@ def check(where: Path) -> list[str]:
     for name, entry in listed["files"].items():
         if not (where / name).is_file():
             raise ValueError(f"results file {name} is in the manifest but not in {where}")
-        if (seen := _sha256(where / name)) != entry["sha256"]:
+        if (seen := sha256_of(where / name)) != entry["sha256"]:
             raise ValueError(f"results file {name} has checksum {seen[:12]}: the manifest has {entry['sha256'][:12]}")
     found = {path.relative_to(where).as_posix() for path in where.rglob("*.parquet")}
     left = {name for name in found if _OURS.search(name) or name.startswith(f"{ASIDE}/")}
@@ -186,6 +181,6 @@ def _tidy(where: Path, listed: dict) -> None:
         if name in listed["files"] or name in listed.get("set_aside", ()):
             continue
         ours = _OURS.search(name)
-        if name in listed.get("superseded", ()) or (ours and _sha256(path).startswith(ours[1])):
+        if name in listed.get("superseded", ()) or (ours and sha256_of(path).startswith(ours[1])):
             path.unlink(missing_ok=True)
     clear(where)

@@ -94,7 +94,6 @@ class Driver:
         self.failed: dict[Run, tuple[str, int]] = {}
         """runs given up: the reason, and how often they were tried"""
         self.done = 0
-        self.kept: set[str] = set()
 
     def room(self) -> int:
         """Tasks that the cluster can carry out at a time, as it is now."""

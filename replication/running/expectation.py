@@ -56,11 +56,14 @@ def of_published(runs: Sequence[Run]) -> float | None:
 def in_words(runs: Sequence[Run], store: Store, device: str, workers: int | None = None) -> str:
     """How long runs will take, as it is said behind their number: here, else what such runs took elsewhere."""
     if seconds := expected(runs, store, device, workers):
-        return f", about {_time(seconds)} on this machine"
+        return f", about {duration(seconds)} on this machine"
     if seconds := of_published(runs):
-        return f"; such runs took {_time(seconds)} of one core or device where they were published"
+        return f"; such runs took {duration(seconds)} of one core or device where they were published"
     return ""
 
 
-def _time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+def duration(seconds: float) -> str:
+    """A time in words: seconds below two minutes, then minutes, then hours."""
+    if seconds < 120:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

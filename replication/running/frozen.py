@@ -6,7 +6,7 @@ import itertools
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -87,14 +87,12 @@ def head_examples(run: Run, features: Features) -> tuple[Examples, Labels]:
     return made, Labels(labels["validation"], labels["test"], s.minority_classes, made.counts, digest)
 
 
-def train_chunk(
-    runs: Sequence[Run], features: Features, device: str, tell: Callable[[int], None] = lambda images: None
-) -> list[Job]:
+def train_chunk(runs: Sequence[Run], features: Features, device: str) -> list[Job]:
     """Train runs of one chunk; what is needed for scoring them."""
     of_seed = {(run.seed, run.split_seed): run for run in runs}
     prepared = {seeds: head_examples(run, features) for seeds, run in of_seed.items()}
     seen_by = [prepared[run.seed, run.split_seed] for run in runs]
-    outcomes = train_heads(runs, [made for made, _ in seen_by], device, tell)
+    outcomes = train_heads(runs, [made for made, _ in seen_by], device)
     zero = functools.cache(lambda seeds: predicted_zero(prepared[seeds][0].train[0], prepared[seeds][0].labels == 1))
     for run, outcome in zip(runs, outcomes):
         if removable(run) and len(prepared[run.seed, run.split_seed][0].counts) == 2 and not outcome.diverged:

@@ -27,7 +27,10 @@ def check_here(settings: Iterable[str], networks: Iterable[str]) -> None:
             )
     for n in map(network_of, networks):
         if n.init not in ("random", "imagenet", *RECIPES) and not Path(n.init).is_file():
-            raise ValueError(f"no checkpoint at {n.init}: name a file that `replication pretrain` has written")
+            raise ValueError(
+                f"no checkpoint at {n.init}: name a file that `replication pretrain` has written, or one of random, imagenet, "
+                f"{', '.join(RECIPES)}"
+            )
 
 
 def _refuse_seen(run: Run) -> None:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from replication.data.augmentation import Augmented, draws
 from replication.data.loading import load
 from replication.files import check_output, replaced
-from replication.limits import check_known, check_within
+from replication.limits import SIDES, check_known, check_within
 from replication.results.provenance import record
 from replication.run import Run, entropy
 from replication.training.heads import build
@@ -23,7 +23,7 @@ PRECISIONS = ("float32", "bfloat16")
 """those of `training.loop` that a body is pretrained in"""
 DEFAULT_PIXELS = 64
 """what is asked for where nothing is: images that have one size only are then taken as they are"""
-LIMITS = {"pixels": (8, 1024), "epochs": (1, 10_000), "batch_size": (2, 65_536), "seed": (0, 2**32 - 1)}
+LIMITS = {"pixels": SIDES, "epochs": (1, 10_000), "batch_size": (2, 65_536), "seed": (0, 2**32 - 1)}
 """least and most that may be asked for"""
 
 

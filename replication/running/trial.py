@@ -10,7 +10,7 @@ from replication.analysis.choices import ARMS
 from replication.data.loading import load
 from replication.data.packs import folder_of, pack, pack_folder
 from replication.data.settings import setting as setting_of
-from replication.data.sizes import LEAST_TRAIN, Sizes, members, sizes
+from replication.data.sizes import LEAST_TRAIN, Sizes, members, sizes, waste
 from replication.data.sources import PARTS, Source
 from replication.data.splits import indices
 from replication.data.survey import Survey, survey
@@ -143,7 +143,8 @@ def _train(source: Source, name: str, found: Sizes, asked: tuple[int, int] | Non
     elif source.parts is not None:
         held = (0, 0) if (source.parts == PARTS.index("validation")).any() else found.validation
         counts = tuple(
-            int((source.parts[numbers] == 0).sum()) - (k + _waste(source, numbers) if k else 0)
+            int((source.parts[numbers] == 0).sum())
+            - (k + waste(source, numbers[source.parts[numbers] == 0]) if k else 0)
             for numbers, k in zip(members(source, s, 0), held)
         )
         why = "all training images of your own split"
@@ -161,12 +162,6 @@ def _train(source: Source, name: str, found: Sizes, asked: tuple[int, int] | Non
             f"each, validates on {found.validation[0]} and {found.validation[1]}."
         ),
     )
-
-
-def _waste(source: Source, numbers) -> int:
-    """Training images that a validation part, which takes whole groups, may leave unused."""
-    groups = source.groups[numbers if source.parts is None else numbers[source.parts[numbers] == 0]]
-    return max((int((groups == g).sum()) for g in set(groups.tolist())), default=1) - 1
 
 
 def prepare(

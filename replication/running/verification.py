@@ -68,6 +68,11 @@ def _verify(
     if absent:
         tell(f"not retrained, as their images are not here: {', '.join(absent)}")
         rows = rows[~rows["setting"].isin(absent)]
+    if rows.empty:
+        raise ValueError(
+            "no published cell can be trained again here, as the images of none are at hand: name their folder in "
+            "REPLICATION_DATA, or ask for no cells (--cells 0)"
+        )
     groups = list(rows.groupby(reproduction.CELL, sort=True))
     chosen = random.Random(done.sample).sample(groups, min(cells, len(groups)))
     runs = [Run(**row) for _, part in chosen for row in part[list(FACTORS)].head(seeds).to_dict("records")]

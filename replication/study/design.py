@@ -1,7 +1,7 @@
 """Designs: the runs of a claim, each with the part that it plays there, and the pilots that choose its learning rates."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from replication.run import CONFIRMATORY, Run
@@ -32,6 +32,8 @@ class Cell:
     """the first committed version of `registration.json` that names it; 0: published before there was one"""
     options: tuple[tuple[str, tuple], ...] = ()
     """what a claim's design asks of this cell beyond its usual, e.g. (("epochs", (10, 30)),)"""
+    images: str = field(default="", compare=False)
+    """what readers call its images where the design trains on other settings than the cell's own"""
 
     def option(self, name: str, default: tuple = ()) -> tuple:
         """What this cell asks for under a name."""
@@ -131,7 +133,7 @@ Design = Callable[[Cell], Iterable[Comparison]]
 
 
 def pilot_seeds(network: str) -> range:
-    """Seeds that learning rates are chosen on, which are never used again: ten, or five where all layers are trained."""
+    """Seeds that learning rates are chosen on, on which no verdict rests: ten, or five where all layers are trained."""
     found = network_of(network)
     return range(5) if found.init == "imagenet" and found.trained == "all" else range(10)
 

@@ -17,6 +17,12 @@ IMAGENET_BODIES = {
 SMALL_BODIES = {"simple_cnn": "small CNN", "mlp": "two-layer perceptron", "logistic": "logistic regression"}
 """bodies that have random weights only"""
 HEADS = ("linear", "fastai")
+"""heads that a name may ask for; variants of fastai's are run by the plan `fastai_head` alone"""
+HEAD_LABELS = {
+    "fastai": "fastai's head",
+    "fastai_no_dropout": "fastai's head without dropout",
+    "fastai_torch_init": "fastai's head with torch's initial weights",
+}
 TRAINED = ("all", "head")
 INPUT_SIDES = {"digits": 96, "cifar10": 96, "cracks@128": 160}
 """side in pixels at which bodies that know ImageNet see the images of a data set, where it is not that of its pack"""
@@ -46,7 +52,9 @@ class Network:
             known = {"imagenet": "ImageNet", "random": "random weights", "other_crops": "other crops' leaves"}
             weights = [known.get(self.init, "own checkpoint")]
         frozen = ["frozen"] if self.trained == "head" else ["fine-tuned"] if self.init != "random" else []
-        return ", ".join([name, *weights, *frozen, *(["fastai's head"] if self.head == "fastai" else [])])
+        return ", ".join(
+            [name, *weights, *frozen, *([HEAD_LABELS.get(self.head, self.head)] if self.head != "linear" else [])]
+        )
 
     def factors(self, setting: str) -> dict[str, Any]:
         """The factors of a run of this network on a setting; bodies that know ImageNet may see its images enlarged."""

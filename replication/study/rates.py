@@ -122,7 +122,7 @@ def _read(path: Path, changed: int) -> dict[str, dict[str, dict[str, float]]]:
         found = json.loads(path.read_text())
         if not all(isinstance(arms, dict) for kind in ("grid", "wide") for arms in found[kind].values()):
             raise ValueError("a place without arms")
-        if unknown := found.keys() - {"grid", "wide", "tried", "ends", "sha256"}:
+        if unknown := found.keys() - {"grid", "wide", "tried", "sha256"}:
             raise ValueError(f"{min(unknown)!r} is no part of such a file")
         tried = found.get("tried", {})
         if not all(isinstance(rates, list) and rates for arms in tried.values() for rates in arms.values()):
@@ -143,7 +143,7 @@ def _read(path: Path, changed: int) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def rates_in(path: Path) -> dict[str, dict[str, dict[str, float]]]:
-    """`grid` and `wide` rates in a file, by place and arm, and `ends`; none where there is no file."""
+    """`grid` and `wide` rates in a file, by place and arm, and those `tried`; none where there is no file."""
     return _read(path, path.stat().st_mtime_ns) if path.exists() else {"grid": {}, "wide": {}}
 
 

@@ -21,7 +21,7 @@ RECIPES = {
         "seed": 0,
     },
 }
-"""name -> what `training.pretraining.pretrain` is given: here pepper, tomato and potato leaves, eight classes"""
+"""name -> what `running.pretraining.pretrain` is given: here pepper, tomato and potato leaves, eight classes"""
 THREADS = 2
 """of the CPU that a recipe is carried out with, whatever there is: the weights are the same to the bit on machines alike"""
 

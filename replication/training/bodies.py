@@ -174,7 +174,9 @@ def _normalised(name: str, features: nn.Module) -> dict[str, tuple[float, ...]]:
 def _checkpoint(name: str, path: str) -> Mapping[str, torch.Tensor]:
     """The body in a checkpoint that `replication pretrain` wrote for that network."""
     if not Path(path).is_file():
-        raise ValueError(f"no checkpoint at init = {path!r}: allowed are random, imagenet and a checkpoint's path")
+        raise ValueError(
+            f"no checkpoint at init = {path!r}: allowed are random, imagenet, a recipe and a checkpoint's path"
+        )
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
         network, state = found["network"], {key: value.detach() for key, value in found["body"].items()}

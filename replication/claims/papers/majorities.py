@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from replication.analysis.effects import Effect
@@ -28,6 +29,7 @@ TOTALS = {"plantvillage/apple": 500, "plantvillage/tomato": 500}
 TWO_MINORITIES = ("digits", "plantvillage/apple", "cifar10")
 """settings of the first rules that have a fourth class"""
 IN_TOTAL, EACH = "majority images fixed in total", "images fixed per majority class"
+ON_CIFAR = "CIFAR-10, one or two classes against one"
 ONE, TWO = "one minority class", "two minority classes"
 VARIANTS = tuple(f"{minorities}, {images}" for images in (IN_TOTAL, EACH) for minorities in (ONE, TWO))
 
@@ -90,9 +92,10 @@ CLAIM = Claim(
     design=design,
     cells=(
         Cell("plantvillage/tomato@160", cells.LITE, PRIMARY),
-        Cell("cifar10", cells.LITE, PRIMARY),
+        Cell("cifar10", cells.LITE, PRIMARY, images=ON_CIFAR),
         Cell("digits", cells.LITE),
-        *cells.published("digits", "plantvillage/apple", "plantvillage/tomato", "cifar10", kinds=("own", "shared")),
+        *cells.published("digits", "plantvillage/apple", "plantvillage/tomato", kinds=("own", "shared")),
+        *(replace(c, images=ON_CIFAR) for c in cells.published("cifar10", kinds=("own", "shared"))),
     ),
     statement="The effect occurs only with a single majority class; with two majority classes nothing improves.",
     source=K21,

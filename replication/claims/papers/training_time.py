@@ -89,5 +89,5 @@ CLAIM = Claim(
     measure=measure,
     decide=decide,
     curves=PAIR,
-    headline=("epochs_saved", "epochs saved"),
+    headline=("epochs_saved", f"mean epochs saved, each run capped at {CAP_EPOCHS}:"),
 )

@@ -3,13 +3,14 @@
 import numpy as np
 import pandas as pd
 
+from replication.analysis import statistics as st
 from replication.claims.papers.training_time import CAP_EPOCHS, epochs_to_target
 from replication.pages import figures
-from replication.pages.names import arm_label, cell_phrase
+from replication.pages.names import KINDS, arm_label, cell_phrase
 from replication.pages.picture import Picture
 from replication.pages.selection import Missing
 from replication.pages.stories.pair import opening
-from replication.pages.words import number
+from replication.pages.words import number, signed
 from replication.study.design import PAIR, Cell
 
 
@@ -33,8 +34,19 @@ def training_time(page) -> list[str]:
         words.append(f"{arm_label(arm)}: median {reached}, {np.isnan(epochs).mean():.0%} of the runs never reach it")
     return [
         f"{opening(_timed(page))} Epochs to a validation F1 of 0.8: {'; '.join(words)}. The mean counts a run that never "
-        f"reaches it as {CAP_EPOCHS} epochs, so it depends on that cap. The medians do not."
+        f"reaches it as {CAP_EPOCHS} epochs, so it depends on that cap. The medians do not.{_elsewhere(page)}"
     ]
+
+
+def _elsewhere(page) -> str:
+    """What the layer saves at the other kinds of learning rate, in a sentence; empty where nothing was run at them."""
+    said = []
+    for kind in ("shared", "default"):
+        if page.selection.has(_timed(page), kind, level=CAP_EPOCHS):
+            part = page.part(kind, _timed(page), level=CAP_EPOCHS)
+            plain, layer = (st.restricted(epochs_to_target(part, arm), CAP_EPOCHS).mean() for arm in PAIR)
+            said.append(f"at {KINDS[kind]} {signed(plain - layer, 1)}")
+    return f" Mean epochs saved: {' and '.join(said)}." if said else ""
 
 
 def training_time_figure(page) -> Picture:

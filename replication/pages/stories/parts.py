@@ -1,16 +1,16 @@
 """Parts of the layer, and other remedies for imbalance."""
 
+from replication.claims.beyond.remedies import LOSSES
 from replication.pages.stories.pair import ADJUSTED
 from replication.study.design import PAIR
 
 NORM_ARMS = ("plain", "affine", "mean_only", "bn_no_affine", "layer_norm", "bn_before", "final_bn_slow", "final_bn")
-REMEDIES = ("class_weighted", "focal", "logit_adjusted_loss", "oversample")
 REMEDY_ARMS = (
     "plain",
     ADJUSTED,
     "final_bn",
     "final_bn · logit_adjusted",
-    *(f"{norm}_{r}" for r in REMEDIES for norm in PAIR),
+    *(f"{norm}_{r}" for r in LOSSES for norm in PAIR),
 )
 
 

@@ -17,8 +17,12 @@ from replication.run import CONFIRMATORY
 from replication.study.design import PAIR, Cell, pilot_runs
 from replication.study.rates import LADDER, Place
 
-BODY_FROZEN_AND_TRAINED = (("plantvillage/tomato@128", cells.RESNET), ("plantvillage/tomato@128", cells.FINE_TUNED))
-"""the same body, once frozen and once with all layers trained, on the images of the primary cell of tier close"""
+BODY_FROZEN_AND_TRAINED = tuple(
+    (f"plantvillage/{leaf}@128", network)
+    for leaf in ("tomato", "apple")
+    for network in (cells.RESNET, cells.FINE_TUNED)
+)
+"""the same body, once frozen and once with all layers trained, on the images of the first cells of tier close"""
 
 
 def profile(page) -> Picture | HTML:

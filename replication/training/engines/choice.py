@@ -138,8 +138,10 @@ def remembered(run: Run, split: Split, device: torch.device) -> list[dict]:
 
 
 def _known() -> dict[str, list[dict]]:
-    path = home() / "engines.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    try:
+        return json.loads((home() / "engines.json").read_text())
+    except (OSError, ValueError):  # not there, or damaged: engines are measured anew
+        return {}
 
 
 def fastest(found: list[dict], most: int) -> Choice | None:

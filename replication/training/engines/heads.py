@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from replication.training.readouts import in_parts, readouts
 
 def refuse(run: Run) -> None:
     """ValueError in one sentence for factors that a head on a frozen body cannot have."""
-    if run.precision not in PRECISIONS or run.precision == "bfloat16":
+    if run.precision not in ("float32", "float64"):
         raise ValueError(f"precision {run.precision!r} is not for frozen bodies: allowed are float32 and float64")
     if run.shift_rate != 1 and run.final_norm not in SHIFTED:
         raise ValueError(
@@ -54,16 +54,11 @@ def stacks(runs: Sequence[Run], examples: Sequence[Examples]) -> Iterator[list[l
         yield from sizes.values()
 
 
-def train_heads(
-    runs: Sequence[Run],
-    examples: Sequence[Examples],
-    device: str = "cpu",
-    tell: Callable[[int], None] = lambda images: None,
-) -> list[Outcome]:
+def train_heads(runs: Sequence[Run], examples: Sequence[Examples], device: str = "cpu") -> list[Outcome]:
     """Train and read the heads of runs on the examples of each; runs that share the very same object share batches.
 
-    Outcomes as `replication.training.loop.train` over images gives them, within rounding. `tell` hears of the images
-    trained on. ValueError as in the loop, and see `refuse`.
+    Outcomes as `replication.training.loop.train` over images gives them, within rounding. ValueError as in
+    the loop, and see `refuse`.
     """
     where = torch.device(device)
     settle(where)
@@ -78,10 +73,8 @@ def train_heads(
         seconds = (time.perf_counter() - start) / sum(map(len, numbers))
         for row, of_seed in zip(numbers, outcomes):
             found |= {i: dataclasses.replace(o, seconds=seconds) for i, o in zip(row, of_seed)}
-        tell(sum(o.updates * runs[row[0]].batch_size for row, of_seed in zip(numbers, outcomes) for o in of_seed))
     for i in sorted(set(range(len(runs))) - set(stacked)):
         found[i] = train_alone(runs[i], examples[i], where)
-        tell(found[i].updates * runs[i].batch_size)
     return [found[i] for i in range(len(runs))]
 
 

@@ -151,8 +151,8 @@ class Member:
         return [layer for layer in self.model.modules() if isinstance(layer, Dropout)]
 
     def outcome(self) -> Outcome:
-        """Read the trained network, without its time. Where a run diverged, what follows that "
-        "epoch is cut off, as if it had stopped."""
+        """Read the trained network, without its time. Where a run diverged, what follows that
+        epoch is cut off, as if it had stopped."""
         finite = torch.isfinite(self.totals) & torch.isfinite(self.history).all(2).all(1)
         history, finite = self.history.cpu().numpy(), finite.cpu().numpy()
         diverged = not finite.all()

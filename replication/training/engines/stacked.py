@@ -17,6 +17,8 @@ FORM = (
     "n_majority",
     "n_minority",
     "batch_size",
+    "ghost_batch",
+    "label_smoothing",
     "precision",
 )
 """factors that stacked runs share"""
