@@ -467,6 +467,36 @@ def test_tune_writes_what_the_pilots_choose(capsys, own_store, tmp_path, monkeyp
     assert "digits/logistic plain: 0.0003" in said
 
 
+def test_tune_counts_published_pilots(capsys, own_store, tmp_path, monkeypatch, made_up):
+    """A rate is chosen from what is published and what the store has, and nothing that is published is trained."""
+    from replication.running import local
+
+    file = tmp_path / "rates.json"
+    monkeypatch.setattr("replication.study.rates.published_rates", lambda: file)
+    runs = design.pilot_runs(rates.Place("digits", "mlp"), "plain", rates.RATE_GRID, range(10))
+    found = [made_up(run, validation_f1_macro=1 - abs(run.learning_rate - 3e-3)) for run in runs]
+    with Store(tmp_path / "elsewhere.sqlite") as elsewhere:
+        elsewhere.add_provenance({"id": "made up", "device": "cpu"})
+        for result in found[:40]:
+            elsewhere.add(result)
+        published.publish(elsewhere, runs)
+    trained = []
+
+    def instead(todo, store, *_):
+        trained.extend(local.missing(todo, store))
+        for result in found:
+            if result.run in trained:
+                store.add(result)
+
+    monkeypatch.setattr(local, "carry_out_all", instead)
+    command = ["tune", "base", "--settings", "digits", "--networks", "mlp", "--arms", "plain", "--device", "cpu"]
+    assert cli.main([*command, "--unpublished"]) == 0
+    assert set(trained) == set(runs[40:]) and "digits/mlp plain: 0.003\n" in capsys.readouterr().out
+    trained.clear()
+    assert cli.main([*command, "--again"]) == 0
+    assert set(trained) == set(runs[:40])  # the store has the others by now
+
+
 def test_data_list_names_every_source_with_licence_and_digest(capsys):
     assert cli.main(["data", "list"]) == 0
     said = capsys.readouterr().out

@@ -75,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
         "--seeds", type=arguments.whole, help="pilot seeds (default: 10, or 5 where all layers are trained)"
     )
     tune.add_argument("--again", action="store_true", help="choose anew what the published rates have; rewrites them")
+    tune.add_argument("--unpublished", action="store_true", help="count published pilots and train the others alone")
     tune.add_argument("--engine", default="auto", help="as of run")
     tune.add_argument("--time-budget", type=arguments.number, metavar="SECONDS", help="start no run after this time")
     tune.add_argument("--out", type=arguments.path, metavar="FILE", help="store to write instead of the local one")

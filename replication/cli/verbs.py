@@ -90,9 +90,11 @@ def tune(a: argparse.Namespace) -> None:
     if not wanted:
         return
     with _store(a.out) as store:
+        known = tuning.published_scores() if a.unpublished else {}
         train = local.within(a.time_budget, store, a.device, a.workers, a.engine)
-        _announce([run for place, arm in wanted for run in tuning.Search.begin(place, arm, a.seeds).runs()], store, a)
-        settled, short = tuning.tune(wanted, store, train, a.seeds)
+        begun = [run for place, arm in wanted for run in tuning.Search.begin(place, arm, a.seeds).runs()]
+        _announce([run for run in begun if not known or local.key_of(run) not in known], store, a)
+        settled, short = tuning.tune(wanted, store, train, a.seeds, known)
     for path in tuning.write_all_rates(settled, planned):
         print(f"chosen learning rates written to {path}")
     for search in settled:

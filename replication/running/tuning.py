@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
 from pathlib import Path
@@ -10,6 +10,7 @@ from statistics import fmean
 
 from replication.files import write
 from replication.paths import is_checkout
+from replication.results import published
 from replication.results.store import Store
 from replication.run import Run
 from replication.running.local import key_of
@@ -82,24 +83,34 @@ def pilot_scores(store: Store, runs: Iterable[Run]) -> dict[Run, Score]:
     }
 
 
+def published_scores() -> dict[str, Score]:
+    """What tuning knows of the published pilots, by key. Errors: as `published.check`."""
+    rows = published.pilots()
+    return dict(zip(rows["key"], zip(rows["validation_f1_macro"], rows["validation_nll_train"])))
+
+
 def tune(
     pairs: Iterable[tuple[Place, str]],
     store: Store,
     carry_out: Callable[[Sequence[Run]], object],
     seeds: int | None = None,
+    known: Mapping[str, Score] | None = None,
 ) -> tuple[list[Search], list[Search]]:
     """Choose the rate of every (place, arm) and return the searches that are settled, and those that are not.
 
     On the pilot seeds, or on the first so many `seeds`.
 
     `carry_out` trains those runs that the store lacks; where it stops early (a time budget), what is whole is settled.
+    Pilots that are `known` by their keys, such as published ones (`published_scores`), are not trained.
     """
+    known = known or {}
     searching = [Search.begin(place, arm, seeds) for place, arm in pairs]
     settled: list[Search] = []
     while searching:
         wanted = [run for search in searching for run in search.runs()]
-        carry_out(sorted(dict.fromkeys(wanted), key=lambda run: run.seed))
-        scores = pilot_scores(store, wanted)
+        scores = {run: known[key] for run in dict.fromkeys(wanted) if (key := key_of(run)) in known}
+        carry_out(sorted((run for run in dict.fromkeys(wanted) if run not in scores), key=lambda run: run.seed))
+        scores = pilot_scores(store, wanted) | scores
         growing, short = [], []
         for search in searching:
             runs = search.runs()
