@@ -44,9 +44,9 @@ def _elsewhere(page) -> str:
     for kind in ("shared", "default"):
         if page.selection.has(_timed(page), kind, level=CAP_EPOCHS):
             part = page.part(kind, _timed(page), level=CAP_EPOCHS)
-            plain, layer = (st.restricted(epochs_to_target(part, arm), CAP_EPOCHS).mean() for arm in PAIR)
-            said.append(f"at {KINDS[kind]} {signed(plain - layer, 1)}")
-    return f" Mean epochs saved: {' and '.join(said)}." if said else ""
+            plain, layer = (st.restricted(epochs_to_target(part, arm), CAP_EPOCHS) for arm in PAIR)
+            said.append(f"{signed((plain - layer).mean(), 1)} at {KINDS[kind]}")
+    return f" Mean epochs saved at other rates: {'; '.join(said)}." if said else ""
 
 
 def training_time_figure(page) -> Picture:
