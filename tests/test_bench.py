@@ -425,7 +425,9 @@ def test_the_page_says_whether_two_devices_agree():
             "runs": {"plain": {"f1_minority": both}, "final_bn": {"f1_minority": both, "learned_shift": both}},
             "means": {"plain": means, "final_bn": means},
             "means within 0.05": lower <= 0.05,
-            "trained here": [{"hardware": "a processor", "versions": {"torch": "2"}, "commit": "abc"}],
+            "trained here": [
+                {"hardware": "a processor", "versions": {"torch": "2"}, "commit": commit} for commit in ("abc", "def")
+            ],
             "seconds": [100.0, 200.0, 250.0],
         }
 
@@ -437,4 +439,5 @@ def test_the_page_says_whether_two_devices_agree():
     assert "3 seeds" in table and "largest difference of a seed: learned shift" in table
     said = transfer.whether_devices_agree(content(0.02)).data
     assert "at most 0.020 apart, so it may." in said and "a run took 200 s of one core" in said
+    assert "on a processor, torch 2; commits abc and def;" in said
     assert "at most 0.060 apart, so it may not." in transfer.whether_devices_agree(content(0.06)).data

@@ -25,6 +25,7 @@ from replication.training import loop, optimizers, schedules
 from replication.training.engines import choice, lockstep, member
 from replication.training.engines.member import Member, adam_step, moved, rates_of
 from replication.training.engines.memory import bound, out_of_memory
+from replication.training.engines.stacked import OWN
 from replication.training.heads import FINAL_NORMS, build
 
 CPU = torch.device("cpu")
@@ -228,6 +229,26 @@ def test_stacked_runs_of_every_form_equal_the_loop(factors):
     runs, parts = [small(final_norm="bn", **factors, seed=s) for s in range(2)], photographs(16)
     for run, found in zip(runs, lockstep.train_together(runs, [parts] * 2, "cpu", "stacked")):
         assert differences(loop.train(run, parts), found) < 1e-10
+
+
+def test_stacked_runs_that_differ_in_all_that_is_their_own_equal_the_loop():
+    """So that a factor is no member's own (`stacked.OWN`) before it has been shown to be."""
+    other = {
+        "seed": 1,
+        "split_seed": 2,
+        "sampling": "oversample",
+        "augmentation": "none",
+        "learning_rate": 1e-2,
+        "schedule": "constant",
+        "epochs": 3,
+        "updates": 8,
+        "shift": -0.4,
+    }
+    assert {*other, "init"} == set(OWN)  # weights of another origin are weights
+    runs = [small(final_norm="bn_fixed_shift"), small(final_norm="bn_fixed_shift", **other)]
+    splits = [photographs(16), photographs(16, augment=False, seed=1)]
+    for run, part, found in zip(runs, splits, lockstep.train_together(runs, splits, "cpu", "stacked")):
+        assert differences(loop.train(run, part), found) < 1e-10
 
 
 @pytest.mark.parametrize("way", lockstep.WAYS)

@@ -26,6 +26,7 @@ from replication.pages.names import KINDS, METRICS, READOUTS, arm_label
 from replication.pages.style import INK, KIND_FILLS, LOOKS, SIGNS, VERDICTS, Look, look
 from replication.pages.words import rate_text
 from replication.results.frame import arm_and_readout, values
+from replication.study.design import PAIR
 
 GREY, ORANGE = LOOKS["plain"].colour, LOOKS["final_bn"].colour
 FIGSIZE = (8.0, 4.2)
@@ -135,10 +136,8 @@ def contrasts(rows: Sequence[tuple[str, np.ndarray, Look]], label: str) -> Figur
 
 
 @closed
-def curve(
-    part: pd.DataFrame, variant: str, label: str, arms: Sequence[str] = ("plain", "final_bn"), arm: str = "final_bn"
-) -> Figure:
-    """Top: minority F1 of the arms over the levels of a variant; bottom: the gain of one, every seed and its interval."""
+def curve(part: pd.DataFrame, variant: str, label: str, arms: Sequence[str] = PAIR) -> Figure:
+    """Top: minority F1 of the arms over the levels of a variant; bottom: the layer's gain, every seed and its interval."""
     part = part[part["variant"] == variant]
     levels = sorted(part.loc[part["arm"] == "plain", "level"].unique())
     fig, (top, bottom) = plt.subplots(2, 1, figsize=(WIDTH, 5.6), sharex=True, layout="constrained")
@@ -156,8 +155,8 @@ def curve(
         points(
             bottom,
             x,
-            values(part, arm, level=n) - values(part, "plain", level=n),
-            look(arm),
+            values(part, "final_bn", level=n) - values(part, "plain", level=n),
+            look("final_bn"),
             horizontal=False,
             width=0.14,
         )

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from replication.analysis.effects import Curve, Effect
+from replication.analysis.statistics import MARGIN
 from replication.claims.claim import NOT_RUN, UNDECIDED, Claim
 from replication.claims.verdict import CellVerdict, Headline, Judgement
 from replication.pages.names import KINDS, cell_label, effect_label, setting_label
@@ -18,12 +19,12 @@ SEED_NOTE = (
 )
 NOT_TESTED = "not tested"
 GATE = (
-    " <em>But first</em> the gain itself must be shown to exceed 0.05: where it is shown to lie below, the claim is "
+    f" <em>But first</em> the gain itself must be shown to exceed {MARGIN}: where it is shown to lie below, the claim is "
     "<em>not assessable</em>, and where neither is shown, <em>undecided</em>."
 )
 """the part of the rule that claims about the gain share, see `claims.claim.assessable`"""
 UNITS = {"epochs_saved": 1}
-"""effect -> digits that it is printed with, where not two; its median is printed too, as no unit interval bounds it"""
+"""effects that are no scores -> digits that they are printed with; their median too, as a few seeds may carry the mean"""
 
 
 def number_of(claim: Claim, c: CellVerdict, kind: str = "own") -> str:

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from replication.claims.papers.training_time import CAP_EPOCHS
 from replication.data.settings import setting
 from replication.results.frame import arm_and_readout
 from replication.run import Run
@@ -56,7 +57,7 @@ EFFECTS = {
     "auc_gain": "gain in ROC AUC",
     "over_logit_adjusted": "layer minus plain with adjusted logits",
     "removed_minus_plain": "layer removed minus plain, F1",
-    "more_than_half_kept": "F1 left of the gain, minus half of it",
+    "more_than_half_kept": "F1 left above half of the gain",
     "gain_two_majorities": "gain with two majority classes",
     "one_minus_two": "gain with one majority class minus gain with two",
     "gain_sigmoid": "gain with one sigmoid logit",
@@ -65,7 +66,7 @@ EFFECTS = {
     "softmax_minus_sigmoids": "gain with softmax minus gain with one sigmoid per class",
     "f1_at_least_loss_minus_last": "F1 at the epoch of least loss minus F1 at the end",
     "f1_at_least_loss_minus_last_train": "the same, loss at training prevalence",
-    "epochs_saved": "mean epochs saved, runs capped at 100",
+    "epochs_saved": f"mean epochs saved (runs capped at {CAP_EPOCHS})",
     "censored": "share of runs that never reached the target, mean of both arms",
 }
 
@@ -120,10 +121,8 @@ def arm_label(name: str) -> str:
 def effect_label(name: str, levels: int = 1) -> str:
     """An effect that a verdict rests on, or a measure, for readers; the clearest of so many `levels` is called that."""
     label = EFFECTS.get(name) or METRICS.get(name) or name.replace("_", " ")
-    return (
-        label
-        if levels == 1
-        else f"{label} where it is clearest of {levels} levels (interval not adjusted for that choice)"
+    return label + (
+        f" where it is clearest of {levels} levels (interval not adjusted for that choice)" if levels > 1 else ""
     )
 
 

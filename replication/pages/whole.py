@@ -3,6 +3,7 @@
 from IPython.display import Markdown
 
 from replication.claims.law.judge import FAILED, NOT_RUN, PASSED, UNDECIDABLE
+from replication.claims.law.rules import LARGEST_S
 from replication.pages.law import TITLES, LawPage
 from replication.pages.parameters import Parameters
 from replication.pages.tuning import TuningPage
@@ -22,8 +23,8 @@ def _shift(law: LawPage) -> str:
     held, cells = sum(bool(c.holds) for c in found.judged), {(c.setting, c.network) for c in found.judged}
     return (
         "By the law of this book, with two classes only the shifts of a final BatchNorm learn how rare a class is, and for a "
-        "given optimiser the sum S of the learning rates sets how far they move. Up to S = 2.5, to which the rule applies, the "
-        f"learned shift is within its margin in {held} of {len(found.judged)} levels measured, in "
+        f"given optimiser the sum S of the learning rates sets how far they move. Up to S = {LARGEST_S:g}, to which the rule "
+        f"applies, the learned shift is within its margin in {held} of {len(found.judged)} levels measured, in "
         f"{len(cells)} {'cell' if len(cells) == 1 else 'cells'} ({number(found.mean_deviation, 3)} nats off on average, "
         f"nothing fitted; {found.done:,} of {found.wanted:,} runs)."
     )

@@ -32,7 +32,7 @@ class Check:
     seeds: int
     margin: float
     holds: bool | None
-    """none where the rule says nothing of it, e.g. beyond S = 2.5"""
+    """none where the rule says nothing of it, e.g. beyond `LARGEST_S`"""
     S: float = float("nan")
     """sum of the shift's learning rates, where the law's simulation is compared"""
 
@@ -76,9 +76,13 @@ def _level(variant: str, level: float) -> str:
 # --- rules -------------------------------------------------------------------------------------------
 
 
+LARGEST_S = 2.5
+"""sum of the shift's learning rates up to which the rule says how near the shift must be"""
+
+
 def margin_of(S: float) -> float:
     """How near the shift must be, by the sum of its learning rates; not a number where the rule says nothing."""
-    return 0.05 if S < 1 else 0.15 if S <= 2.5 else float("nan")
+    return 0.05 if S < 1 else 0.15 if S <= LARGEST_S else float("nan")
 
 
 def _shift_check(key: tuple, what: str, part: pd.DataFrame, arm: str = "final_bn") -> Check | None:

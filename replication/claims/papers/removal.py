@@ -63,5 +63,5 @@ CLAIM = Claim(
     contradicted_when="either lies below",
     measure=measure,
     decide=decide,
-    headline=("more_than_half_kept", "F1 left of the gain, minus half of it:"),
+    headline=("more_than_half_kept", "F1 left above half of the gain"),
 )

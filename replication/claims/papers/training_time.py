@@ -89,5 +89,5 @@ CLAIM = Claim(
     measure=measure,
     decide=decide,
     curves=PAIR,
-    headline=("epochs_saved", f"mean epochs saved, each run capped at {CAP_EPOCHS}:"),
+    headline=("epochs_saved", f"mean epochs saved (runs capped at {CAP_EPOCHS})"),
 )

@@ -18,9 +18,7 @@ from replication.study.design import PAIR, Cell, pilot_runs
 from replication.study.rates import LADDER, Place
 
 BODY_FROZEN_AND_TRAINED = tuple(
-    (f"plantvillage/{leaf}@128", network)
-    for leaf in ("tomato", "apple")
-    for network in (cells.RESNET, cells.FINE_TUNED)
+    (cell.setting, network) for cell in cells.close()[:2] for network in (cells.RESNET, cells.FINE_TUNED)
 )
 """the same body, once frozen and once with all layers trained, on the images of the first cells of tier close"""
 

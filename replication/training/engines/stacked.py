@@ -5,23 +5,16 @@ from collections.abc import Callable, Sequence
 import torch
 from torch.func import functional_call, grad, stack_module_state, vmap
 
+from replication.run import FACTORS
 from replication.training.engines.member import HELD_BATCH, Member, adam_step
 
-FORM = (
-    "setting",
-    "network",
-    "head",
-    "final_norm",
-    "output",
-    "loss",
-    "n_majority",
-    "n_minority",
-    "batch_size",
-    "ghost_batch",
-    "label_smoothing",
-    "precision",
+OWN = (
+    *("seed", "split_seed", "init", "sampling", "augmentation"),  # a member's weights and batches
+    *("learning_rate", "schedule", "epochs", "updates", "shift"),  # its rates and its norm's fixed shift
 )
-"""factors that stacked runs share"""
+"""factors in which stacked runs may differ"""
+FORM = tuple(name for name in FACTORS if name not in OWN)
+"""factors that stacked runs share: all others, so one added later is shared until it is shown to be a member's own"""
 
 
 class Stacked:
