@@ -44,7 +44,7 @@ types: .venv/installed ## Check types.
 test-gpu: .venv/installed ## Run the tests that need a CUDA device.
 	$(BIN)/python -m pytest -m gpu -rs tests
 
-faults: .venv/installed ## Count 200 kills, 2,000 flipped bytes, 2,000 fuzzed calls and more; half an hour.
+faults: .venv/installed ## Count 200 kills, 2,000 flipped bytes, 2,000 fuzzed calls and more; minutes.
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/faults.py
 
 notebooks: .venv/installed ## Execute the notebooks and rewrite their committed outputs.

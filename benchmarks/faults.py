@@ -34,7 +34,6 @@ from tqdm import tqdm
 
 from replication import files
 from replication.analysis.metrics import METRICS
-from replication.bench import measurements
 from replication.data import folders, packs
 from replication.data.decoding import decode
 from replication.results import published
@@ -214,11 +213,6 @@ class World:
         rates._read.cache_clear()
         return {kind: value for kind, value in rates.rates_in(self.at / "rates.json").items() if kind != "sha256"}
 
-    def read_bench(self) -> object:
-        """Measurements."""
-        like = {"provenance": {}, "operations": {}, "ceilings": [], "measurements": [], "curves": []}
-        return measurements._content(self.at / "bench.json", like)
-
     def read_checkpoint(self) -> object:
         """The bytes of a recipe's checkpoint."""
         path = self.at / "checkpoint.pt"
@@ -237,7 +231,6 @@ class World:
             "pack": (self.read_pack, below("pack")),
             "archive": (self.read_archive, [self.at / "data" / "own" / "a.tar"]),
             "rates": (self.read_rates, [self.at / "rates.json"]),
-            "bench": (self.read_bench, [self.at / "bench.json"]),
             "checkpoint": (self.read_checkpoint, [self.at / "checkpoint.pt"]),
         }
 
