@@ -117,7 +117,9 @@ def test_the_counts_are_those_of_the_published_runs():
     loss = published_means("skin@160", loss="logit_adjusted", learning_rate=1e-3)["as_trained"]
     assert here[everywhere.LOSS, 1e-3] == pytest.approx(loss)
     best = max(
-        mean for (remedy, rate), mean in here.items() if rate == everywhere.OWN_RATE and remedy != everywhere.FIXED
+        mean
+        for (remedy, rate), mean in here.items()
+        if rate == everywhere.OWN_RATE and remedy != everywhere.FIXED_SHIFT
     )
     mine = of_cell[of_cell["remedy"] == everywhere.LOSS]
     assert mine.set_index("rate")["below"][1e-3] == pytest.approx(best - loss)
@@ -132,7 +134,7 @@ def test_sentences_and_tables_give_the_same_counts():
     text = page.counts().data
     for remedy, rate in ((everywhere.LOSS, 1e-3), (everywhere.LAYER, everywhere.OWN_RATE)):
         assert f"{page.near(remedy, rate)} of {n} ({page.below(remedy, rate).max():.2f})" in text
-    assert page.below(everywhere.FIXED).empty and "—" in text  # the fixed shift is not tuned
+    assert page.below(everywhere.FIXED_SHIFT).empty and "—" in text  # the fixed shift is not tuned
     line = f"in {page.near(everywhere.LOSS, 1e-3)} of {n} cells; the layer, tuned, in {page.near(everywhere.LAYER)} ("
     assert line in page.line()
     assert f"at 0.01 in {page.near(everywhere.LAYER, 1e-2)}." in page.second()

@@ -170,7 +170,7 @@ def test_what_is_published_need_not_be_trained_again(own_store, tmp_path, made_u
         store.add_provenance({"id": "made up", "versions": {}, "hardware": "none", "device": "cpu"})
         for run in runs[:-1]:
             store.add(made_up(run))
-        published.publish(store, runs, [])
+        published.publish(store, runs)
     command = ["run", "generality", "--networks", "logistic", "--seeds", "2", "--unpublished", "--device", "cpu"]
     assert cli.main([*command, "--out", str(tmp_path / "other.sqlite")]) == 0
     assert capsys.readouterr().out.startswith("1 runs trained, 1 of 1 in ")

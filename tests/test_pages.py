@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -77,7 +78,7 @@ def some_published(own_store, shelf, made_up, monkeypatch):
         ]
         for run in runs:
             store.add(made_up(run, data="images"))
-        published.publish(store, runs, [])
+        published.publish(store, runs)
 
 
 # --- Words and looks ------------------------------------------------------------------------------
@@ -454,6 +455,23 @@ def test_scoreboard_counts_every_cell_once(board):
     assert f"{done} of " in board.cells().data and board.cells().data.count("<tr") == done + 1
 
 
+def test_a_box_names_the_other_cells_of_its_tier_or_counts_them(board):
+    ways = set()
+    for j in board.judgements.values():
+        text = judgements.headlines_html(j)
+        for h in (h for h in j.headlines if h.lead):
+            others = [c for c in j.counted() if c.tier == h.tier and c.word != NOT_RUN]
+            assert ("Other cells of this tier" in text) == bool(others)
+            if len(others) <= judgements.MOST_NAMED:
+                assert all(judgements.unit_label(c) in text and number_of(j.claim, c) in text for c in others)
+                ways |= {"named"} if others else set()
+            else:
+                for word, n in Counter(c.word for c in others).items():
+                    assert f"{n}{words.NBSP}{judgements.evidence(badge(word))}" in text
+                ways.add("counted")
+    assert ways == {"named", "counted"}
+
+
 def test_committed_verdicts_are_those_computed(board):
     """`results/claims.json` is what `publish` would write now."""
     assert json.loads((ROOT / "results/claims.json").read_text()) == json.loads(json.dumps(claims(board)))
@@ -592,7 +610,7 @@ def transfer_published(own_store, tmp_path, made_up, monkeypatch):
             found = made_up(run, data="images")
             found.scores["logit_adjusted"] = dict(found.scores["as_trained"])
             store.add(found)
-        published.publish(store, runs, (), curves=runs)
+        published.publish(store, runs, curves=runs)
 
 
 def test_transfer_cells_lead_when_they_are_whole(transfer_published):

@@ -14,9 +14,10 @@ import pytest
 from replication.claims import registration, registry, tiers
 from replication.paths import root
 from replication.results import published
+from replication.results.kept import keeps_logits
 from replication.run import FACTORS
-from replication.study.design import EXPLORATORY, PRIMARY, SHOWN
-from replication.study.rates import FINE_TUNING_GRID
+from replication.study.design import EXPLORATORY, PRIMARY, SHOWN, pilot_runs
+from replication.study.rates import FINE_TUNING_GRID, PILOT_RATES, Place, learning_rate
 
 FILE = "registration.json"
 LITE, TOMATO = "efficientnet_lite0:imagenet:head", "plantvillage/tomato@160"
@@ -159,34 +160,37 @@ def test_what_came_to_published_cells_is_registered_and_nothing_else_of_them():
     assert all(c["rates"] == ["default"] and [x["rates"] for x in c["comparisons"]] == [["default"]] for c in added)
 
 
-def test_nothing_that_was_published_before_had_to_be_registered():
-    """Every run that a version-0 cell asks for at its first kinds of rate is none of `registered_runs`."""
+def asked_for(chosen):
+    """The runs that some (plan, cell) ask for, as far as their rates have been chosen."""
+    return {e.run for name, cell in chosen for c in registry.plan(name).design(cell) for e in c.chosen()}
+
+
+def published_first():
+    """The runs of the cells that were published before there was a registration, at their first kinds of rate."""
+    cells = [(name, c) for name, p in registry.PLANS.items() for c in p.cells if not c.version]
+    return asked_for(
+        (name, dataclasses.replace(c, kinds=tuple(kind for kind in c.kinds if kind != "default"))) for name, c in cells
+    )
+
+
+def registered_runs():
+    """The runs that had to be registered before they were carried out."""
+    return asked_for((*registry.registered(), *registry.predicted())) - published_first()
+
+
+def test_what_version_1_registered_was_not_among_what_was_published_before():
     later = [(name, cell) for name, cell in registry.registered() if cell.version > 1]
-    since = {
-        e.run
-        for name, cell in (*registry.predicted(), *later)
-        for c in registry.plan(name).design(cell)
-        for e in c.chosen()
-    }
-    runs = registry.registered_runs() - since
-    assert runs and all(
+    runs = registered_runs() - asked_for((*registry.predicted(), *later))
+    assert runs and len(published_first()) > 1000
+    assert all(
         run.learning_rate == 1e-3
         or run.trained == "head"
         or run.init == "imagenet"
         or run.final_norm == "bn_fixed_shift"  # an arm that no cell of version 0 has
         for run in runs
     )
-    first = {
-        e.run
-        for p in registry.PLANS.values()
-        for c in p.cells
-        if not c.version
-        for e in p.entries(dataclasses.replace(c, kinds=tuple(kind for kind in c.kinds if kind != "default")))
-    }
-    assert len(first) > 1000 and not first & registry.registered_runs()
-    assert not {e.run for p in registry.PLANS.values() for c in p.cells if not c.version for e in p.entries(c)} & {
-        run for run in runs if run.final_norm == "bn_fixed_shift"
-    }
+    asked = asked_for((name, c) for name, p in registry.PLANS.items() for c in p.cells if not c.version)
+    assert not [run for run in asked & runs if run.final_norm == "bn_fixed_shift"]
 
 
 # --- The file ---------------------------------------------------------------------------------------
@@ -293,7 +297,7 @@ def test_runs_without_a_registration_before_them_are_refused():
 
 def registered_rows():
     """Published rows, one a run, of runs that had to be registered."""
-    wanted = pd.DataFrame(vars(run) for run in registry.registered_runs())
+    wanted = pd.DataFrame(vars(run) for run in registered_runs())
     rows = published.read()
     rows = rows[rows["readout"] == "as_trained"] if len(rows) else rows
     return rows.merge(wanted, on=list(FACTORS)) if len(wanted) and len(rows) else rows[:0]
@@ -313,3 +317,30 @@ def test_every_published_run_of_a_registered_cell_comes_after_its_registration()
 
     wrong = {name: why for name in set(rows["provenance"]) if (why := refused(records[name], committed, ancestor))}
     assert not wrong
+
+
+# --- What the pages draw beside it -----------------------------------------------------------------
+
+
+def test_published_runs_have_the_predictions_that_a_page_draws():
+    drawn = pd.DataFrame(vars(run) for run in registry.runs_with_predictions() if keeps_logits(run))
+    rows = published.read()
+    kept = rows[rows["readout"] == "as_trained"].merge(drawn, on=list(FACTORS))
+    for (setting, network), part in kept.groupby(["setting", "network"]):
+        assert set(part["key"]) <= set(published.predictions(setting, network)["key"]), (setting, network)
+    assert kept["setting"].nunique() > 5
+
+
+def test_what_the_methods_page_types_of_cracks_is_so():
+    """Plain's rate is the lowest tried and best by little; with adjusted logits every image is called minority there."""
+    place = Place("cracks", "simple_cnn")
+    assert learning_rate(place, "plain") == min(PILOT_RATES) == 3e-4
+    pilots = published.pilots(["cracks"]).merge(
+        pd.DataFrame(vars(r) for r in pilot_runs(place, "plain", PILOT_RATES, range(3))), on=list(FACTORS)
+    )
+    means = pilots.groupby("learning_rate")["validation_f1_macro"].mean().sort_values()
+    assert means.index[-1] == 3e-4 and means.iloc[-1] - means.iloc[-2] < 0.005
+    asked = registry.runs(["base"], ["cracks"], ["simple_cnn"], kinds=["own"])
+    plain = pd.DataFrame(vars(run) for run in asked if run.final_norm == "none" and run.epochs == 10)
+    rows = published.read(["cracks"]).query("readout == 'logit_adjusted'").merge(plain, on=list(FACTORS))
+    assert len(rows) >= 10 and (rows["recall_minority"] == 1).all() and (rows["f1_majority"] == 0).all()

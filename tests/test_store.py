@@ -608,7 +608,7 @@ def test_kill_9_loses_no_finished_run_and_leaves_no_worker(own_store):
 def shelf(store, tmp_path):
     """A folder with the store's results, published."""
     where = tmp_path / "results"
-    assert published.publish(store, [*RUNS, Run(seed=999)], RUNS[:2], where) == 4
+    assert published.publish(store, [*RUNS, Run(seed=999)], where, curves=RUNS[:2], predictions=RUNS[:2]) == 4
     return where
 
 
@@ -653,10 +653,10 @@ def test_a_confirmatory_run_takes_less_than_1_kb(own_store, tmp_path):
             for s in range(100, 250)
         ]
         store.add_all(frozen_head(run.seed, run.final_norm) for run in runs)
-        assert published.publish(store, runs, runs, tmp_path / "shelf") == 300
+        assert published.publish(store, runs, tmp_path / "shelf", curves=runs, predictions=runs) == 300
         [name] = published.check(tmp_path / "shelf")  # there are no logits to predict from
         assert (tmp_path / "shelf" / name).stat().st_size < 1000 * 300
-        published.publish(store, runs, [], tmp_path / "bare")
+        published.publish(store, runs, tmp_path / "bare")
         [name] = published.check(tmp_path / "bare")
         assert (tmp_path / "bare" / name).stat().st_size < 400 * 300
     rows = published.read(where=tmp_path / "shelf")
@@ -674,7 +674,7 @@ def test_pilots_are_published_as_what_rates_are_chosen_by(shelf, store, made_up)
     pilots = [Run(seed=s, learning_rate=rate) for s in (0, 1) for rate in (1e-3, 1e-2)]
     store.add_all(map(made_up, pilots))
     store.add(made_up(Run(setting="digits/1v2", seed=2)))
-    assert published.publish(store, [r.run for r in store.results()], [], shelf) == 5
+    assert published.publish(store, [r.run for r in store.results()], shelf) == 5
     assert published.read(where=shelf)["key"].nunique() == 4
     found = published.pilots(where=shelf)
     assert len(found) == 5 and set(published.pilots(["digits/1v2"], shelf)["seed"]) == {2}
@@ -707,7 +707,7 @@ def test_predictions_come_back(shelf, made_up):
 def test_reading_is_by_setting(store, shelf, made_up):
     store.add(made_up(Run(setting="digits/1v2")))
     store.add(made_up(Run(setting="digits/1v2", network="mlp")))
-    published.publish(store, [r.run for r in store.results()], [], shelf)
+    published.publish(store, [r.run for r in store.results()], shelf)
     assert set(published.read(["digits/1v2"], shelf)["setting"]) == {"digits/1v2"}
     assert set(published.read(["digits"], shelf)["setting"]) == {"digits", "digits/1v2"}
     assert published.read(["cifar10"], shelf).empty
@@ -722,7 +722,9 @@ def test_publishing_twice_changes_nothing(shelf, store):
     before = contents(shelf)
     assert set(before) == {*files_of(shelf).values(), "manifest.json"}
     for replace in (False, True):
-        assert published.publish(store, RUNS, RUNS[:2], shelf, replace=replace) == (len(RUNS) if replace else 0)
+        assert published.publish(store, RUNS, shelf, curves=RUNS[:2], predictions=RUNS[:2], replace=replace) == (
+            len(RUNS) if replace else 0
+        )
         assert contents(shelf) == before
 
 
@@ -733,10 +735,10 @@ def test_publishing_adds_to_what_is_there_and_replaces_what_it_is_asked_to(shelf
         other.add_provenance(RECORD | {"id": "there"})
         other.add(newer)
         other.add(made_up(Run(seed=107), provenance="there"))
-        assert published.publish(other, [RUNS[0], Run(seed=107)], [], shelf) == 1
+        assert published.publish(other, [RUNS[0], Run(seed=107)], shelf) == 1
         rows = published.read(where=shelf)
         assert len(rows) == 10 and (rows.loc[rows["key"] == newer.key, "provenance"] == "made up").all()
-        assert published.publish(other, [RUNS[0], Run(seed=107)], [], shelf, replace=True) == 2
+        assert published.publish(other, [RUNS[0], Run(seed=107)], shelf, replace=True) == 2
     rows = published.read(where=shelf)
     assert rows["key"].nunique() == 5 and len(rows) == 10
     row = rows[(rows["key"] == newer.key) & (rows["readout"] == "as_trained")]
@@ -756,7 +758,7 @@ def test_files_older_than_a_factor_grow_by_newer_runs(shelf, store, made_up, tmp
     bare.mkdir()
     folder.commit(bare, {group: older}, set(), {"made up": RECORD})
     store.add(made_up(Run(seed=300, ghost_batch=16)))
-    assert published.publish(store, [Run(seed=300, ghost_batch=16)], [], bare) == 1
+    assert published.publish(store, [Run(seed=300, ghost_batch=16)], bare) == 1
     [name] = published.check(bare)  # they were joined
     written, rows = pd.read_parquet(bare / name), published.read(where=bare)
     for found in (written, rows):
@@ -772,11 +774,11 @@ def test_large_files_stay_and_small_ones_grow(shelf, store, made_up, monkeypatch
     before = files_of(shelf)
     monkeypatch.setattr("replication.results.shelf.SMALL", 5)
     store.add(made_up(Run(seed=300)))
-    published.publish(store, [Run(seed=300)], [], shelf)
+    published.publish(store, [Run(seed=300)], shelf)
     names = set(published.manifest(shelf)["files"])
     assert set(before.values()) < names and len(names) == 3
     store.add(made_up(Run(seed=301)))
-    published.publish(store, [Run(seed=301)], [], shelf)
+    published.publish(store, [Run(seed=301)], shelf)
     assert set(before.values()) < set(published.manifest(shelf)["files"]) and len(published.check(shelf)) == 3
     assert published.read(where=shelf)["key"].nunique() == 6
 
@@ -805,7 +807,7 @@ def test_what_is_unfit_is_refused_before_anything_changes(shelf, store, made_up,
     with pytest.raises(
         ValueError, match=f"run {bad.key} of digits cannot be published: {reason}; nothing was published"
     ):
-        published.publish(store, [Run(seed=401), bad.run], [], shelf)
+        published.publish(store, [Run(seed=401), bad.run], shelf)
     assert contents(shelf) == before
 
 
@@ -813,16 +815,16 @@ def test_unknown_provenance_and_other_data_are_refused(shelf, store, tmp_path, m
     before = contents(shelf)
     store.add(made_up(Run(seed=400), provenance="nobody's"))
     with pytest.raises(ValueError, match='its provenance "nobody\'s" is not recorded'):
-        published.publish(store, [Run(seed=400)], [], shelf)
+        published.publish(store, [Run(seed=400)], shelf)
     store.add(made_up(Run(seed=401), data="f" * 16))
     with pytest.raises(
         ValueError, match="was trained on data f{16}, but .* never mixed, publish them to a folder of their own"
     ):
-        published.publish(store, [Run(seed=401)], [], shelf)
+        published.publish(store, [Run(seed=401)], shelf)
     assert contents(shelf) == before
-    assert published.publish(store, [Run(seed=401)], [], tmp_path / "beside") == 1
+    assert published.publish(store, [Run(seed=401)], tmp_path / "beside") == 1
     with pytest.raises(ValueError, match="never mixed"):
-        published.publish(store, RUNS, [], tmp_path / "beside")
+        published.publish(store, RUNS, tmp_path / "beside")
 
 
 def test_rows_are_set_aside(shelf, made_up):
@@ -903,7 +905,9 @@ def publish_until(moment: int, store: Path, where: Path) -> int:
 
         Path.replace, Path.unlink = counted(Path.replace), counted(Path.unlink)
         with Store(store) as own:
-            published.publish(own, [r.run for r in own.results()], [Run(seed=500)], where)
+            published.publish(
+                own, [r.run for r in own.results()], where, curves=[Run(seed=500)], predictions=[Run(seed=500)]
+            )
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
@@ -913,15 +917,21 @@ def test_a_publishing_killed_at_any_change_of_the_folder_is_as_before_or_done(sh
     store.add_all(made_up(run) for run in (Run(seed=500), Run(seed=501), Run(seed=3)))
     undisturbed, states = tmp_path / "undisturbed", []
     shutil.copytree(shelf, undisturbed)
-    published.publish(store, [r.run for r in store.results()], [Run(seed=500)], undisturbed)
+    published.publish(
+        store, [r.run for r in store.results()], undisturbed, curves=[Run(seed=500)], predictions=[Run(seed=500)]
+    )
     for moment in range(1, 20):
         where = tmp_path / f"killed {moment}"
         shutil.copytree(shelf, where)
         status = publish_until(moment, store.path, where)
         assert status in (0, 9)
         states.append(len(published.keys(where)))
-        published.publish(store, [r.run for r in store.results()], [Run(seed=500)], where)
-        published.publish(store, RUNS[:1], RUNS[:1], where, replace=True)  # clears away, as any later publishing
+        published.publish(
+            store, [r.run for r in store.results()], where, curves=[Run(seed=500)], predictions=[Run(seed=500)]
+        )
+        published.publish(
+            store, RUNS[:1], where, curves=RUNS[:1], predictions=RUNS[:1], replace=True
+        )  # clears away, as any later publishing
         assert len(published.keys(where)) == 7 and len(list(where.rglob("*.*"))) == len(published.check(where)) + 1
         if status == 0:
             break
@@ -945,7 +955,7 @@ def test_two_publishers_at_once_lose_nothing(shelf, store, made_up, tmp_path):
 def test_results_of_another_protocol_are_refused(shelf, store):
     path = shelf / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"protocol": PROTOCOL + 1}))
-    for use in (published.check, lambda where: published.publish(store, RUNS, [], where)):
+    for use in (published.check, lambda where: published.publish(store, RUNS, where)):
         with pytest.raises(ValueError, match=f"results of protocol {PROTOCOL + 1}: this package reads {PROTOCOL} only"):
             use(shelf)
 
@@ -965,7 +975,7 @@ def test_files_of_the_first_form_are_read_beside_new_ones_and_renewed_when_they_
     entry = {"sha256": hashlib.sha256((where / name).read_bytes()).hexdigest(), "rows": len(old)}
     text = json.dumps({"protocol": PROTOCOL, "files": {name: entry}, "provenance": {"made up": RECORD}})
     (where / "manifest.json").write_text(text)
-    assert published.publish(store, RUNS, [], where) == 2
+    assert published.publish(store, RUNS, where) == 2
     rows = published.read(where=where)
     assert rows["key"].nunique() == 5 and (rows["trained"] == "all").all() and (rows["ghost_batch"] == 0).all()
     old_keys = {r.key for r in first}
@@ -975,11 +985,11 @@ def test_files_of_the_first_form_are_read_beside_new_ones_and_renewed_when_they_
         "validation_f1_macro"
     ].tolist()
     assert (where / name).exists()
-    published.publish(store, RUNS, [], where, replace=True)
+    published.publish(store, RUNS, where, replace=True)
     assert published.read(where=where)["key"].nunique() == 5 and not (where / name).exists()
     shutil.copy(shelf_file := where / published.check(where)[0], where / name)  # as if the removal had not happened
     assert shelf_file.exists() and published.check(where)
-    published.publish(store, RUNS, [], where, replace=True)
+    published.publish(store, RUNS, where, replace=True)
     assert not (where / name).exists()
 
 

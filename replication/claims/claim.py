@@ -57,6 +57,8 @@ class Plan:
     """place in the book and in the registration, among the plans of its folder"""
     curves: tuple[str, ...] = field(default=(), kw_only=True)
     """arms of which the scores by epoch are kept, as a rule or a page needs them"""
+    predictions: tuple[str, ...] = field(default=(), kw_only=True)
+    """arms of which the test predictions at own rates are kept, as a page draws them"""
 
     def entries(self, cell: Cell) -> list[Entry]:
         """The runs of one cell. ValueError where a learning rate has not been chosen."""

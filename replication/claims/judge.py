@@ -25,7 +25,7 @@ from replication.claims.tiers import TIERS, tier
 from replication.claims.verdict import CellVerdict, Headline, Judgement, Unit
 from replication.data.loading import SOURCES
 from replication.data.settings import setting as setting_of
-from replication.results.frame import complete, frame
+from replication.results.frame import complete, frame, seeds_done
 from replication.study.design import EXPLORATORY, PRIMARY, SHOWN, Cell
 from replication.study.networks import network as network_of
 from replication.study.rates import KINDS
@@ -108,14 +108,6 @@ def _decide(claim: Claim, cell: Cell, measures: Measures) -> Decision:
     return (assessable(measures) if claim.gated else None) or claim.decide(measures)
 
 
-def seeds_done(part: pd.DataFrame | None, variant: str, kind: str = "own") -> int:
-    """Seeds of which all runs of a variant at one kind of rate have a result."""
-    if part is None:
-        return 0
-    rows = part[(part["rate"] == kind) & (part["variant"] == variant)]
-    return int(rows["f1_minority"].notna().groupby(rows["seed"]).all().sum())
-
-
 def recorded(rows: pd.DataFrame, metric: str) -> bool:
     """Whether rows have a metric: files published earlier may lack it."""
     return metric in rows and bool(rows[metric].notna().all())
@@ -151,7 +143,10 @@ def judge_units(claim: Claim, wanted: list[Unit], data: pd.DataFrame) -> list[Ce
 def _verdict(claim: Claim, unit: Unit, groups: dict, measured: dict) -> CellVerdict:
     cell = unit.cell
     part = groups.get((cell.setting, cell.network))
-    done = {kind: seeds_done(part, unit.variant, kind) for kind in cell.kinds}
+    done = dict.fromkeys(cell.kinds, 0)
+    if part is not None:
+        rows = part[part["variant"] == unit.variant]
+        done = {kind: seeds_done(rows[rows["rate"] == kind]) for kind in cell.kinds}
     by_kind = {kind: m for kind in cell.kinds if (m := measured.get((unit, kind, "f1_minority")))}
     decisions = {
         kind: _decide(claim, cell, by_kind[kind])

@@ -150,23 +150,6 @@ def predicted() -> Iterator[tuple[str, Cell]]:
             yield name, cell
 
 
-def registered_runs() -> set[Run]:
-    """Every run that had to be registered before it was carried out, as no cell published before asks for it."""
-    first, since = set(), set()
-    for found, chosen in ((first, _published_first()), (since, registered()), (since, predicted())):
-        for name, cell in chosen:
-            for comparison in plan(name).design(cell):
-                found.update(entry.run for entry in comparison.chosen())
-    return since - first
-
-
-def _published_first() -> Iterator[tuple[str, Cell]]:
-    for name, p in PLANS.items():
-        for cell in p.cells:
-            if not cell.version:
-                yield name, replace(cell, kinds=tuple(kind for kind in cell.kinds if kind != "default"))
-
-
 def pilots_of(cell: Cell) -> dict[str, list]:
     """How the learning rates of a cell are chosen: the rates tried first, and the seeds."""
     return {"rates": list(grid_of(cell.network)), "seeds": list(pilot_seeds(cell.network))}
@@ -180,6 +163,12 @@ def confirmatory_runs() -> set[Run]:
 def runs_with_curves() -> set[Run]:
     """The runs whose scores by epoch a rule or a page needs."""
     return {entry.run for p in PLANS.values() if p.curves for entry in _chosen(p) if entry.arm in p.curves}
+
+
+def runs_with_predictions() -> set[Run]:
+    """The runs whose test predictions a page draws."""
+    plans = [p for p in PLANS.values() if p.predictions]
+    return {e.run for p in plans for e in _chosen(p) if e.kind == "own" and e.arm in p.predictions}
 
 
 def _chosen(p: Plan) -> Iterator[Entry]:

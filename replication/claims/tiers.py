@@ -14,6 +14,8 @@ TIERS = {
     CONCEPTUAL: "everything else, such as a small network from random weights",
 }
 """the nearest to the papers first"""
+NEAREST = (IDENTITY, CLOSE)
+"""the papers' own case: all layers trained from ImageNet's weights on leaves"""
 PAPERS_BODIES = ("vgg19", "resnet34")
 LEAST_SIDE = 96
 """side in pixels from which on leaves are seen as the papers' networks see them"""

@@ -76,15 +76,18 @@ class Judgement:
         return words.pop() if len(words) == 1 else UNDECIDED
 
     def counts(self) -> dict[str, Counter]:
-        """Tier -> how many cells, apart from the headline's, have which verdict.
+        """Tier -> how many cells, apart from the headline's, have which verdict."""
+        return {name: Counter(c.word for c in self.counted() if c.tier == name) for name in TIERS}
+
+    def counted(self) -> list[CellVerdict]:
+        """The cells that are counted beside the headline's.
 
         Images, body and trained part count once (the first registered), and not at all where they are the headline's.
         """
         seen = {identity_of(headline.lead.cell) for headline in self.headlines if headline.lead}
-        found = {name: Counter() for name in TIERS}
+        found = []
         for c in sorted(self.cells, key=lambda c: c.cell.version):
-            if c.cell.role in (EXPLORATORY, SHOWN) or identity_of(c.cell) in seen:
-                continue
-            seen.add(identity_of(c.cell))
-            found[c.tier][c.word] += 1
+            if c.cell.role not in (EXPLORATORY, SHOWN) and identity_of(c.cell) not in seen:
+                seen.add(identity_of(c.cell))
+                found.append(c)
         return found

@@ -241,7 +241,10 @@ def publish(a: argparse.Namespace) -> None:
     with _store() as store:
         # elsewhere: whatever this machine has trained, of one's own images too
         wanted = {result.run for result in store.results()} if a.to else confirmatory | registry.pilots()
-        n = publish(store, wanted, where=where, curves=wanted if a.to else registry.runs_with_curves())
+        curves, predictions = (
+            (wanted, wanted) if a.to else (registry.runs_with_curves(), registry.runs_with_predictions())
+        )
+        n = publish(store, wanted, where, curves=curves, predictions=predictions)
     print(f"{n} runs published to {where}")
     if not a.to:
         from replication.pages.verdict_file import write_claims

@@ -21,7 +21,7 @@ PLANS = (untuned.PLAN, rate_profile.PLAN)
 ADJUSTED: Remedy = ("plain", "logit_adjusted", "f1_macro")
 LOSS: Remedy = ("plain_logit_adjusted_loss", "as_trained", "f1_macro")
 LAYER: Remedy = ("final_bn", "as_trained", "f1_macro")
-FIXED: Remedy = (untuned.CANDIDATE, "as_trained", "f1_macro")
+FIXED_SHIFT: Remedy = (untuned.CANDIDATE, "as_trained", "f1_macro")
 OWN_RATE = 0.0
 """stands for each arm's own learning rate, where the others are numbers"""
 
@@ -44,8 +44,8 @@ class Everywhere:
         for (setting, network), part in complete_cells(untuned.PLAN, self.results).items():
             for rate in (OWN_RATE, *untuned.RATES):
                 where = {"variant": "untuned", "level": rate} if rate else {"variant": "tuned"}
-                for remedy, score in untuned.scores(part, (*untuned.TUNED, FIXED), **where).items():
-                    if remedy != FIXED or rate:
+                for remedy, score in untuned.scores(part, (*untuned.TUNED, FIXED_SHIFT), **where).items():
+                    if remedy != FIXED_SHIFT or rate:
                         about = {"setting": setting, "network": network, "remedy": remedy, "rate": rate}
                         rows.append(about | {"mean": float(score.mean()), "seeds": len(score)})
         if not rows:
@@ -111,8 +111,8 @@ class Everywhere:
             for remedy in untuned.TUNED:
                 row[remedy_label(remedy)] = number(tuned[remedy]) if remedy in tuned.index else "not recorded"
             for rate in untuned.RATES:
-                fixed = of[(of["remedy"] == FIXED) & (of["rate"] == rate)]["mean"]
-                row[f"{remedy_label(FIXED)}, at {rate_text(rate)}"] = number(float(fixed.iloc[0]))
+                fixed = of[(of["remedy"] == FIXED_SHIFT) & (of["rate"] == rate)]["mean"]
+                row[f"{remedy_label(FIXED_SHIFT)}, at {rate_text(rate)}"] = number(float(fixed.iloc[0]))
             rows.append(row)
         caption = (
             "Mean macro F1 of every remedy, tuned, and of the fixed shift at two rates without tuning; all rates as CSV"
@@ -159,9 +159,9 @@ class Everywhere:
         low, high = untuned.RATES
         return (
             "**If neither loss nor outputs nor the rate can be changed, fix the layer's shift.** At −0.4 it is within "
-            f"{MARGIN} of the best tuned remedy in {self.near(FIXED, low)} of {len(self.cells)} cells at {rate_text(low)} and in "
-            f"{self.near(FIXED, high)} at {rate_text(high)}, by its means; the logit-adjusted loss, which needs no layer, in "
-            f"{self.near(LOSS, low)} and {self.near(LOSS, high)}."
+            f"{MARGIN} of the best tuned remedy in {self.near(FIXED_SHIFT, low)} of {len(self.cells)} cells at "
+            f"{rate_text(low)} and in {self.near(FIXED_SHIFT, high)} at {rate_text(high)}, by its means; the logit-adjusted "
+            f"loss, which needs no layer, in {self.near(LOSS, low)} and {self.near(LOSS, high)}."
         )
 
     def adjusted(self) -> str:

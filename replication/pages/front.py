@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from IPython.display import HTML, Markdown
 
 from replication.analysis.statistics import MARGIN
-from replication.claims.tiers import CONCEPTUAL, TIERS, tier
+from replication.claims.tiers import CONCEPTUAL, NEAREST, TIERS, explored, tier
 from replication.pages import figures
 from replication.pages.everywhere import Everywhere
 from replication.pages.names import cell_phrase
@@ -51,13 +51,19 @@ class Front:
             f"after training leaves {self._mean(REMOVED, lead)} "
             f"(verdict on whether the gain is kept: *{listed(sorted(words))}*)."
         )
-        more = "".join(
-            f" On {cell_phrase(c)}: plain {self._mean('plain', c)}, with the layer {self._mean('final_bn', c)}, with the layer "
-            f"taken out {self._mean(REMOVED, c)}."
-            for c in others[:1]
-        )
+        near = [c for c in others if tier(c) in NEAREST]
+        more = "".join(map(self._beside, near + [c for c in others if c not in near][:1]))
         line = "" if self.base.local else f"\n\n{Everywhere().line()}"  # that is of published results alone
         return Markdown(f"{first} {self._threshold(lead)}{more} {self._untested()}{line}")
+
+    def _beside(self, cell: Cell) -> str:
+        """The four predictors in a further cell, in a sentence."""
+        seen = " (explored beforehand)" if explored(cell) else ""
+        return (
+            f" On {cell_phrase(cell)}{seen}: plain {self._mean('plain', cell)}, with the layer "
+            f"{self._mean('final_bn', cell)}, with the layer taken out {self._mean(REMOVED, cell)}, plain with adjusted "
+            f"logits {self._mean(ADJUSTED, cell)}."
+        )
 
     def _mean(self, name: str, cell: Cell) -> str:
         return self.base.mean(name, cell=cell)

@@ -1,5 +1,6 @@
 """A claim's judgement in words and as HTML: the number behind a verdict, its qualifiers, and how it came about."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 
 from replication.analysis.effects import Curve, Effect
 from replication.analysis.statistics import MARGIN
-from replication.claims.claim import NOT_RUN, UNDECIDED, Claim
+from replication.claims.claim import NOT_RUN, UNDECIDED, WORDS, Claim
 from replication.claims.verdict import CellVerdict, Headline, Judgement
 from replication.pages.names import KINDS, cell_label, effect_label, setting_label
 from replication.pages.tables import badge, code, table_html
@@ -23,6 +24,8 @@ GATE = (
     "<em>not assessable</em>, and where neither is shown, <em>undecided</em>."
 )
 """the part of the rule that claims about the gain share, see `claims.claim.assessable`"""
+MOST_NAMED = 3
+"""other cells of a tier that the box names; more are counted"""
 UNITS = {"epochs_saved": 1}
 """effects that are no scores -> digits that they are printed with; their median too, as a few seeds may carry the mean"""
 
@@ -89,6 +92,18 @@ def evidence(word: str, page: str = "") -> str:
     return f"<a class='evidence' href='{where}#how-the-verdict-came-about'>{word}</a>"
 
 
+def same_tier(j: Judgement, h: Headline) -> str:
+    """What the other cells of a headline's tier say, as HTML: one by one, or as counts where they are many; else empty."""
+    judged = [c for c in j.counted() if c.tier == h.tier and c.word != NOT_RUN]
+    if len(judged) <= MOST_NAMED:
+        return "; ".join(
+            f"{evidence(badge(c.word))} on {unit_label(c)} {qualifier_html(notes(c))} {number_of(j.claim, c)}"
+            for c in judged
+        )
+    counts = Counter(c.word for c in judged)
+    return ", ".join(f"{counts[word]}{NBSP}{evidence(badge(word))}" for word in WORDS if counts[word])
+
+
 def headlines_html(j: Judgement, single: bool = False) -> str:
     """Each headline of a claim: part, verdict, tier, qualifiers, and which higher tiers lack runs.
 
@@ -106,7 +121,10 @@ def headlines_html(j: Judgement, single: bool = False) -> str:
         where = f" {term('tier')} <em>{h.tier}</em>: {unit_label(h.lead)}" if h.lead else ""
         beside = f"<br><small>Nearer to the papers: {nearer(h)}.</small>" if h.beside else ""
         why = f"<br><small>Why undecided: {code(h.reason)}.</small>" if h.word == UNDECIDED else ""
-        found = f"{evidence(badge(h.word))}{where} {qualifier_html(headline_notes(h))}{why}{beside}"
+        others = (
+            f"<br><small>Other cells of this tier: {found}.</small>" if h.lead and (found := same_tier(j, h)) else ""
+        )
+        found = f"{evidence(badge(h.word))}{where} {qualifier_html(headline_notes(h))}{why}{others}{beside}"
         lines.append(f"<p class='answer'>{part}{found}</p>")
     return "".join(lines)
 

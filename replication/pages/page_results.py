@@ -11,7 +11,7 @@ from replication.analysis.metrics import log_softmax
 from replication.claims import registry
 from replication.claims.claim import Claim
 from replication.claims.judge import judge
-from replication.claims.tiers import TIERS, tier
+from replication.claims.tiers import NEAREST, TIERS, tier
 from replication.claims.verdict import Judgement
 from replication.pages import figures, judgements, local
 from replication.pages.names import cell_label
@@ -83,13 +83,17 @@ class Results:
         return next(c for c in self.cells if (c.setting, c.network) == names)
 
     def leading(self, most: int = LEADING, **where) -> list[Cell]:
-        """Cells for a figure that has little room: the lead, one a tier (its primary cell first), then those on other images."""
+        """Cells for a figure that has little room: the lead, one a tier (its primary cell first), then those on other images.
+
+        Beside these `most`, every other cell of the papers' own case.
+        """
         whole = list(self.selection.whole(**where))
         chosen = [self.lead] if self.lead in whole else []
         first = sorted(whole, key=lambda c: c.role != PRIMARY)
         chosen += [next((c for c in first if tier(c) == name), None) for name in TIERS]
         chosen += [c for c in whole if c.setting not in {kept.setting for kept in chosen if kept}]
         kept = list(dict.fromkeys(c for c in chosen if c))[:most]
+        kept += [c for c in whole if tier(c) in NEAREST and c not in kept]
         return sorted(kept, key=lambda c: list(TIERS).index(tier(c)))
 
     def another(self, **where) -> Cell:

@@ -14,7 +14,7 @@ from replication.data.settings import names
 from replication.pages.names import cell_label
 from replication.pages.parameters import Parameters
 from replication.results import published
-from replication.results.frame import ENTRY, complete, frame
+from replication.results.frame import ENTRY, complete, frame, seeds_done
 from replication.run import FACTORS
 from replication.study.design import Cell, Entry, pilot_runs, pilot_seeds
 from replication.study.networks import SMALL_BODIES
@@ -120,7 +120,7 @@ class Selection:
         rows = self.all_rows(cell)
         for column, value in ({"rate": rate} | where).items():
             rows = rows[rows[column] == value]
-        return int(rows["f1_minority"].notna().groupby(rows["seed"]).all().sum()) if len(rows) else 0
+        return seeds_done(rows)
 
     def open(self, cells: Sequence[Cell] = (), rate: str = "own", **where) -> str:
         """What has not been run yet, as words: `tomato leaves · …: 12 of 60 seeds`; empty where all is there."""

@@ -78,15 +78,22 @@ def frame(entries: Iterable, results: pd.DataFrame) -> pd.DataFrame:
     )
     if results.empty:
         results = results_frame(())
-    if n := int(results.duplicated([*FACTORS, "readout"]).sum()):
+    here = results
+    for factor in ("setting", "network", "trained", "final_norm"):  # a merge looks at every value of every factor
+        here = here[here[factor].isin(wanted[factor].unique())]
+    if n := int(here.duplicated([*FACTORS, "readout"]).sum()):
         raise ValueError(f"a run must have one result a readout, found {n} more: keep those of one version of the data")
-    here = results[results["setting"].isin(wanted["setting"].unique())]  # a merge looks at every value of every factor
     return wanted.merge(here, on=list(FACTORS), how="left")
 
 
 def complete(part: pd.DataFrame) -> bool:
     """Whether every run of a part of a frame has its scores."""
     return len(part) > 0 and bool(part["f1_minority"].notna().all())
+
+
+def seeds_done(part: pd.DataFrame) -> int:
+    """Seeds of which every run in a part of a frame has its scores."""
+    return int(part["f1_minority"].notna().groupby(part["seed"]).all().sum())
 
 
 def arm_and_readout(name: str) -> tuple[str, str]:

@@ -152,27 +152,26 @@ def _check_fit(results: list[Result], records: dict, where: Path) -> None:
 def publish(
     store: Store,
     wanted: Iterable[Run],
-    base: Iterable[Run] = (),
     where: Path | None = None,
     *,
-    curves: Iterable[Run] | None = None,
+    curves: Iterable[Run] = (),
+    predictions: Iterable[Run] = (),
     readouts: Iterable[str] = KEPT_READOUTS,
     replace: bool = False,
 ) -> int:
     """Write the store's results of the wanted runs to `results/` and return how many were written.
 
-    Confirmatory runs are published as `compact.run_rows`, with per-epoch curves where they are among `curves` (those of
-    `base` unless given) and predictions where they are among `base` and the store has their logits; pilots as
-    `compact.pilot_rows`. A run that is published already stays as it is unless it is to be replaced. Everything is
-    checked before anything is written, and all becomes valid at once. Publishers wait for one another.
+    Confirmatory runs are published as `compact.run_rows`, with per-epoch curves where they are among `curves`, and with
+    predictions where they are among `predictions` and the store has their logits; pilots as `compact.pilot_rows`. A run
+    that is published already stays as it is unless it is to be replaced. Everything is checked before anything is
+    written, and all becomes valid at once. Publishers wait for one another.
     ValueError for a result that is unfit: numbers out of range, data other than that of the published results of the
     setting, unknown provenance, a readout that is missing; and as `check`.
     """
     where = where or folder()
     check_folder(where)
     where.mkdir(parents=True, exist_ok=True)
-    wanted, base = set(wanted), set(base)
-    with_curves = base if curves is None else set(curves)
+    wanted, curves, predicted = set(wanted), set(curves), set(predictions)
     with shelf.alone(where):
         known = keys(where)
         results = [r for r in store.results(None if replace else store.keys() - known) if r.run in wanted]
@@ -185,8 +184,8 @@ def publish(
         cells = dict.fromkeys((r.run.setting, r.run.network) for r in confirmatory)
         for cell in cells:
             members = [r for r in confirmatory if (r.run.setting, r.run.network) == cell]
-            groups[Group("runs", *cell)] = run_rows(members, with_curves, tuple(readouts))
-            groups[Group("predictions", *cell)] = prediction_rows(r for r in members if r.run in base)
+            groups[Group("runs", *cell)] = run_rows(members, curves, tuple(readouts))
+            groups[Group("predictions", *cell)] = prediction_rows(r for r in members if r.run in predicted)
         groups[Group("pilots")] = pilot_rows(r for r in results if r.run.seed < CONFIRMATORY)
         used = {r.provenance for r in results}
         shelf.commit(

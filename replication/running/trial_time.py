@@ -12,7 +12,7 @@ from replication.study.design import BASE_UPDATES, pilot_seeds
 from replication.study.networks import network as network_of
 from replication.study.rates import grid_of
 
-HEADS = 25
+HEADS_A_SECOND = 25
 """heads a core trains and scores a second; a guess for what is printed beforehand"""
 PAGE = 15
 """seconds that the page takes"""
@@ -49,7 +49,7 @@ def expected(trial: Trial, device: str) -> float:
     if run.trained == "head":
         features = Features.of(run, body)
         left = sum(len(features.members(*block)) for block in features.missing(labels_of([run])))
-        return 2 * left / second / workers + trainings / HEADS / workers + PAGE
+        return 2 * left / second / workers + trainings / HEADS_A_SECOND / workers + PAGE
     n = trial.sizes.n_majority + trial.sizes.n_minority
     held = 2 * trial.sizes.test + sum(trial.sizes.validation)
     images = 3 * BASE_UPDATES * run.batch_size + run.epochs * held + 2 * (n + held)

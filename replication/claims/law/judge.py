@@ -50,8 +50,6 @@ class PredictionVerdict:
 def law_frame(id: str, results: pd.DataFrame, cells: Sequence[Cell] = ()) -> pd.DataFrame:
     """The rows of a prediction's runs, see `results.frame.frame`; comparisons without learning rates have none."""
     wanted, cells = [], cells or PLANS[f"law_{id}"].cells
-    if len(results):
-        results = results[results["setting"].isin({cell.setting for cell in cells})]
     for cell in cells:
         for comparison in PLANS[f"law_{id}"].design(cell):
             wanted += [((cell.setting, cell.network), entry) for entry in comparison.chosen()]

@@ -68,4 +68,5 @@ CLAIM = Claim(
     measure=measure,
     decide=decide,
     headline=("confidence_train", "change of mean confidence at training prevalence"),
+    predictions=PAIR,
 )

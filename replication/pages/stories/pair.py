@@ -9,14 +9,14 @@ from IPython.display import HTML
 from replication.claims.beyond import fastai_recipe
 from replication.claims.judge import plan_frame
 from replication.claims.papers.base import CLAIMED_F1, CLAIMED_GAIN
-from replication.claims.tiers import tier
+from replication.claims.tiers import explored, tier
 from replication.pages import figures
 from replication.pages.names import arm_label, cell_label, cell_phrase
 from replication.pages.picture import Picture
 from replication.pages.selection import Missing, published_rows
 from replication.pages.tables import difference_rows, missing_html, shown
 from replication.results.frame import complete as complete_rows
-from replication.results.frame import values
+from replication.results.frame import seeds_done, values
 from replication.study.design import Cell
 
 REMOVED, ADJUSTED = "final_bn · bn_removed", "plain · logit_adjusted"
@@ -41,7 +41,8 @@ def complete(page, **where) -> list[Cell]:
 def opening(cell: Cell) -> str:
     """How a line about a cell begins."""
     phrase = cell_phrase(cell)
-    return f"- **{phrase[0].upper()}{phrase[1:]}** (tier *{tier(cell)}*)."
+    seen = ", explored beforehand" if cell.version and explored(cell) else ""
+    return f"- **{phrase[0].upper()}{phrase[1:]}** (tier *{tier(cell)}*{seen})."
 
 
 def scores(page, cell: Cell, metric: str = "f1_minority") -> str:
@@ -149,8 +150,8 @@ def recipe() -> HTML:
     for cell in fastai_recipe.PLAN.cells:
         part = plan_frame(fastai_recipe.PLAN, [cell], results)
         if not complete_rows(part):
-            done = int(part["f1_minority"].notna().groupby(part["seed"]).all().sum()) if len(part) else 0
-            return missing_html(f"fastai's recipe on {cell_phrase(cell)}: {done} of {cell.seeds} seeds have been run.")
+            done = f"{seeds_done(part)} of {cell.seeds} seeds have been run"
+            return missing_html(f"fastai's recipe on {cell_phrase(cell)}: {done}.")
         rows += [
             {"images and network": cell_label(cell), **row} for row in difference_rows(part, [fastai_recipe.ARMS[::-1]])
         ]
