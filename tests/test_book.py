@@ -1,7 +1,10 @@
 """The book builds without a warning, and a browser finds its pages, links, figures and search in order."""
 
+import base64
 import functools
+import gzip
 import importlib.util
+import io
 import json
 import os
 import re
@@ -15,10 +18,12 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 from urllib.request import urlopen
 
+import pandas as pd
 import pytest
 import yaml
 
 from replication.pages import opening, repository, site
+from replication.run import CONFIRMATORY
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(path for path in (ROOT / "book").iterdir() if path.suffix in {".md", ".ipynb"})
@@ -68,6 +73,31 @@ def test_committed_notebook(path):
     code = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
     assert path.stat().st_size < 500_000
     assert code and all(cell["execution_count"] for cell in code)
+
+
+def tables_in(path: Path) -> list[pd.DataFrame]:
+    """Every table that the outputs of a notebook hand out as CSV."""
+    found = []
+    for cell in json.loads(path.read_text())["cells"]:
+        for output in cell.get("outputs", ()):
+            for packed, data in re.findall(
+                r"data:(text/csv|application/gzip);base64,([\w+/=]+)",
+                "".join(output.get("data", {}).get("text/html", "")),
+            ):
+                content = base64.b64decode(data)
+                found.append(pd.read_csv(io.BytesIO(content if packed == "text/csv" else gzip.decompress(content))))
+    return found
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_csvs_can_be_joined_with_the_published_files(path):
+    """A seed is the number of a run's seed, and no name has markup."""
+    for table in tables_in(path):
+        assert not [c for c in table if re.search(r"<|&\w+;|nth", str(c))] and len(table)
+        if "seed" in table:
+            seeds = table["seed"]
+            pilots = "learning rate" in table or "validation" in " ".join(table)
+            assert seeds.ge(CONFIRMATORY).all() or (pilots and seeds.between(0, 9).all()), list(table)
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import replication
+from replication.claims import registry
+from replication.cli.parser import parser
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -195,3 +197,20 @@ def test_make_refuses_an_unfit_python_in_one_sentence(target, tmp_path):
     assert done.returncode != 0
     [sentence] = [line for line in done.stderr.splitlines() if not line.startswith("make")]
     assert sentence.startswith("The book needs Python 3.11, 3.12 or 3.13; found Python 3.9.1")
+
+
+def test_make_book_trains_the_first_seeds_of_the_claims_digits_cells():
+    """All but those of the ResNet, whose weights are a file of their own."""
+    recipe = make("--dry-run", "--old-file=.venv/installed", "--always-make", "book/_build/trained-5").stdout
+    trained = set()
+    for line in re.findall(r"replication run (.+)", recipe.replace("\\\n", " ")):
+        a = parser().parse_args(["run", *line.split()])
+        trained |= set(registry.runs(a.claims, a.settings, a.networks, a.seeds, a.rates or ()))
+    wanted = {
+        run
+        for name, claim in registry.CLAIMS.items()
+        for cell in claim.cells
+        if cell.setting == "digits" and not cell.network.startswith("resnet_cntk")
+        for run in registry.runs([name], [cell.setting], [cell.network], 5)
+    }
+    assert wanted and wanted <= trained

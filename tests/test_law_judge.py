@@ -13,7 +13,7 @@ from replication.claims.law import judge as law_judge
 from replication.claims.law import rules as law_rules
 from replication.claims.law import runs as law_runs
 from replication.claims.law.predictions import PREDICTIONS
-from replication.run import CONFIRMATORY, Run
+from replication.run import CONFIRMATORY, FACTORS, Run
 from replication.study.design import Cell
 
 IDS = [p.id for p in PREDICTIONS]
@@ -243,6 +243,7 @@ def test_a_failure_to_show_equivalence_is_a_failure():
 
     found = judged("sigmoid", change=spread)
     assert found.word == law_judge.FAILED and abs(found.largest.deviation) < 0.01 and found.largest.low < -0.05
+    assert found.largest_deviation == max(abs(c.deviation) for c in found.judged)
 
 
 @pytest.mark.parametrize("id", law_rules.NEEDED)
@@ -284,3 +285,12 @@ def test_unknown_predictions_are_named():
 
 def test_cells_are_planned_as_cells():
     assert all(isinstance(c, Cell) for plan in law_runs.PLANS.values() for c in plan.cells)
+
+
+def test_runs_and_levels_that_serve_several_factors_count_once():
+    found, rows = judged("shift"), law_judge.law_frame("shift", results("shift"))
+    runs = rows[["cell_setting", "cell_network", *FACTORS]].drop_duplicates()
+    entries = rows.drop_duplicates(["cell_setting", "cell_network", "variant", "level", "arm", "seed"])
+    assert found.done == found.wanted == len(runs) < len(entries)
+    decided = [c for c in found.checks if c.holds is not None]
+    assert len(found.judged) < len(decided) and {c.observed for c in found.judged} == {c.observed for c in decided}

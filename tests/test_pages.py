@@ -39,6 +39,7 @@ from replication.pages.tables import (
     badge,
     cross_check,
     csv_link,
+    difference_rows,
     effect_table,
     ends_of,
     rate_table,
@@ -153,8 +154,8 @@ def test_readers_see_names_not_ids():
     assert all("_" not in names.effect_label(name) for name in effects | set(names.METRICS))
     rows = [
         {
-            "setting": "digits",
-            "network": "mlp",
+            "cell_setting": "digits",
+            "cell_network": "mlp",
             "variant": "",
             "rate": "own",
             "images": "digits",
@@ -414,8 +415,26 @@ def test_fastais_recipe_is_shown_when_it_is_whole(monkeypatch):
     monkeypatch.setattr(pair, "published_rows", lambda settings: pd.DataFrame(rows))
     text = pair.recipe().data
     assert "+0.200" in text and "<td>10</td>" in text and "shown, not judged" in text
+    assert pair.fastai_means() == ["0.70", "0.90", "not recorded", "not recorded"]
     monkeypatch.setattr(pair, "published_rows", lambda settings: pd.DataFrame(rows[2:-1]))
-    assert "8 of 10 seeds have been run" in pair.recipe().data
+    assert "8 of 10 seeds have been run" in pair.recipe().data and pair.fastai_means() == pair.recipe_line() == []
+
+
+def test_fastais_recipe_stands_where_its_numbers_are_those_published():
+    rows = published.read(("plantvillage/tomato@128",)).query("schedule == 'fine_tune'")
+    plain, layer = (
+        rows[(rows["final_norm"] == norm) & (rows["readout"] == "as_trained")] for norm in ("none", "bn_slow")
+    )
+    [line] = pair.recipe_line()
+    assert (
+        f"plain {words.number(plain['f1_minority'].mean())}, final BN {words.number(layer['f1_minority'].mean())},"
+        in line
+    )
+    assert f"from {words.number(plain['roc_auc'].mean())} to {words.number(layer['roc_auc'].mean())}." in line
+    assert (
+        line in Page("base", Parameters()).found().data
+        and ", ".join(pair.fastai_means()[:3]) in Front({}).sentences().data
+    )
 
 
 def test_seconds_of_a_gpu_are_not_told_as_those_of_a_core():
@@ -463,7 +482,9 @@ def test_a_box_names_the_other_cells_of_its_tier_or_counts_them(board):
             others = [c for c in j.counted() if c.tier == h.tier and c.word != NOT_RUN]
             assert ("Other cells of this tier" in text) == bool(others)
             if len(others) <= judgements.MOST_NAMED:
-                assert all(judgements.unit_label(c) in text and number_of(j.claim, c) in text for c in others)
+                assert all(
+                    names.setting_label(c.cell.setting) in text and number_of(j.claim, c) in text for c in others
+                )
                 ways |= {"named"} if others else set()
             else:
                 for word, n in Counter(c.word for c in others).items():
@@ -583,6 +604,40 @@ def test_selection_counts_seeds_of_incomplete_cells(some_published):
     skin = next(c for c in cells if c.setting == "skin")
     assert chosen.seeds_done(skin) == 9 and not chosen.has(skin) and chosen.open([skin]).endswith("9 of 10 seeds")
     assert len(chosen.frame) == len(plan_frame(plan, cells, published.read()))
+
+
+def test_the_data_of_a_figure_name_the_seeds_of_the_runs():
+    """So that they can be joined with the published files."""
+    page = Page("base", Parameters(settings="plantvillage/apple@128", networks="resnet_cntk:imagenet"))
+    part = page.part(**page.where)
+    scored = part[part["readout"] == "as_trained"].pivot(index="seed", columns="arm", values="f1_minority")
+    data = page.forest().data
+    own = data[data["rate"] == "own"].set_index("seed")["gain"]
+    pd.testing.assert_series_equal(own, scored["final_bn"] - scored["plain"], check_names=False)
+    drawn = page.ladder(("plain", "final_bn"), cells=[page.lead]).data
+    plain = drawn[drawn["arm"] == names.arm_label("plain")].set_index("seed")["minority F1"]
+    pd.testing.assert_series_equal(plain, scored["plain"], check_names=False)
+
+
+def test_means_beside_a_paired_difference_are_of_the_same_seeds():
+    """A diverged run has no probabilities: its seed counts in neither mean."""
+    part = pd.DataFrame(
+        {
+            "seed": [100, 101, 102, 103, 104] * 2,
+            "arm": ["plain"] * 5 + ["final_bn"] * 5,
+            "readout": "as_trained",
+            "error_auroc": [0.9, np.nan, 0.7, 0.8, 0.6, 0.5, 0.6, np.nan, 0.4, 0.1],
+        }
+    )
+    [row] = difference_rows(part, [("final_bn", "plain")], "error_auroc")
+    assert (row["from"], row["to"], row["seeds"]) == ("0.77", "0.33", 3) and row["mean"] == words.signed(-0.4333, 3)
+
+
+def test_what_is_no_score_is_named_as_a_change():
+    assert (
+        names.effect_label("nll_train") == "change of NLL at training prevalence"
+        and names.effect_label("gain") == "gain"
+    )
 
 
 def test_readouts_of_an_arm_are_named_as_figures_name_them():

@@ -95,6 +95,8 @@ def test_improvement_profiles_and_shifts():
     page = opened(remedies())
     text = page.improvement_table().data
     assert text.count("<tr>") == len(untuned.TUNED) and "0.50 (0.50 to 0.50)" in text  # wins on tomato, loses on skin
+    assert tuning._exceeded(np.array([0.3, 0.4, 0.5]), np.array([1.0, 0.9, 0.89])) == "0.40"
+    assert tuning._exceeded(np.array([0.3, 0.4]), np.array([0.8, 0.2])) == "less than 0.30"
     assert "shift fixed at −0.4 0.59" in page.profiles().alt or "shift fixed at −0.4 0.60" in page.profiles().alt
     assert page.shifts_table().data.count("<tr>") == 4
 

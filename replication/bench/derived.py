@@ -27,10 +27,14 @@ def frozen() -> dict:
     return read(root() / "benchmarks" / "frozen.json")
 
 
-def on_gpu() -> tuple[dict, dict]:
-    """What was measured on a GPU: the peers by `replication bench`, and the fine-tuned cells of a session."""
+def on_gpu() -> tuple[dict, dict, dict]:
+    """What was measured on a GPU: the peers by `replication bench` on digits and on photographs, and a session's cells."""
     folder = root() / "benchmarks" / "measurements"
-    return read(folder / "h200_bench.json"), read(folder / "h200_session.json")
+    return (
+        read(folder / "h200_bench.json"),
+        read(folder / "h200_bench_streams.json"),
+        read(folder / "h200_session.json"),
+    )
 
 
 def devices() -> dict:

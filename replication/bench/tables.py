@@ -115,8 +115,12 @@ def seconds(content: dict, packing: dict) -> HTML:
             }
             for what, most, took in found
         ),
-        "Goals in seconds, and what was measured",
+        f"Goals in seconds, and what was measured: runs on {_where(content)}, decoding on {_where(packing)}",
     )
+
+
+def _where(content: dict) -> str:
+    return f"{content['provenance']['hardware']} (commit {content['provenance']['commit']})"
 
 
 def machine(content: dict) -> Markdown:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML, Markdown
 
-from replication.bench.derived import peaks
+from replication.bench.derived import measured_times, peaks
 from replication.bench.tables import short
 from replication.pages.names import METRICS, network_label, setting_label
 from replication.pages.tables import shown
@@ -104,6 +104,15 @@ def costs(content: dict) -> HTML:
     )
 
 
+def frozen_machine(content: dict) -> Markdown:
+    """Where the frozen bodies were measured, and the peaks of one core that the shares refer to."""
+    facts, peak = content["provenance"], content["ceilings, one core"]
+    return Markdown(
+        f"Measured on {facts['hardware']}, commit {facts['commit']}. Peaks of one core, in GFLOP/s of float32: "
+        f"{peak['float32 product'] / 1e9:.0f} for products and {peak['float32 convolution'] / 1e9:.0f} for convolutions."
+    )
+
+
 def _seconds(value: float | None) -> str:
     return "not measured" if value is None else f"{value:.0f}"
 
@@ -150,6 +159,14 @@ def whether_devices_agree(content: dict) -> Markdown:
         f"(`python benchmarks/devices.py` on {listed(machines)}; {'commits' if len(commits) > 1 else 'commit'} "
         f"{listed(commits)}; a run took {np.median(content['seconds']):.0f} s of one core.)"
     )
+
+
+def photographs_on_gpu(content: dict) -> Markdown:
+    """What the peers took on photographs on a GPU, in a sentence: seconds that a run costs the machine, warm."""
+    times = measured_times(content).groupby(["workload", "peer"], sort=False)["run"].median().reset_index()
+    [workload] = times["workload"].unique()
+    told = listed([f"{short(value)} s by `{peer}`" for peer, value in zip(times["peer"], times["run"])])
+    return Markdown(f"Workload `{workload}`, in one round of the same visit: a run costs the machine {told}.")
 
 
 def gpu_peaks(content: dict) -> Markdown:

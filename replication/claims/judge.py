@@ -225,8 +225,8 @@ def effects(judgement: Judgement) -> Iterator[dict]:
                 if isinstance(e, Effect) and np.isfinite(e.d).all():
                     low, high = st.bca(e.d)
                     yield {
-                        "setting": c.cell.setting,
-                        "network": c.cell.network,
+                        "cell_setting": c.cell.setting,
+                        "cell_network": c.cell.network,
                         "images": c.cell.images or setting_of(c.cell.setting).label,
                         "variant": c.unit.variant,
                         "rate": kind,

@@ -34,7 +34,7 @@ from replication.pages.style import NO_SKILL, look
 from replication.pages.tables import missing_html
 from replication.pages.tuning import TuningPage
 from replication.pages.words import listed, number, rate_text, signed, span
-from replication.results.frame import arm_and_readout, values
+from replication.results.frame import arm_and_readout, seeds, values
 from replication.run import CONFIRMATORY, Run
 
 TUNED = ("plain", "plain · logit_adjusted", "final_bn", "final_bn · bn_removed")
@@ -99,10 +99,10 @@ class AdvicePage:
         )
         data = pd.DataFrame(
             [
-                {"cell": name, "arm": _label(arm), "seed": n, "macro F1": v}
-                for name, of in shown.items()
-                for arm, d in of.items()
-                for n, v in enumerate(d)
+                {"cell": cell_label(cell), "arm": _label(arm), "seed": n, "macro F1": v}
+                for cell, part in self.cells.items()
+                for arm, d in shown[cell_label(cell)].items()
+                for n, v in zip(seeds(part, variant="untuned" if arm.startswith(UNTUNED) else ""), d, strict=True)
             ]
         )
         return Picture(decision(shown), f"{text} One dot per seed. Dotted: always saying minority.", text, data)

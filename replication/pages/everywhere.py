@@ -9,7 +9,7 @@ from IPython.display import HTML
 from replication.analysis.statistics import MARGIN
 from replication.claims.beyond import rate_profile, untuned
 from replication.claims.beyond.untuned import Remedy
-from replication.pages.names import cell_label, remedy_label, setting_label
+from replication.pages.names import KINDS, cell_label, remedy_label, setting_label
 from replication.pages.selection import complete_cells, published_rows
 from replication.pages.tables import folded, missing_html, shown, table_html
 from replication.pages.words import listed, number, rate_text, span
@@ -117,7 +117,10 @@ class Everywhere:
         caption = (
             "Mean macro F1 of every remedy, tuned, and of the fixed shift at two rates without tuning; all rates as CSV"
         )
-        data = self.means.assign(remedy=self.means["remedy"].map(remedy_label))
+        data = self.means.assign(
+            remedy=self.means["remedy"].map(remedy_label),
+            rate=[rate or KINDS["own"] for rate in self.means["rate"]],
+        )
         return folded("Every cell", table_html(pd.DataFrame(rows), caption, data=data))
 
     # --- sentences -------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from replication.pages.picture import Picture
 from replication.pages.selection import Missing
 from replication.pages.tables import difference_rows, effect_table, folded, missing_html, pair_rows, shown, table_html
 from replication.pages.words import between, number, signed
+from replication.results.frame import seeds
 from replication.study.design import PAIR, Cell
 
 DRAWN = 10
@@ -38,6 +39,7 @@ class Evidence(Results):
     def forest(self, effect: str = "", label: str = "", margin: bool = True) -> Picture | HTML:
         """One effect in every cell that has it, at every kind of rate; by default the one that the criterion turns on."""
         name = effect or self.plan.headline[0]
+        words = label or effect_label(name)
         rows, data = [], []
         for c in self.judgement.cells:
             by_kind = {
@@ -50,13 +52,12 @@ class Evidence(Results):
             if "own" in by_kind:
                 rows.append(figures.Row(judgements.unit_label(c), by_kind, c.word))
                 data += [
-                    {"cell": rows[-1].label, "rate": kind, "seed": n, effect_label(name): v}
+                    {"cell": rows[-1].label, "rate": kind, "seed": n, words: v}
                     for kind, d in by_kind.items()
-                    for n, v in enumerate(d)
+                    for n, v in zip(c.cell.numbers, d, strict=True)
                 ]
         if not rows:
             return missing_html(f"No figure yet: {self.selection.open(**self.where)}.")
-        words = label or effect_label(name)
         above = sum(float(row.by_kind["own"].mean()) > 0 for row in rows)
         finding = f"{words[0].upper()}{words[1:]}: the mean is above zero in {above} of {len(rows)} cells at each arm's own rate."
         shade = f" Shaded: smaller than {st.MARGIN}." if margin else ""
@@ -106,7 +107,7 @@ class Evidence(Results):
                 for name, part in parts.items()
                 for arm in arms
                 if (d := figures.scores(part, arm, metric)) is not None
-                for n, v in enumerate(d)
+                for n, v in zip(seeds(part), d, strict=True)
             ]
             return Picture(
                 figures.ladder(near, arms, metric), f"{text} Every dot is a seed.{line}", text, pd.DataFrame(data)
@@ -147,12 +148,13 @@ class Evidence(Results):
             a, b = (figures.scores(self.part(rate), arm, metric) for arm in PAIR)
             if a is None or b is None:
                 continue
-            d = (b - a)[np.isfinite(b - a)]
+            kept = np.isfinite(b - a)
+            d = (b - a)[kept]
             rows.append(
                 {
                     "measure": METRICS[metric],
-                    "plain": number(np.nanmean(a), 3),
-                    "final BN": number(np.nanmean(b), 3),
+                    "plain": number(a[kept].mean(), 3),
+                    "final BN": number(b[kept].mean(), 3),
                     "difference": signed(d.mean(), 3),
                     "95 % interval": between(*st.bca(d), 3),
                     "seeds": len(d),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from IPython.display import HTML, Markdown
 
 from replication.analysis.statistics import MARGIN
-from replication.claims.tiers import CONCEPTUAL, NEAREST, TIERS, explored, tier
+from replication.claims.tiers import CONCEPTUAL, IDENTITY, NEAREST, TIERS, explored, tier
 from replication.pages import figures
 from replication.pages.everywhere import Everywhere
 from replication.pages.names import cell_phrase
@@ -13,12 +13,13 @@ from replication.pages.page import Page
 from replication.pages.parameters import parameters
 from replication.pages.picture import Picture
 from replication.pages.scoreboard import Scoreboard
-from replication.pages.stories.pair import ADJUSTED, HERO, REMOVED
+from replication.pages.stories.pair import ADJUSTED, HERO, REMOVED, fastai_means
 from replication.pages.whole import statement
 from replication.pages.words import estimate, listed, signed
 from replication.results.frame import values
 from replication.study.design import Cell
 
+PAPERS_OWN = "the papers' own networks"
 MOST = 8
 """rows of the figure"""
 
@@ -46,24 +47,32 @@ class Front:
         words = {h.word for h in self.board.judgements["removal"].headlines}
         others = [c for c in self.base.leading(**self.base.where) if c != lead and c.network.count(":")]
         first = (
-            f"**On {cell_phrase(lead)}**, trained on 1000 images of the common class and 10 of the rare one, the layer takes "
+            f"**On {cell_phrase(lead)}**, trained on 1000 images of one class and 10 of a rare one, the layer takes "
             f"the rare class's F1 from {self._mean('plain', lead)} to {self._mean('final_bn', lead)}. Taking the layer out "
             f"after training leaves {self._mean(REMOVED, lead)} "
-            f"(verdict on whether the gain is kept: *{listed(sorted(words))}*)."
+            f"(whether the gain is kept: *{listed(sorted(words))}*)."
         )
-        near = [c for c in others if tier(c) in NEAREST]
-        more = "".join(map(self._beside, near + [c for c in others if c not in near][:1]))
+        more = self._beside(others)
         line = "" if self.base.local else f"\n\n{Everywhere().line()}"  # that is of published results alone
         return Markdown(f"{first} {self._threshold(lead)}{more} {self._untested()}{line}")
 
-    def _beside(self, cell: Cell) -> str:
-        """The four predictors in a further cell, in a sentence."""
-        seen = " (explored beforehand)" if explored(cell) else ""
-        return (
-            f" On {cell_phrase(cell)}{seen}: plain {self._mean('plain', cell)}, with the layer "
-            f"{self._mean('final_bn', cell)}, with the layer taken out {self._mean(REMOVED, cell)}, plain with adjusted "
-            f"logits {self._mean(ADJUSTED, cell)}."
-        )
+    def _beside(self, others: list[Cell]) -> str:
+        """The four predictors in the other cells of the papers' own case and after fastai's recipe, else in the next tier."""
+        cells = [c for c in others if tier(c) in NEAREST]
+        recipe = [] if self.base.local else fastai_means()
+        cells += [] if recipe else [c for c in others if c not in cells][:1]
+        found = [
+            f"on {self._where(c)}{', explored beforehand,' if explored(c) else ''} {listed([self._mean(n, c) for n in HERO])}"
+            for c in cells
+        ]
+        if recipe:
+            found.append(f"on tomato leaves by fastai's recipe, untuned (not judged), {listed(recipe)}")
+        return f" The same four, in order: {'; '.join(found)}." if found else ""
+
+    def _where(self, cell: Cell) -> str:
+        """A further cell in words, its network once."""
+        same = cell.network == self.base.lead.network
+        return f"{cell_phrase(cell).partition(' with ')[0]} with the same network" if same else cell_phrase(cell)
 
     def _mean(self, name: str, cell: Cell) -> str:
         return self.base.mean(name, cell=cell)
@@ -77,7 +86,7 @@ class Front:
         auc = values(part, "final_bn", "roc_auc") - values(part, "plain", "roc_auc")
         return (
             f"**Without the layer**, adjusting the plain network's logits after training gives "
-            f"{self._mean(ADJUSTED, cell)}. Compared with this, the layer's F1 differs by {estimate(layer - adjusted)}. It "
+            f"{self._mean(ADJUSTED, cell)}; the layer's F1 differs from that by {estimate(layer - adjusted)}. The layer "
             f"changes the ROC AUC, which no threshold affects, by {signed(auc.mean())}."
         )
 
@@ -85,7 +94,8 @@ class Front:
         open_tiers = [b.partition(":")[0] for h in self.board.judgements["base"].headlines for b in h.beside]
         if not open_tiers:
             return "**Every tier has been tested**, the papers' own networks included."
-        return f"**Not complete yet**: {'; '.join(f'{TIERS[name]} (tier *{name}*)' for name in open_tiers)}."
+        told = [f"{PAPERS_OWN if name == IDENTITY else TIERS[name]} (tier *{name}*)" for name in open_tiers]
+        return f"**Not complete yet**: {'; '.join(told)}."
 
     def hero(self) -> Picture | HTML:
         """Macro F1 of the four predictors on every setting and network."""

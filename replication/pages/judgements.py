@@ -95,13 +95,17 @@ def evidence(word: str, page: str = "") -> str:
 def same_tier(j: Judgement, h: Headline) -> str:
     """What the other cells of a headline's tier say, as HTML: one by one, or as counts where they are many; else empty."""
     judged = [c for c in j.counted() if c.tier == h.tier and c.word != NOT_RUN]
-    if len(judged) <= MOST_NAMED:
-        return "; ".join(
-            f"{evidence(badge(c.word))} on {unit_label(c)} {qualifier_html(notes(c))} {number_of(j.claim, c)}"
-            for c in judged
-        )
-    counts = Counter(c.word for c in judged)
-    return ", ".join(f"{counts[word]}{NBSP}{evidence(badge(word))}" for word in WORDS if counts[word])
+    if len(judged) > MOST_NAMED:
+        counts = Counter(c.word for c in judged)
+        return ", ".join(f"{counts[word]}{NBSP}{evidence(badge(word))}" for word in WORDS if counts[word])
+    named = []
+    for c in judged:
+        same = h.lead is not None and c.cell.network == h.lead.cell.network
+        where = setting_label(c.cell.setting) if same else unit_label(c)
+        more = [q.partition(":")[0] for q in c.qualifiers if h.lead is None or q not in h.lead.qualifiers]
+        beside = "; ".join((number_of(j.claim, c), *more))
+        named.append(f"{evidence(badge(c.word))} on {where}{', same network' if same else ''}: {beside}")
+    return "; ".join(named)
 
 
 def headlines_html(j: Judgement, single: bool = False) -> str:
@@ -119,12 +123,13 @@ def headlines_html(j: Judgement, single: bool = False) -> str:
     for h in j.headlines:
         part = f"{h.part}: " if h.part else ""
         where = f" {term('tier')} <em>{h.tier}</em>: {unit_label(h.lead)}" if h.lead else ""
-        beside = f"<br><small>Nearer to the papers: {nearer(h)}.</small>" if h.beside else ""
-        why = f"<br><small>Why undecided: {code(h.reason)}.</small>" if h.word == UNDECIDED else ""
-        others = (
-            f"<br><small>Other cells of this tier: {found}.</small>" if h.lead and (found := same_tier(j, h)) else ""
-        )
-        found = f"{evidence(badge(h.word))}{where} {qualifier_html(headline_notes(h))}{why}{others}{beside}"
+        said = [
+            f"Why undecided: {code(h.reason)}." if h.word == UNDECIDED else "",
+            f"Other cells of this tier: {others}." if h.lead and (others := same_tier(j, h)) else "",
+            f"Nearer to the papers: {nearer(h)}." if h.beside else "",
+        ]
+        small = f"<br><small>{' '.join(filter(None, said))}</small>" if any(said) else ""
+        found = f"{evidence(badge(h.word))}{where} {qualifier_html(headline_notes(h))}{small}"
         lines.append(f"<p class='answer'>{part}{found}</p>")
     return "".join(lines)
 

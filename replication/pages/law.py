@@ -135,9 +135,9 @@ class LawPage:
         cells = len({(c.setting, c.network) for c in found.judged})
         inside = sum(bool(c.holds) for c in found.judged)
         return (
-            f"The learned shift is within its margin in {inside} of {len(found.judged)} levels measured ({cells} "
+            f"The learned shift is within its margin in {inside} of {len(found.judged)} different levels measured ({cells} "
             f"{'cell' if cells == 1 else 'cells'}); the deviation is {number(found.mean_deviation, 3)} nats on average and "
-            f"{number(abs(found.largest.deviation), 3)} at most."
+            f"{number(found.largest_deviation, 3)} at most."
         )
 
     def predictions(self) -> HTML:

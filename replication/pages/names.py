@@ -65,7 +65,7 @@ EFFECTS = {
     "gain_sigmoids": "gain with one sigmoid per class",
     "softmax_minus_sigmoids": "gain with softmax minus gain with one sigmoid per class",
     "f1_at_least_loss_minus_last": "F1 at the epoch of least loss minus F1 at the end",
-    "f1_at_least_loss_minus_last_train": "the same, loss at training prevalence",
+    "f1_at_least_loss_minus_last_train": "F1 at the epoch of least loss at training prevalence minus F1 at the end",
     "epochs_saved": f"mean epochs saved (runs capped at {CAP_EPOCHS})",
     "censored": "share of runs that never reached the target, mean of both arms",
 }
@@ -119,8 +119,9 @@ def arm_label(name: str) -> str:
 
 
 def effect_label(name: str, levels: int = 1) -> str:
-    """An effect that a verdict rests on, or a measure, for readers; the clearest of so many `levels` is called that."""
-    label = EFFECTS.get(name) or METRICS.get(name) or name.replace("_", " ")
+    """An effect that a verdict rests on for readers, a change of a measure if nothing else; the clearest of so many `levels`
+    is called that."""
+    label = EFFECTS.get(name) or (f"change of {METRICS[name]}" if name in METRICS else name.replace("_", " "))
     return label + (
         f" where it is clearest of {levels} levels (interval not adjusted for that choice)" if levels > 1 else ""
     )

@@ -153,11 +153,11 @@ class Results:
         if a is None or b is None:
             return "not recorded"
         d = a - b
-        kept = d[np.isfinite(d)]
-        interval = between(*st.bca(kept), digits)
+        kept = np.isfinite(d)
+        interval = between(*st.bca(d[kept]), digits)
         return (
-            f"{number(np.nanmean(b), digits)} to {number(np.nanmean(a), digits)} "
-            f"(difference {signed(kept.mean(), digits)}, 95{NBSP}% interval {interval}, {len(kept)} seeds)"
+            f"{number(b[kept].mean(), digits)} to {number(a[kept].mean(), digits)} "
+            f"(difference {signed(d[kept].mean(), digits)}, 95{NBSP}% interval {interval}, {kept.sum()} seeds)"
         )
 
     def confidences(self, rate: str = "own") -> dict[str, tuple[np.ndarray, np.ndarray]]:

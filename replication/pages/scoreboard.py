@@ -23,6 +23,7 @@ from replication.pages.tables import plain as stripped
 from replication.pages.words import duration, p_value, signed
 from replication.paths import root
 from replication.results import published, reproduction
+from replication.run import CONFIRMATORY
 
 
 def _short(qualifier: str) -> str:
@@ -203,10 +204,14 @@ def first_rules(board: Scoreboard) -> HTML:
 
 
 def status() -> pd.DataFrame:
-    """What the published results took: one row per setting and network, with runs, seeds, time and divergences."""
+    """What the published confirmatory runs took: one row per setting and network, with runs, seeds, time and divergences.
+
+    Pilots have no seconds. Those of heads on frozen bodies are the heads' own: features are computed once for all.
+    """
     runs = published_rows().drop_duplicates("key")
     if runs.empty:
         return runs
+    runs = runs[runs["seed"] >= CONFIRMATORY]
     made = (
         runs.groupby(["setting", "network", "init", "trained"])
         .agg(
@@ -235,6 +240,14 @@ def reproduced() -> tuple[str, pd.DataFrame]:
         fresh = store.scores()  # all that is compared, a fraction of what a result holds
     cells = reproduction.compare(published.read(), fresh)
     return reproduction.summary(cells), cells
+
+
+def fresh_beside_published(cells: pd.DataFrame) -> HTML:
+    """The same cell by cell, with those factors that differ; nothing where no run has been trained here."""
+    if cells.empty:
+        return HTML("")
+    varied = [c for c in cells if c not in reproduction.CELL or cells[c].nunique() > 1]
+    return shown(cells[varied].round(3), "Fresh and published means, cell by cell")
 
 
 def gpu_reproduction(rows: pd.DataFrame) -> str:

@@ -72,15 +72,15 @@ class Spread:
                 found = variance.crossed(table)
                 noise = min(variance.noise_of_test(*counted(of)), found.split)
                 minority = _between_classes(setting, self.results, of.iloc[0])
-                minority = min(minority, found.split - noise)
+                minority = np.minimum(minority, found.split - noise)
                 sources = {
                     "test images": noise,
                     "minority class": minority,
-                    "which images train": found.split - noise - minority,
+                    "which images train": found.split - noise - np.nan_to_num(minority),
                     "seed of the training": found.seed + found.rest,
                     "choice of the rate": _rate_choice(cell, arm),
                 }
-                total = sum(sources.values())
+                total = np.nansum(list(sources.values()))
                 rows.append(
                     {"setting": setting, "network": network, "arm": arm, "deviation": total**0.5}
                     | {name: value / total if total else np.nan for name, value in sources.items()}
@@ -99,7 +99,10 @@ class Spread:
                 "arm": found["arm"].map(arm_label),
                 "standard deviation": found["deviation"].map(number),
             }
-            | {name: found[name].map(lambda v: f"{number(100 * v, 0)} %") for name in sources}
+            | {
+                name: found[name].map(lambda v: f"{number(100 * v, 0)} %" if np.isfinite(v) else "—")
+                for name in sources
+            }
         )
         return shown(rows, "Variance of macro F1, frozen EfficientNet-Lite0: shares of its sources", data=found)
 
@@ -177,9 +180,9 @@ def _rate_choice(cell: Cell, arm: str) -> float:
 
 
 def _between_classes(setting: str, results: pd.DataFrame, run: pd.Series) -> float:
-    """Variance between minority classes, which the seed picks on digits and CIFAR-10, from the runs of the base pair."""
+    """Variance between minority classes from the runs of the base pair; NaN where the seed does not pick the class."""
     if setting.partition("/")[0] not in ("digits", "cifar10"):
-        return 0.0
+        return float("nan")
     here = results["readout"] == "as_trained"
     for name in FACTORS:
         if name not in ("seed", "split_seed"):

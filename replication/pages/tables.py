@@ -96,7 +96,7 @@ def effect_table(rows: list[dict]) -> pd.DataFrame:
         return made
     return pd.DataFrame(
         {
-            "cell": [f"{images} · {network_label(name)}" for images, name in zip(made["images"], made["network"])],
+            "cell": [f"{images} · {network_label(name)}" for images, name in zip(made["images"], made["cell_network"])],
             "variant": made["variant"],
             "learning rate": made["rate"].map(KINDS),
             "effect": list(map(effect_label, made["effect"], made["levels"])),
@@ -154,15 +154,16 @@ def difference_rows(
         except KeyError:
             continue
         d = a - b
-        kept = d[np.isfinite(d)]
-        if not len(kept):
+        both = np.isfinite(d)
+        if not both.any():
             continue
+        kept = d[both]
         rows.append(
             {
                 "difference": f"{arm_label(pair[0])} − {arm_label(pair[1])}",
                 "seeds": len(kept),
-                "from": number(np.nanmean(b)),
-                "to": number(np.nanmean(a)),
+                "from": number(b[both].mean()),
+                "to": number(a[both].mean()),
                 "mean": signed(kept.mean(), 3),
                 "95 % interval": between(*st.bca(kept)),
                 "median": signed(np.median(kept), 3),
@@ -202,9 +203,8 @@ def rate_table(
         for place, arms in rates.items()
     }
     table = pd.DataFrame(made).fillna("").rename_axis("arm").reset_index()
-    return shown(
-        table.rename(columns=lambda place: re.sub("([/:])", r"\1<wbr>", place)), caption
-    )  # a wide name may break
+    broken = table.rename(columns=lambda place: re.sub("([/:])", r"\1<wbr>", place))  # a wide name may break
+    return shown(broken, caption, data=table)
 
 
 def ends_of(rates: Mapping[str, Mapping[str, float]]) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from replication.claims.beyond import variance as crossed
 from replication.claims.law.runs import FIXED
 from replication.pages import searches
 from replication.pages.canvas import WIDTH, closed
-from replication.pages.names import cell_label, remedy_label
+from replication.pages.names import cell_label, cell_phrase, remedy_label
 from replication.pages.parameters import Parameters, parameters
 from replication.pages.picture import Picture
 from replication.pages.searches import Searches
@@ -96,8 +96,18 @@ class TuningPage:
             }
             for c in self.contests
         ]
-        caption = "Macro F1 of the fixed shift, untuned, minus that of the best tuned remedy"
+        caption = f"Macro F1 of the fixed shift, untuned, minus that of the best tuned remedy{self._lacking()}"
         return folded("Every comparison", table_html(pd.DataFrame(rows), caption))
+
+    def _lacking(self) -> str:
+        """Tuned remedies that were not recorded of a cell, as the end of a caption; empty where all were."""
+        found = [
+            f"{remedy_label(remedy)} was not recorded on {cell_phrase(key)}"
+            for remedy in untuned.TUNED
+            for key, part in self.remedies.items()
+            if remedy not in untuned.scores(part, variant="tuned")
+        ]
+        return f"; {listed(found)}" if found else ""
 
     def scores(self, of: Sequence[untuned.Remedy], **where: object) -> dict[untuned.Remedy, list[np.ndarray]]:
         """Macro F1 of remedies in every cell, those that every cell has."""
@@ -137,7 +147,7 @@ class TuningPage:
         return shown(
             pd.DataFrame(rows),
             f"Probability that a run with the fixed shift, untuned, has a higher macro F1 than one with the tuned remedy, mean "
-            f"over {len(self.remedies)} cells (95 % interval, stratified bootstrap)",
+            f"over {len(self.remedies)} cells (95 % interval, stratified bootstrap){self._lacking()}",
         )
 
     def profiles(self) -> Picture | HTML:
@@ -159,9 +169,7 @@ class TuningPage:
         }
         text = "Macro F1 that 90 % of the runs exceed without tuning. " + " ".join(
             f"At {rate_text(at)}: "
-            + "; ".join(
-                f"{remedy_label(r)} {number(float(tau[np.searchsorted(-e.value, -0.9)]))}" for r, e in by.items()
-            )
+            + "; ".join(f"{remedy_label(r)} {_exceeded(tau, e.value)}" for r, e in by.items())
             + "."
             for at, by in found.items()
         )
@@ -226,6 +234,12 @@ def precision_at(rows: pd.DataFrame, prevalence: float = 0.01) -> np.ndarray:
     tp, fp, fn, tn = counted(rows)
     hit, alarm = prevalence * tp / (tp + fn), (1 - prevalence) * fp / (fp + tn)
     return np.divide(hit, hit + alarm, out=np.zeros_like(hit), where=hit + alarm > 0)
+
+
+def _exceeded(scores: np.ndarray, share: np.ndarray) -> str:
+    """The highest of some scores (T,) that 90 % of the runs exceed, by the share that exceeds each."""
+    found = scores[share >= 0.9]
+    return number(float(found.max())) if len(found) else f"less than {number(float(scores.min()))}"
 
 
 def _contest_label(c: untuned.Contest) -> str:

@@ -24,7 +24,7 @@ def _shift(law: LawPage) -> str:
     return (
         "By the law of this book, with two classes only the shifts of a final BatchNorm learn how rare a class is, and for a "
         f"given optimiser the sum S of the learning rates sets how far they move. Up to S = {LARGEST_S:g}, to which the rule "
-        f"applies, the learned shift is within its margin in {held} of {len(found.judged)} levels measured, in "
+        f"applies, the learned shift is within its margin in {held} of {len(found.judged)} different levels measured, in "
         f"{len(cells)} {'cell' if len(cells) == 1 else 'cells'} ({number(found.mean_deviation, 3)} nats off on average, "
         f"nothing fitted; {found.done:,} of {found.wanted:,} runs)."
     )

@@ -102,6 +102,14 @@ def arm_and_readout(name: str) -> tuple[str, str]:
     return arm, readout or "as_trained"
 
 
+def seeds(part: pd.DataFrame, **where) -> np.ndarray:
+    """The seeds (n,) of a part of a frame, in the order of `values`; `where` as there."""
+    here = np.ones(len(part), dtype=bool)
+    for column, value in where.items():
+        here &= part[column].to_numpy() == value
+    return np.unique(part["seed"].to_numpy()[here])
+
+
 def values(
     part: pd.DataFrame, arm: str, metric: str = "f1_minority", readout: str = "as_trained", **where
 ) -> np.ndarray:

@@ -10,6 +10,7 @@ from replication.claims.law.predictions import Prediction
 from replication.claims.law.rules import CHECKS, NEEDED, Check
 from replication.claims.law.runs import PLANS, prediction
 from replication.results.frame import frame
+from replication.run import FACTORS
 from replication.study.design import Cell
 
 PASSED, FAILED, NOT_RUN, UNDECIDABLE = "passed", "failed", "not run", "cannot be judged"
@@ -23,13 +24,16 @@ class PredictionVerdict:
     word: str
     checks: tuple[Check, ...]
     done: int
-    """runs of those planned that have a result, with what the rule needs of it"""
+    """runs of those planned that have a result, with what the rule needs of it; each once, however many levels it serves"""
     wanted: int
 
     @property
     def judged(self) -> tuple[Check, ...]:
-        """The checks that the rule decides on."""
-        return tuple(c for c in self.checks if c.holds is not None)
+        """The checks that the rule decides on, those on the same runs once: the base of several factors is a level of each."""
+        found = {
+            (c.setting, c.network, c.expected, c.observed, c.low, c.high): c for c in self.checks if c.holds is not None
+        }
+        return tuple(found.values())
 
     @property
     def status(self) -> str:
@@ -40,6 +44,11 @@ class PredictionVerdict:
     def mean_deviation(self) -> float:
         """Mean size of the deviations that are judged."""
         return float(np.mean([abs(c.deviation) for c in self.judged])) if self.judged else float("nan")
+
+    @property
+    def largest_deviation(self) -> float:
+        """Size of the largest deviation that is judged."""
+        return max((abs(c.deviation) for c in self.judged), default=float("nan"))
 
     @property
     def largest(self) -> Check | None:
@@ -56,10 +65,11 @@ def law_frame(id: str, results: pd.DataFrame, cells: Sequence[Cell] = ()) -> pd.
     return frame(wanted, results)
 
 
-def planned(id: str, cells: Sequence[Cell] = ()) -> int:
-    """Runs that a prediction asks for, each counted once a cell and level."""
+def untuned(id: str, cells: Sequence[Cell] = ()) -> int:
+    """Runs that a prediction asks for whose learning rates have not been chosen yet."""
     plan = PLANS[f"law_{id}"]
-    return sum(len(c.seeds) * len(c.arms) for cell in cells or plan.cells for c in plan.design(cell))
+    comparisons = [c for cell in cells or plan.cells for c in plan.design(cell)]
+    return sum(len(c.seeds) * len(c.arms) for c in comparisons if not c.chosen())
 
 
 def settings() -> tuple[str, ...]:
@@ -80,7 +90,8 @@ def judge(id: str, results: pd.DataFrame, cells: Sequence[Cell] = ()) -> Predict
     found_of = entries["f1_minority"].notna()
     if id in NEEDED:
         found_of &= entries[NEEDED[id]].notna() if NEEDED[id] in entries else False
-    done, wanted = int(found_of.sum()), planned(id, cells)
+    once = ~entries.duplicated(list(FACTORS))
+    done, wanted = int((found_of & once).sum()), int(once.sum()) + untuned(id, cells)
     checks = tuple(CHECKS[id](rows)) if done else ()
     failed = any(c.holds is False for c in checks)
     whole = done == wanted and any(c.holds for c in checks)

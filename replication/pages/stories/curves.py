@@ -7,7 +7,7 @@ from replication.pages.names import arm_label, cell_phrase
 from replication.pages.picture import Picture
 from replication.pages.stories.pair import ADJUSTED, complete, gain, opening
 from replication.pages.words import signed
-from replication.results.frame import values
+from replication.results.frame import seeds, values
 from replication.study.design import Cell
 
 
@@ -30,11 +30,11 @@ def curve_picture(page, variant: str, label: str, cell: Cell | None = None, rate
         "seed; shaded: smaller than 0.05."
     )
     data = [
-        {"level": n, "arm": arm_label(name), "nth seed": k, "minority F1": v}
+        {"level": n, "arm": arm_label(name), "seed": k, "minority F1": v}
         for n in levels
         for name in arms
         if (d := figures.scores(part, name, level=n)) is not None
-        for k, v in enumerate(d)
+        for k, v in zip(seeds(part, level=n), d, strict=True)
     ]
     return Picture(figures.curve(part, variant, label, arms), text, finding, pd.DataFrame(data))
 

@@ -11,6 +11,7 @@ from replication.pages.picture import Picture
 from replication.pages.selection import Missing
 from replication.pages.stories.pair import opening
 from replication.pages.words import number, signed
+from replication.results.frame import seeds
 from replication.study.design import PAIR, Cell
 
 
@@ -58,9 +59,9 @@ def training_time_figure(page) -> Picture:
         f"{number(means['final_bn'], 0)} with it on average, capped at {CAP_EPOCHS}."
     )
     data = [
-        {"arm": arm_label(arm), "nth seed": n, "epochs to the target": v}
+        {"arm": arm_label(arm), "seed": n, "epochs to the target": v}
         for arm, epochs in hit.items()
-        for n, v in enumerate(epochs)
+        for n, v in zip(seeds(page.part(cell=_timed(page))), epochs, strict=True)
     ]
     text = f"{finding} Share of runs that have reached it by each epoch."
     return Picture(figures.reached(hit, CAP_EPOCHS), text, finding, pd.DataFrame(data))

@@ -1,6 +1,5 @@
 """One majority class or two, and a sigmoid instead of the softmax: gains side by side."""
 
-import numpy as np
 import pandas as pd
 
 from replication.claims.papers.majorities import VARIANTS
@@ -10,17 +9,23 @@ from replication.pages.picture import Picture
 from replication.pages.stories.pair import complete, gain, opening
 from replication.pages.style import Look, look
 from replication.pages.words import listed, signed
-from replication.results.frame import values
+from replication.results.frame import seeds, values
 
 OUTPUTS = (("softmax", ""), ("one sigmoid logit", "_sigmoid"), ("one sigmoid per class", "_sigmoids"))
-Rows = list[tuple[str, np.ndarray, Look]]
+Rows = list[tuple[str, pd.Series, Look]]
+"""(what is compared, its differences by seed, how it looks)"""
 
 
 def contrasts_picture(rows: Rows, label: str, finding: str) -> Picture:
     """Paired differences, one row each, with their data."""
-    data = [{"row": text, "nth seed": n, label: v} for text, d, _ in rows for n, v in enumerate(d)]
+    data = [{"row": text, "seed": n, label: v} for text, d, _ in rows for n, v in d.items()]
     text = f"{finding} One dot per seed. Shaded: smaller than 0.05."
-    return Picture(figures.contrasts(rows, label), text, finding, pd.DataFrame(data))
+    return Picture(
+        figures.contrasts([(text, d.to_numpy(), style) for text, d, style in rows], label),
+        text,
+        finding,
+        pd.DataFrame(data),
+    )
 
 
 def majorities(page) -> list[str]:
@@ -40,7 +45,8 @@ def majorities_figure(page) -> Picture:
     rows, means, cells = [], [], complete(page, variant=VARIANTS[0])
     for cell in cells:
         for k, words in ((1, "one majority class"), (2, "two majority classes")):
-            d = gain(page, cell, variant=VARIANTS[0], level=k)
+            where = {"variant": VARIANTS[0], "level": k}
+            d = pd.Series(gain(page, cell, **where), seeds(page.part(cell=cell, **where)))
             rows.append((f"{cell_label(cell)}: {words}", d, look("final_bn")))
             means.append(f"{signed(d.mean())} with {words}")
     finding = f"Mean gain in minority F1 on {cell_phrase(cells[0])}: {listed(means[:2])}."
@@ -62,7 +68,7 @@ def sigmoid_figure(page) -> Picture:
     for cell in cells:
         part = page.part(cell=cell)
         for label, o in OUTPUTS:
-            d = values(part, f"final_bn{o}") - values(part, f"plain{o}")
+            d = pd.Series(values(part, f"final_bn{o}") - values(part, f"plain{o}"), seeds(part))
             rows.append((f"{cell_label(cell)}: {label}", d, look(f"final_bn{o}")))
             means.append(f"{signed(d.mean())} with {label}")
     finding = f"Mean gain in minority F1 on {cell_phrase(cells[0])}: {listed(means[:3])}."

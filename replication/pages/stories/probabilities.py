@@ -12,7 +12,7 @@ from replication.pages.stories.outputs import contrasts_picture
 from replication.pages.stories.pair import complete, opening
 from replication.pages.style import look
 from replication.pages.words import estimate, listed, number, signed
-from replication.results.frame import values
+from replication.results.frame import seeds, values
 from replication.study.design import PAIR
 
 CALIBRATION = (
@@ -108,7 +108,8 @@ def loss_choice_figure(page) -> Picture:
     rows, means, cells = [], [], complete(page)
     for cell in cells:
         for name, words in LOSSES.items():
-            d = _stopped(page.part(cell=cell), name)[0]
+            part = page.part(cell=cell)
+            d = pd.Series(_stopped(part, name)[0], seeds(part))
             rows.append((f"{cell_label(cell)}: loss on {words}", d, look("final_bn")))
             means.append(f"{signed(d.mean())} by the loss on {words}")
     finding = (
@@ -122,12 +123,12 @@ def trajectory_picture(page) -> Picture:
     part = page.part()
     epoch = {arm: int(np.median([np.nanargmin(v) + 1 for v in values(part, arm, "validation_nll")])) for arm in PAIR}
     finding = (
-        f"On {cell_phrase(page.lead)} the validation loss is least at epoch {epoch['plain']} without and "
-        f"{epoch['final_bn']} with the layer (medians)."
+        f"On {cell_phrase(page.lead)} a seed's validation loss is least at epoch {epoch['plain']} without and "
+        f"{epoch['final_bn']} with the layer, in the median of the seeds."
     )
-    text = f"{finding} Thin: seeds; thick: medians. Dotted: always saying minority."
+    text = f"{finding} Thin: seeds; thick: the median of the seeds at every epoch. Dotted: always saying minority."
     data = [
-        {"arm": arm_label(arm), "epoch": n, METRICS["f1_minority"]: f1, "validation NLL": nll}
+        {"arm": arm_label(arm), "epoch": n, f"median {METRICS['f1_minority']}": f1, "median validation NLL": nll}
         for arm in PAIR
         for n, (f1, nll) in enumerate(
             zip(

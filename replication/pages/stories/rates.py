@@ -13,6 +13,7 @@ from replication.pages.stories.pair import ADJUSTED, HERO
 from replication.pages.tables import table_html
 from replication.pages.words import listed, number, rate_text
 from replication.results import published
+from replication.results.frame import seeds as seeds_of
 from replication.run import CONFIRMATORY
 from replication.study.design import PAIR, Cell, pilot_runs
 from replication.study.rates import LADDER, Place
@@ -120,10 +121,10 @@ def _picture(part: pd.DataFrame, phrase: str, seeds: str, arms: tuple[str, ...] 
     words = ", ".join(f"{arm_label(a)} {number(v)} at {rate_text(n)}" for a, (v, n) in best.items())
     finding = f"Best mean minority F1 over the learning rates on {phrase}: {words}."
     data = [
-        {"learning rate": n, "arm": arm_label(a), "nth seed": k, "minority F1": v}
+        {"learning rate": n, "arm": arm_label(a), "seed": k, "minority F1": v}
         for a, by_rate in found.items()
         for n, d in by_rate.items()
-        for k, v in enumerate(d)
+        for k, v in zip(seeds_of(part, level=n), d, strict=True)
     ]
     text = f"{finding} Every dot is one of the {seeds}. Dotted: always saying minority."
     return Picture(figures.rates(part, list(found)), text, finding, pd.DataFrame(data))
