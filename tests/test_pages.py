@@ -493,6 +493,16 @@ def test_a_box_names_the_other_cells_of_its_tier_or_counts_them(board):
     assert ways == {"named", "counted"}
 
 
+def test_an_undecided_box_says_where_other_rates_decide(board):
+    """A decided one has the qualifier rate-dependent instead."""
+    for j in board.judgements.values():
+        text = judgements.headlines_html(j)
+        for h in (h for h in j.headlines if h.lead):
+            words_there = {d.word for d in h.lead.decisions.values()} & {"replicated", "contradicted"}
+            for word in words_there:
+                assert (f"{word.capitalize()} at " in text) == (h.word == "undecided")
+
+
 def test_committed_verdicts_are_those_computed(board):
     """`results/claims.json` is what `publish` would write now."""
     assert json.loads((ROOT / "results/claims.json").read_text()) == json.loads(json.dumps(claims(board)))

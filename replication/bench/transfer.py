@@ -162,11 +162,13 @@ def whether_devices_agree(content: dict) -> Markdown:
 
 
 def photographs_on_gpu(content: dict) -> Markdown:
-    """What the peers took on photographs on a GPU, in a sentence: seconds that a run costs the machine, warm."""
+    """What the peers took on photographs on a GPU, in a sentence: mean seconds a run, warm."""
     times = measured_times(content).groupby(["workload", "peer"], sort=False)["run"].median().reset_index()
     [workload] = times["workload"].unique()
     told = listed([f"{short(value)} s by `{peer}`" for peer, value in zip(times["peer"], times["run"])])
-    return Markdown(f"Workload `{workload}`, in one round of the same visit: a run costs the machine {told}.")
+    return Markdown(
+        f"Workload `{workload}`, in one round of the same visit: a run takes, on average while many are trained, {told}."
+    )
 
 
 def gpu_peaks(content: dict) -> Markdown:

@@ -11,6 +11,7 @@ from replication.claims.beyond import rate_profile, untuned
 from replication.claims.beyond.untuned import Remedy
 from replication.pages.names import KINDS, cell_label, remedy_label, setting_label
 from replication.pages.selection import complete_cells, published_rows
+from replication.pages.stories.pair import fastai_means
 from replication.pages.tables import folded, missing_html, shown, table_html
 from replication.pages.words import listed, number, rate_text, span
 from replication.results.frame import values
@@ -129,10 +130,11 @@ class Everywhere:
         """What to do, in a line, for the front page; empty without results."""
         if self.means.empty:
             return ""
-        low = min(untuned.RATES)
+        low, networks = min(untuned.RATES), [network_of(network) for _, network in self.cells]
+        fine = "" if any(n.trained == "all" and n.init == "imagenet" for n in networks) else ", none fine-tuned"
         return (
             f"**In one line**: the logit-adjusted loss at Adam's default rate has a mean macro F1 within {MARGIN} of the best "
-            f"tuned remedy's in {self.near(LOSS, low)} of {len(self.cells)} cells; the layer, tuned, in {self.near(LAYER)} "
+            f"tuned remedy's in {self.near(LOSS, low)} of {len(self.cells)} cells{fine}; the layer, tuned, in {self.near(LAYER)} "
             "([advice](advice.html))."
         )
 
@@ -145,7 +147,16 @@ class Everywhere:
             f"{self.near(LOSS)} if it is tuned, in {self.near(LOSS, low)} at {rate_text(low)} and in {self.near(LOSS, high)} at "
             f"{rate_text(high)}. Adjusting comes after training, but plain must then be trained at a rate that suits it: at "
             f"the rate that is best for plain it is as near in {self.near(ADJUSTED)}, at {rate_text(high)} in "
-            f"{self.near(ADJUSTED, high)}, at {rate_text(low)} in {self.near(ADJUSTED, low)}. {self.adjusted()}"
+            f"{self.near(ADJUSTED, high)}, at {rate_text(low)} in {self.near(ADJUSTED, low)}. {self.adjusted()}{self.recipe()}"
+        )
+
+    def recipe(self) -> str:
+        """What adjusting does after fastai's recipe, in a sentence; empty while runs are missing."""
+        if not (means := fastai_means()):
+            return ""
+        return (
+            f" After fastai's recipe on tomato leaves, which tunes nothing, adjusted logits have a minority F1 of "
+            f"{means[3]}, the layer {means[1]} ([the gain](base.html#fastai-s-recipe))."
         )
 
     def second(self) -> str:

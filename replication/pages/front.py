@@ -47,7 +47,7 @@ class Front:
         words = {h.word for h in self.board.judgements["removal"].headlines}
         others = [c for c in self.base.leading(**self.base.where) if c != lead and c.network.count(":")]
         first = (
-            f"**On {cell_phrase(lead)}**, trained on 1000 images of one class and 10 of a rare one, the layer takes "
+            f"**On {cell_phrase(lead)}**, trained on 1000 images and 10 of a rare class, the layer takes "
             f"the rare class's F1 from {self._mean('plain', lead)} to {self._mean('final_bn', lead)}. Taking the layer out "
             f"after training leaves {self._mean(REMOVED, lead)} "
             f"(whether the gain is kept: *{listed(sorted(words))}*)."
@@ -66,8 +66,8 @@ class Front:
             for c in cells
         ]
         if recipe:
-            found.append(f"on tomato leaves by fastai's recipe, untuned (not judged), {listed(recipe)}")
-        return f" The same four, in order: {'; '.join(found)}." if found else ""
+            found.append(f"on tomato leaves by fastai's recipe (untuned, not judged) {listed(recipe)}")
+        return f" F1 of plain, layer, layer out, adjusted: {'; '.join(found)}." if found else ""
 
     def _where(self, cell: Cell) -> str:
         """A further cell in words, its network once."""
@@ -95,7 +95,7 @@ class Front:
         if not open_tiers:
             return "**Every tier has been tested**, the papers' own networks included."
         told = [f"{PAPERS_OWN if name == IDENTITY else TIERS[name]} (tier *{name}*)" for name in open_tiers]
-        return f"**Not complete yet**: {'; '.join(told)}."
+        return f"**Open**: {'; '.join(told)}."
 
     def hero(self) -> Picture | HTML:
         """Macro F1 of the four predictors on every setting and network."""

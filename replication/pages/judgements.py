@@ -8,7 +8,7 @@ import pandas as pd
 
 from replication.analysis.effects import Curve, Effect
 from replication.analysis.statistics import MARGIN
-from replication.claims.claim import NOT_RUN, UNDECIDED, WORDS, Claim
+from replication.claims.claim import CONTRADICTED, NOT_RUN, REPLICATED, UNDECIDED, WORDS, Claim
 from replication.claims.verdict import CellVerdict, Headline, Judgement
 from replication.pages.names import KINDS, cell_label, effect_label, setting_label
 from replication.pages.tables import badge, code, table_html
@@ -94,10 +94,13 @@ def evidence(word: str, page: str = "") -> str:
 
 def same_tier(j: Judgement, h: Headline) -> str:
     """What the other cells of a headline's tier say, as HTML: one by one, or as counts where they are many; else empty."""
-    judged = [c for c in j.counted() if c.tier == h.tier and c.word != NOT_RUN]
+    counted = [c for c in j.counted() if c.tier == h.tier]
+    judged = [c for c in counted if c.word != NOT_RUN]
+    missing = f"{len(counted) - len(judged)} not run" if judged and len(judged) < len(counted) else ""
     if len(judged) > MOST_NAMED:
         counts = Counter(c.word for c in judged)
-        return ", ".join(f"{counts[word]}{NBSP}{evidence(badge(word))}" for word in WORDS if counts[word])
+        found = [f"{counts[word]}{NBSP}{evidence(badge(word))}" for word in WORDS if counts[word]]
+        return ", ".join(found + [missing] * bool(missing))
     named = []
     for c in judged:
         same = h.lead is not None and c.cell.network == h.lead.cell.network
@@ -105,7 +108,15 @@ def same_tier(j: Judgement, h: Headline) -> str:
         more = [q.partition(":")[0] for q in c.qualifiers if h.lead is None or q not in h.lead.qualifiers]
         beside = "; ".join((number_of(j.claim, c), *more))
         named.append(f"{evidence(badge(c.word))} on {where}{', same network' if same else ''}: {beside}")
-    return "; ".join(named)
+    return "; ".join(named + [missing] * bool(missing))
+
+
+def _elsewhere(h: Headline) -> str:
+    """What an undecided headline's cell says at other kinds of rate, where it decides there; a decided one has qualifiers."""
+    if h.lead is None or h.word != UNDECIDED:
+        return ""
+    kinds = {w: [KINDS[k] for k, d in h.lead.decisions.items() if d.word == w] for w in (REPLICATED, CONTRADICTED)}
+    return " ".join(f"{word.capitalize()} at {listed(at)}." for word, at in kinds.items() if at)
 
 
 def headlines_html(j: Judgement, single: bool = False) -> str:
@@ -125,6 +136,7 @@ def headlines_html(j: Judgement, single: bool = False) -> str:
         where = f" {term('tier')} <em>{h.tier}</em>: {unit_label(h.lead)}" if h.lead else ""
         said = [
             f"Why undecided: {code(h.reason)}." if h.word == UNDECIDED else "",
+            _elsewhere(h),
             f"Other cells of this tier: {others}." if h.lead and (others := same_tier(j, h)) else "",
             f"Nearer to the papers: {nearer(h)}." if h.beside else "",
         ]

@@ -112,8 +112,7 @@ class LawPage:
         )
         claim = (
             "Where there are two classes, only the layer's shifts can learn how rare one is. Adam moves them by about the "
-            "learning rate per step, so the sum of the learning rates says how far the decision threshold ends up, on "
-            "all images and networks tried."
+            "learning rate per step, so the sum of the learning rates says how far the decision threshold ends up."
         )
         return HTML(
             f"<div class='key-result'><p class='claim'>{claim}</p>{here}<p class='answer'>{self._counts()}</p>"
@@ -281,7 +280,7 @@ def said(o: PredictionVerdict) -> str:
     far = o.largest
     where = f"{cell_label((far.setting, far.network))}, {level(far.what)}"
     missed = o.word == FAILED or held < len(o.judged)
-    lead = "Furthest off" if not missed else "Clearest failure"
+    lead = "Nearest to its margin" if not missed else "Clearest failure"
     return (
         f"{held} of {len(o.judged)} checks hold; mean deviation {number(o.mean_deviation, 3)}. {lead}: {where}: "
         f"{signed(far.deviation, 3)} (margin {number(far.margin)}; interval of what was found {number(far.low, 3)} to "

@@ -176,9 +176,9 @@ def recipe_line() -> list[str]:
     before, after = (number(np.nanmean(figures.scores(part, arm, "roc_auc"))) for arm in RECIPE[:2])
     where = cell_phrase(cell).partition(" with ")[0]
     return [
-        f"- **{where[0].upper()}{where[1:]} by fastai's recipe, at its own fixed rate** (shown, not judged; {cell.seeds} seeds). "
-        f"Mean minority F1: plain {plain}, final BN {layer}, final BN with the layer removed {removed}, plain with adjusted "
-        f"logits {adjusted}. ROC AUC goes from {before} to {after}."
+        f"- **{where[0].upper()}{where[1:]} by fastai's recipe, its rates and its layer of momentum 0.01** (shown, not judged; "
+        f"{cell.seeds} seeds). Mean minority F1: plain {plain}, final BN {layer}, final BN with the layer removed {removed}, "
+        f"plain with adjusted logits {adjusted}. ROC AUC goes from {before} to {after}."
     ]
 
 
@@ -199,4 +199,4 @@ def recipe() -> HTML:
         for metric, names in compared.items()
         for row in difference_rows(part, [(name, "plain") for name in names], metric)
     ]
-    return shown(pd.DataFrame(rows), f"fastai's fine_tune at its own rate, shown, not judged: {cell_label(cell)}")
+    return shown(pd.DataFrame(rows), f"fastai's fine_tune at its own rates, shown, not judged: {cell_label(cell)}")

@@ -64,8 +64,8 @@ def reliability_picture(page) -> Picture:
     )
     finding = f"Balanced test set of {cell_phrase(page.lead)}: {words}."
     text = (
-        f"{finding} Top: share of right predictions by confidence (bins with at least 20 predictions). Bottom: how "
-        "confident the predictions are."
+        f"{finding} Top: share of right predictions by confidence (bins with at least 20 predictions; dashed: as many as the "
+        "confidence says). Bottom: how confident the predictions are."
     )
     edges = np.linspace(0.5, 1, 11)
     data = [
@@ -123,8 +123,8 @@ def trajectory_picture(page) -> Picture:
     part = page.part()
     epoch = {arm: int(np.median([np.nanargmin(v) + 1 for v in values(part, arm, "validation_nll")])) for arm in PAIR}
     finding = (
-        f"On {cell_phrase(page.lead)} a seed's validation loss is least at epoch {epoch['plain']} without and "
-        f"{epoch['final_bn']} with the layer, in the median of the seeds."
+        f"On {cell_phrase(page.lead)} the median seed has its least validation loss at epoch {epoch['plain']} without and "
+        f"{epoch['final_bn']} with the layer; the median loss of an epoch, drawn thick, may be least elsewhere."
     )
     text = f"{finding} Thin: seeds; thick: the median of the seeds at every epoch. Dotted: always saying minority."
     data = [
