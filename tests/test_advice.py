@@ -135,7 +135,8 @@ def test_sentences_and_tables_give_the_same_counts():
     for remedy, rate in ((everywhere.LOSS, 1e-3), (everywhere.LAYER, everywhere.OWN_RATE)):
         assert f"{page.near(remedy, rate)} of {n} ({page.below(remedy, rate).max():.2f})" in text
     assert page.below(everywhere.FIXED_SHIFT).empty and "—" in text  # the fixed shift is not tuned
-    line = f"in {page.near(everywhere.LOSS, 1e-3)} of {n} cells, none fine-tuned; the layer, tuned, in {page.near(everywhere.LAYER)} ("
+    loss, layer = page.near(everywhere.LOSS, 1e-3), page.near(everywhere.LAYER)
+    line = f"in {loss} of {n} cells, none fine-tuned; the layer, tuned, in {layer} ("
     assert line in page.line() and not any(network.endswith(":imagenet") for _, network in page.cells)
     assert f"at 0.01 in {page.near(everywhere.LAYER, 1e-2)}." in page.second()
     frozen = sum(":head" in network for _, network in page.cells)
