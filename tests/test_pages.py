@@ -493,6 +493,18 @@ def test_a_box_names_the_other_cells_of_its_tier_or_counts_them(board):
     assert ways == {"named", "counted"}
 
 
+def test_runs_that_never_find_the_minority_are_counted_and_named(board):
+    asked = registry.runs(["base"], ["digits"], ["simple_cnn"], kinds=["own"])
+    plain = pd.DataFrame(vars(run) for run in asked if run.final_norm == "none" and run.epochs == 10)
+    f1 = published.read(["digits"]).query("readout == 'as_trained'").merge(plain, on=list(plain))["f1_minority"]
+    n = int((f1 == 0).sum())
+    found = judgements.cells_frame(board.judgements["base"]).set_index("images and network")["runs at F1 0"]
+    assert n > 0 and found[names.cell_label(("digits", "simple_cnn"))] == f"plain {n} of {len(f1)}"
+    assert found[names.cell_label(("plantvillage/tomato@128", "resnet_cntk:imagenet"))] == ""
+    page = Page("base", Parameters(settings="digits", networks="simple_cnn"))
+    assert f" ({n} of {len(f1)} runs at 0.00)" in page.found().data and page.collapsed("final_bn") == ""
+
+
 def test_an_undecided_box_says_where_other_rates_decide(board):
     """A decided one has the qualifier rate-dependent instead."""
     for j in board.judgements.values():

@@ -140,6 +140,15 @@ def judge_units(claim: Claim, wanted: list[Unit], data: pd.DataFrame) -> list[Ce
     return [_verdict(claim, unit, groups, measured) for unit in wanted]
 
 
+def _collapsed(part: pd.DataFrame, unit: Unit) -> dict[str, tuple[int, int]]:
+    """Of every arm that has runs which never find the minority at own rates: how many of how many."""
+    if "readout" not in part:
+        return {}
+    rows = part[(part["rate"] == "own") & (part["variant"] == unit.variant) & (part["readout"] == "as_trained")]
+    f1 = rows.drop_duplicates(["arm", "level", "seed"]).groupby("arm", sort=False)["f1_minority"]
+    return {str(arm): (int((of == 0).sum()), int(of.notna().sum())) for arm, of in f1 if (of == 0).any()}
+
+
 def _verdict(claim: Claim, unit: Unit, groups: dict, measured: dict) -> CellVerdict:
     cell = unit.cell
     part = groups.get((cell.setting, cell.network))
@@ -147,6 +156,7 @@ def _verdict(claim: Claim, unit: Unit, groups: dict, measured: dict) -> CellVerd
     if part is not None:
         rows = part[part["variant"] == unit.variant]
         done = {kind: seeds_done(rows[rows["rate"] == kind]) for kind in cell.kinds}
+    collapsed = _collapsed(part, unit) if part is not None else {}
     by_kind = {kind: m for kind in cell.kinds if (m := measured.get((unit, kind, "f1_minority")))}
     decisions = {
         kind: _decide(claim, cell, by_kind[kind])
@@ -159,7 +169,9 @@ def _verdict(claim: Claim, unit: Unit, groups: dict, measured: dict) -> CellVerd
         return CellVerdict(
             unit, tier(cell), NOT_JUDGED, f"shown, not judged: {n} of {cell.seeds} seeds", n, {}, by_kind
         )
-    verdict = CellVerdict(unit, tier(cell), NOT_RUN, decisions["own"].reason, done["own"], decisions, by_kind)
+    verdict = CellVerdict(
+        unit, tier(cell), NOT_RUN, decisions["own"].reason, done["own"], decisions, by_kind, collapsed=collapsed
+    )
     if "own" not in by_kind:
         return verdict
     own, macro = decisions["own"], measured.get((unit, "own", "f1_macro"), {})

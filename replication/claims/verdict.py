@@ -36,6 +36,8 @@ class CellVerdict:
     measures: dict[str, Measures] = field(default_factory=dict)
     """kind of rate -> effects and curves, with adjusted p; empty where not run"""
     qualifiers: tuple[str, ...] = ()
+    collapsed: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """arm -> (runs at own rates with minority F1 0.0, runs that have a result), of the arms that have such runs"""
     macro: str = ""
     """`shown`, `not shown` or `contradicted`: what macro F1 says of the effects that the word rests on; else empty"""
 

@@ -57,7 +57,11 @@ def _predictor_scores(page) -> str:
     """Minority F1 of the network without the layer, with it, and read otherwise, of the claims on the base pair."""
     if page.name not in ("base", "removal", "generality") or not page.selection.has(page.lead, **page.where):
         return ""
-    found = [f"{arm_label(name)} {value}" for name in HERO if (value := page.mean(name)) != "not recorded"]
+    found = [
+        f"{arm_label(name)} {value}{page.collapsed(name)}"
+        for name in HERO
+        if (value := page.mean(name)) != "not recorded"
+    ]
     return f" Mean minority F1: {', '.join(found)}."
 
 

@@ -10,7 +10,7 @@ from replication.analysis.effects import Curve, Effect
 from replication.analysis.statistics import MARGIN
 from replication.claims.claim import CONTRADICTED, NOT_RUN, REPLICATED, UNDECIDED, WORDS, Claim
 from replication.claims.verdict import CellVerdict, Headline, Judgement
-from replication.pages.names import KINDS, cell_label, effect_label, setting_label
+from replication.pages.names import KINDS, arm_label, cell_label, effect_label, setting_label
 from replication.pages.tables import badge, code, table_html
 from replication.pages.terms import qualifier, term
 from replication.pages.words import NBSP, estimate, listed, p_value, signed
@@ -155,6 +155,7 @@ def cells_frame(j: Judgement) -> pd.DataFrame:
             "verdict": c.word,
             "found": number_of(j.claim, c),
             "beside it": "; ".join(notes(c)),
+            "runs at F1 0": ", ".join(f"{arm_label(arm)} {n} of {of}" for arm, (n, of) in c.collapsed.items()),
             "why": c.reason,
             "role": "registered" if c.cell.version else "after the fact",
             "seeds": f"{c.done} of {c.cell.seeds}",

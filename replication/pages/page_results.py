@@ -137,6 +137,12 @@ class Results:
         d = figures.scores(self.part(rate, cell, **(self.where | where)), name, metric)
         return "not recorded" if d is None else number(np.nanmean(d), digits)
 
+    def collapsed(self, name: str, cell: Cell | None = None) -> str:
+        """How many runs of an arm, or of `arm · readout`, have minority F1 0.0, in brackets; empty where none has."""
+        d = figures.scores(self.part("own", cell, **self.where), name)
+        n = 0 if d is None else int((d == 0).sum())
+        return f" ({n} of {len(d)} runs at 0.00)" if n else ""
+
     def contrast(
         self,
         arm: str,

@@ -51,7 +51,9 @@ def opening(cell: Cell) -> str:
 def scores(page, cell: Cell, metric: str = "f1_minority") -> str:
     """The mean score of each of the four predictors that was recorded, as words."""
     found = [
-        f"{arm_label(name)} {value}" for name in HERO if (value := page.mean(name, metric, cell)) != "not recorded"
+        f"{arm_label(name)} {value}{page.collapsed(name, cell) if metric == 'f1_minority' else ''}"
+        for name in HERO
+        if (value := page.mean(name, metric, cell)) != "not recorded"
     ]
     return ", ".join(found)
 
