@@ -26,6 +26,7 @@ from replication.data.fetch import listed, official
 from replication.data.folders import classes, encoded
 from replication.data.packs import packed
 from replication.data.settings import SETTINGS
+from replication.results import published
 
 RNG = np.random.default_rng(0)
 needs_bsdtar = pytest.mark.skipif(
@@ -580,6 +581,15 @@ def test_the_data_page_says_what_the_code_does():
     assert named - {"plantvillage/"} <= set(SETTINGS) | set(catalogue.DATA_SETS)
     plain = {name for name in SETTINGS if "v" not in name.rpartition("/")[2]}
     assert plain <= named
+
+
+def test_the_data_page_says_of_no_network_that_it_was_not_run_where_it_was():
+    rows = published.read(["plantvillage"])
+    tuned = rows[(rows["trained"] == "all") & (rows["init"] == "imagenet")]
+    assert ("fine-tuning on apple leaves is planned and has not been run" in PAGE) == (
+        "efficientnet_lite0" not in set(tuned["network"])
+    )
+    assert set(tuned["network"]) >= {"resnet_cntk"} and "fine-tuned on tomato and apple leaves" in PAGE
 
 
 def test_commands_of_the_data_page_are_ones_that_there_are():

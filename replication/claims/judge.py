@@ -145,7 +145,7 @@ def _collapsed(part: pd.DataFrame, unit: Unit) -> dict[str, tuple[int, int]]:
     if "readout" not in part:
         return {}
     rows = part[(part["rate"] == "own") & (part["variant"] == unit.variant) & (part["readout"] == "as_trained")]
-    f1 = rows.drop_duplicates(["arm", "level", "seed"]).groupby("arm", sort=False)["f1_minority"]
+    f1 = rows.groupby("arm", sort=False)["f1_minority"]
     return {str(arm): (int((of == 0).sum()), int(of.notna().sum())) for arm, of in f1 if (of == 0).any()}
 
 

@@ -11,7 +11,7 @@ from replication.claims.beyond import rate_profile, untuned
 from replication.claims.beyond.untuned import Remedy
 from replication.pages.names import KINDS, cell_label, remedy_label, setting_label
 from replication.pages.selection import complete_cells, published_rows
-from replication.pages.stories.pair import fastai_means
+from replication.pages.stories.pair import fastai_means, recipe_images
 from replication.pages.tables import folded, missing_html, shown, table_html
 from replication.pages.words import listed, number, rate_text, span
 from replication.results.frame import values
@@ -155,7 +155,7 @@ class Everywhere:
         if not (means := fastai_means()):
             return ""
         return (
-            f" After fastai's recipe on tomato leaves, which tunes nothing, adjusted logits have a minority F1 of "
+            f" After fastai's recipe on {recipe_images()}, which tunes nothing, adjusted logits have a minority F1 of "
             f"{means[3]}, the layer {means[1]} ([the gain](base.html#fastai-s-recipe))."
         )
 

@@ -94,7 +94,7 @@ class Evidence(Results):
                         for arm in arms
                         if (d := figures.scores(part, arm, metric)) is not None
                     )
-                    for name, part in list(parts.items())[: LEADING + 1]
+                    for name, part in list(parts.items())[: None if cells else LEADING]
                 )
                 + "."
             )

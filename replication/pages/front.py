@@ -13,7 +13,7 @@ from replication.pages.page import Page
 from replication.pages.parameters import parameters
 from replication.pages.picture import Picture
 from replication.pages.scoreboard import Scoreboard
-from replication.pages.stories.pair import ADJUSTED, HERO, REMOVED, fastai_means
+from replication.pages.stories.pair import ADJUSTED, HERO, REMOVED, fastai_means, recipe_images
 from replication.pages.whole import statement
 from replication.pages.words import estimate, listed, signed
 from replication.results.frame import values
@@ -66,7 +66,7 @@ class Front:
             for c in cells
         ]
         if recipe:
-            found.append(f"on tomato leaves by fastai's recipe (untuned, not judged) {listed(recipe)}")
+            found.append(f"on {recipe_images()} by fastai's recipe (untuned, not judged) {listed(recipe)}")
         return f" F1 of plain, layer, layer out, adjusted: {'; '.join(found)}." if found else ""
 
     def _where(self, cell: Cell) -> str:
@@ -85,9 +85,9 @@ class Front:
             return "Plain with adjusted logits was not recorded there."
         auc = values(part, "final_bn", "roc_auc") - values(part, "plain", "roc_auc")
         return (
-            f"**Without the layer**, adjusting the plain network's logits after training gives "
+            f"**Without the layer**, adjusting plain's logits after training gives "
             f"{self._mean(ADJUSTED, cell)}; the layer's F1 differs from that by {estimate(layer - adjusted)}. The layer "
-            f"changes the ROC AUC, which no threshold affects, by {signed(auc.mean())}."
+            f"changes ROC AUC, which no threshold affects, by {signed(auc.mean())}."
         )
 
     def _untested(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -104,10 +104,15 @@ def arm_and_readout(name: str) -> tuple[str, str]:
 
 def seeds(part: pd.DataFrame, **where) -> np.ndarray:
     """The seeds (n,) of a part of a frame, in the order of `values`; `where` as there."""
+    return np.unique(part["seed"].to_numpy()[_among(part, where)])
+
+
+def _among(part: pd.DataFrame, where: Mapping[str, object]) -> np.ndarray:
+    """Whether each row (n,) has these values."""
     here = np.ones(len(part), dtype=bool)
     for column, value in where.items():
         here &= part[column].to_numpy() == value
-    return np.unique(part["seed"].to_numpy()[here])
+    return here
 
 
 def values(
@@ -121,9 +126,7 @@ def values(
     """
     if metric not in part:
         raise KeyError(f"{metric} was not recorded")
-    here = np.ones(len(part), dtype=bool)
-    for column, value in where.items():
-        here &= part[column].to_numpy() == value
+    here = _among(part, where)
     of_arm = here & (part["arm"].to_numpy() == arm)
     readouts = part["readout"].to_numpy()
     rows = np.flatnonzero(of_arm & (readouts == readout))  # arrays, as frames of so many columns are slow to cut

@@ -65,7 +65,7 @@ def law_frame(id: str, results: pd.DataFrame, cells: Sequence[Cell] = ()) -> pd.
     return frame(wanted, results)
 
 
-def untuned(id: str, cells: Sequence[Cell] = ()) -> int:
+def runs_without_rates(id: str, cells: Sequence[Cell] = ()) -> int:
     """Runs that a prediction asks for whose learning rates have not been chosen yet."""
     plan = PLANS[f"law_{id}"]
     comparisons = [c for cell in cells or plan.cells for c in plan.design(cell)]
@@ -91,7 +91,7 @@ def judge(id: str, results: pd.DataFrame, cells: Sequence[Cell] = ()) -> Predict
     if id in NEEDED:
         found_of &= entries[NEEDED[id]].notna() if NEEDED[id] in entries else False
     once = ~entries.duplicated(list(FACTORS))
-    done, wanted = int((found_of & once).sum()), int(once.sum()) + untuned(id, cells)
+    done, wanted = int((found_of & once).sum()), int(once.sum()) + runs_without_rates(id, cells)
     checks = tuple(CHECKS[id](rows)) if done else ()
     failed = any(c.holds is False for c in checks)
     whole = done == wanted and any(c.holds for c in checks)

@@ -169,6 +169,12 @@ def fastai_means() -> list[str]:
     return ["not recorded" if d is None else number(np.nanmean(d)) for d in found]
 
 
+def recipe_images() -> str:
+    """The images that fastai's recipe was run on, in a sentence: `tomato leaves (128 px)`."""
+    [cell] = fastai_recipe.PLAN.cells
+    return cell_phrase(cell).partition(" with ")[0]
+
+
 def recipe_line() -> list[str]:
     """What fastai's recipe gives, in a line; none while runs are missing."""
     if not (means := fastai_means()):
@@ -176,7 +182,7 @@ def recipe_line() -> list[str]:
     [cell], part = fastai_recipe.PLAN.cells, _recipe_part()
     plain, layer, removed, adjusted = means
     before, after = (number(np.nanmean(figures.scores(part, arm, "roc_auc"))) for arm in RECIPE[:2])
-    where = cell_phrase(cell).partition(" with ")[0]
+    where = recipe_images()
     return [
         f"- **{where[0].upper()}{where[1:]} by fastai's recipe, its rates and its layer of momentum 0.01** (shown, not judged; "
         f"{cell.seeds} seeds). Mean minority F1: plain {plain}, final BN {layer}, final BN with the layer removed {removed}, "
